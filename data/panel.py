@@ -1,0 +1,137 @@
+"""The market history every other room reads: timestamps x assets x fields, validated once, immutable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+TimeArray = npt.NDArray[np.datetime64]
+
+CANDLE_FIELDS = ("open", "high", "low", "close", "volume")
+
+
+class InputError(ValueError):
+    """The user's input is wrong. The message is one line for a person; commands print it and exit with code 2."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settlements:
+    """Funding settlements of one asset: `rates[i]` is paid by longs to shorts at `timestamps[i]` (UTC, fraction of notional)."""
+
+    timestamps: TimeArray
+    rates: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.timestamps.shape != self.rates.shape:
+            raise ValueError(f"{len(self.timestamps)} settlement times but {len(self.rates)} rates")
+        if np.any(np.diff(self.timestamps.astype("datetime64[ns]").astype(np.int64)) <= 0):
+            raise ValueError("settlement times must increase strictly")
+        object.__setattr__(self, "timestamps", _frozen(self.timestamps.astype("datetime64[ns]")))
+        object.__setattr__(self, "rates", _frozen(self.rates.astype(np.float64)))
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Candles (and further fields) of several assets on one regular time grid.
+
+    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`.
+    values:     [T, A, F] float64, read-only; NaN where an asset is not listed yet or a field is not known.
+                Value t of every field is known at the bar's close (`timestamps[t] + interval_ns`), never later.
+    settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
+                `funding_rate`, where present, is the last rate settled strictly before the bar's close (for features).
+    regimes:    [T] true regime per bar where the market is simulated, else None.
+    """
+
+    timestamps: TimeArray
+    assets: tuple[str, ...]
+    fields: tuple[str, ...]
+    values: FloatArray
+    interval_ns: int
+    source: str
+    simulated: bool = False
+    settlements: Mapping[str, Settlements] = field(default_factory=dict)
+    regimes: npt.NDArray[np.int64] | None = None
+    regime_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        stamps = self.timestamps.astype("datetime64[ns]")
+        if self.values.shape != (len(stamps), len(self.assets), len(self.fields)):
+            raise ValueError(
+                f"values have shape {self.values.shape}, expected (bars, assets, fields) = "
+                f"{(len(stamps), len(self.assets), len(self.fields))}"
+            )
+        if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
+            raise ValueError("assets and fields must be unique")
+        steps = np.diff(stamps.astype(np.int64))
+        if np.any(steps != self.interval_ns):
+            at = int(np.argmax(steps != self.interval_ns))
+            raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
+        object.__setattr__(self, "timestamps", _frozen(stamps))
+        object.__setattr__(self, "values", _frozen(np.asarray(self.values, dtype=np.float64)))
+        object.__setattr__(self, "settlements", MappingProxyType(dict(self.settlements)))
+        if self.regimes is not None:
+            object.__setattr__(self, "regimes", _frozen(self.regimes.astype(np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    def has(self, name: str) -> bool:
+        return name in self.fields
+
+    def field(self, name: str) -> FloatArray:
+        """One field of all assets: [T, A]. KeyError names what there is."""
+        if name not in self.fields:
+            raise KeyError(f"no field {name!r}; this panel has {', '.join(self.fields)}")
+        out: FloatArray = self.values[:, :, self.fields.index(name)]
+        return out
+
+    def column(self, name: str, asset: str) -> FloatArray:
+        """One field of one asset: [T]."""
+        return self.field(name)[:, self.assets.index(asset)]
+
+    @property
+    def close_times(self) -> TimeArray:
+        """[T]: when each bar is complete and its values known."""
+        return self.timestamps + np.timedelta64(self.interval_ns, "ns")
+
+    @property
+    def bars_per_year(self) -> float:
+        """Bars of a market that never closes."""
+        return 365.0 * 86_400e9 / self.interval_ns
+
+    def cut(self, start: int, stop: int) -> Panel:
+        """Bars start..stop (half-open) as a panel of their own; settlements after its last close are dropped."""
+        end = self.timestamps[stop - 1] + np.timedelta64(self.interval_ns, "ns")
+        kept = {}
+        for asset, s in self.settlements.items():
+            mask = s.timestamps < end
+            kept[asset] = Settlements(s.timestamps[mask], s.rates[mask])
+        return Panel(
+            self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
+            self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
+        )  # fmt: skip
+
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that can change a result; equal panels give equal text."""
+        digest = hashlib.sha256()
+        for text in (*self.assets, *self.fields, str(self.interval_ns), str(self.simulated)):
+            digest.update(text.encode() + b"\0")
+        digest.update(self.timestamps.tobytes())
+        digest.update(np.ascontiguousarray(self.values).tobytes())
+        for asset in sorted(self.settlements):
+            digest.update(asset.encode() + self.settlements[asset].timestamps.tobytes())
+            digest.update(self.settlements[asset].rates.tobytes())
+        return digest.hexdigest()
+
+
+def _frozen(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    out = np.array(array)
+    out.setflags(write=False)
+    return out
