@@ -1,0 +1,221 @@
+"""Forecast -> target position (fraction of equity): one step per bar, shared by the backtest and paper trading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from data.panel import FloatArray
+
+
+@dataclass(frozen=True)
+class PositionRule:
+    """How a forecast becomes a position. Forecasts are in units of the label: log return over its causal volatility.
+
+    threshold:         |forecast| needed to enter or to change side.
+    exit_threshold:    a held side is left once the forecast for it falls below this (hysteresis; None = threshold).
+    forecast_scale:    |forecast| of a full-size position; smaller ones are proportionally smaller. 0: always full size.
+    target_volatility: annual volatility a full-size position aims at (0.2 = 20%); 0: full size is 1 x equity.
+    max_leverage:      cap of |position|, in equities.
+    no_trade_band:     a held side is resized only when the new size differs by more than this (fraction of equity).
+    drawdown_brake:    flat once the rule's own equity has fallen by this fraction from its peak (None: never), for
+                       brake_bars bars; the peak then starts anew. Own equity: positions x bar returns, less
+                       turnover x cost_bps.
+    cooldown_bars:     bars to stay flat after a position was left or would change side.
+    allow_short:       False turns short positions into flat ones.
+    """
+
+    threshold: float = 0.0
+    exit_threshold: float | None = None
+    forecast_scale: float = 0.0
+    target_volatility: float = 0.2
+    max_leverage: float = 2.0
+    no_trade_band: float = 0.0
+    drawdown_brake: float | None = None
+    brake_bars: int = 168
+    cooldown_bars: int = 0
+    allow_short: bool = True
+    cost_bps: float = 6.5  # Bybit taker fee 5.5 + 1 of slippage
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "forecast_scale", "target_volatility", "no_trade_band", "cost_bps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number >= 0, not {value}")
+        if not (math.isfinite(self.max_leverage) and self.max_leverage > 0):
+            raise ValueError(f"max_leverage must be > 0, not {self.max_leverage}")
+        if self.exit_threshold is not None and not 0 <= self.exit_threshold <= self.threshold:
+            raise ValueError(
+                f"exit_threshold {self.exit_threshold} must lie between 0 and the threshold {self.threshold}"
+            )
+        if self.drawdown_brake is not None and not 0 < self.drawdown_brake < 1:
+            raise ValueError(f"drawdown_brake must lie between 0 and 1, not {self.drawdown_brake}")
+        if self.cooldown_bars < 0 or self.brake_bars < 1:
+            raise ValueError("cooldown_bars must be >= 0 and brake_bars >= 1")
+
+
+class PositionState(NamedTuple):
+    """What a rule remembers from bar to bar."""
+
+    position: float = 0.0
+    wait_bars: int = 0  # bars that must still stay flat
+    equity: float = 1.0  # own equity of the rule, for the drawdown brake
+    peak: float = 1.0
+
+
+class _Numbers(NamedTuple):
+    threshold: float
+    exit_threshold: float
+    forecast_scale: float
+    target_volatility: float
+    max_leverage: float
+    no_trade_band: float
+    drawdown_brake: float
+    brake_bars: int
+    cooldown_bars: int
+    short: float
+    cost: float
+
+
+def step(
+    state: PositionState,
+    forecast: float,
+    volatility: float,
+    rule: PositionRule,
+    bars_per_year: float,
+    bar_return: float = 0.0,
+) -> PositionState:
+    """The target decided at the close of one bar. `state.position` of the answer is the target (fraction of equity).
+
+    forecast: NaN (not known) means flat. volatility: causal, per bar, of log returns; NaN: flat where it is needed.
+    bar_return: return of the asset over this bar, earned by the position decided before it (for the drawdown brake).
+    """
+    out: PositionState = _step(
+        state, float(forecast), float(volatility), float(bar_return), _numbers(rule, bars_per_year)
+    )
+    return out
+
+
+def target_positions(
+    forecast: FloatArray,
+    volatility: FloatArray,
+    rule: PositionRule,
+    bars_per_year: float,
+    bar_returns: FloatArray | None = None,
+) -> FloatArray:
+    """`step` over a stretch from a flat start: forecast [T], volatility [T] (per bar) -> targets [T].
+
+    bar_returns [T] (close to close) is needed by the drawdown brake only.
+    """
+    forecast = np.ascontiguousarray(forecast, dtype=np.float64)
+    volatility = np.ascontiguousarray(volatility, dtype=np.float64)
+    if forecast.ndim != 1 or forecast.shape != volatility.shape:
+        raise ValueError(
+            f"forecast {forecast.shape} and volatility {volatility.shape} must be one series of equal length"
+        )
+    if bar_returns is None:
+        if rule.drawdown_brake is not None:
+            raise ValueError("a drawdown brake needs bar_returns")
+        bar_returns = np.zeros(len(forecast))
+    out: FloatArray = _loop(
+        forecast, volatility, np.ascontiguousarray(bar_returns, dtype=np.float64), _numbers(rule, bars_per_year)
+    )
+    return out
+
+
+def target_book(
+    forecasts: FloatArray,
+    volatilities: FloatArray,
+    rule: PositionRule,
+    bars_per_year: float,
+    bar_returns: FloatArray | None = None,
+    weights: Sequence[float] | None = None,
+) -> FloatArray:
+    """`target_positions` asset by asset: [T, A] -> [T, A]; each gets its weight of the account (default 1 / A)."""
+    assets = forecasts.shape[1]
+    share = np.full(assets, 1.0 / assets) if weights is None else np.asarray(weights, dtype=np.float64)
+    columns = [
+        share[a]
+        * target_positions(
+            forecasts[:, a], volatilities[:, a], rule, bars_per_year, None if bar_returns is None else bar_returns[:, a]
+        )
+        for a in range(assets)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _numbers(rule: PositionRule, bars_per_year: float) -> _Numbers:
+    return _Numbers(
+        float(rule.threshold),
+        float(rule.threshold if rule.exit_threshold is None else rule.exit_threshold),
+        float(rule.forecast_scale),
+        float(rule.target_volatility) / math.sqrt(bars_per_year),
+        float(rule.max_leverage),
+        float(rule.no_trade_band),
+        float("inf") if rule.drawdown_brake is None else float(rule.drawdown_brake),
+        int(rule.brake_bars),
+        int(rule.cooldown_bars),
+        1.0 if rule.allow_short else 0.0,
+        rule.cost_bps * 1e-4,
+    )
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _step(state: PositionState, forecast: float, volatility: float, bar_return: float, rule: _Numbers) -> PositionState:
+    held = state.position
+    equity = state.equity
+    if held != 0.0 and math.isfinite(bar_return):
+        equity *= max(1.0 + held * bar_return, 0.0)
+    peak = max(state.peak, equity)
+    wait = state.wait_bars
+
+    if wait == 0 and equity < peak * (1.0 - rule.drawdown_brake):
+        wait = rule.brake_bars
+        peak = equity
+
+    side = 0.0
+    if math.isfinite(forecast):
+        if abs(forecast) >= rule.threshold and forecast != 0.0:
+            side = 1.0 if forecast > 0.0 else -1.0
+        elif held != 0.0 and forecast * held > 0.0 and abs(forecast) >= rule.exit_threshold:
+            side = 1.0 if held > 0.0 else -1.0
+    if side < 0.0:
+        side *= rule.short
+
+    if wait > 0:
+        wait -= 1
+        side = 0.0
+    elif held != 0.0 and side * held <= 0.0 and rule.cooldown_bars > 0:
+        wait = rule.cooldown_bars - 1  # this bar is the first of them
+        side = 0.0
+
+    size = 1.0
+    if rule.target_volatility > 0.0:
+        if not math.isfinite(volatility):
+            side = 0.0
+        elif volatility > 0.0:
+            size = rule.target_volatility / volatility
+        else:
+            size = rule.max_leverage
+    if rule.forecast_scale > 0.0:
+        size *= min(abs(forecast) / rule.forecast_scale, 1.0)
+    target = 0.0 if side == 0.0 else side * min(size, rule.max_leverage)
+    if target * held > 0.0 and abs(target - held) <= rule.no_trade_band:
+        target = held
+    equity *= max(1.0 - abs(target - held) * rule.cost, 0.0)
+    return PositionState(target, wait, equity, peak)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _loop(forecast: FloatArray, volatility: FloatArray, bar_returns: FloatArray, rule: _Numbers) -> FloatArray:
+    out = np.empty(len(forecast))
+    state = PositionState(0.0, 0, 1.0, 1.0)
+    for t in range(len(forecast)):
+        state = _step(state, forecast[t], volatility[t], bar_returns[t], rule)
+        out[t] = state.position
+    return out
