@@ -6,7 +6,7 @@ Missing values: NaN and infinities count as missing and are left out of a window
 values (default: the whole window) gives NaN.
 
 Sums are never carried through the whole history. Time is cut into blocks of one window; a window ending in block b is
-the tail of block b-1 plus the head of block b, so each sum is two short ones, taken about a value (the anchor) that lies
+tail of block b-1 plus the head of block b, so each sum is two short ones, taken about a value (the anchor) that is
 inside the window. No value that has left the window leaves a rounding error behind, and a large offset cancels exactly.
 """
 
@@ -140,8 +140,8 @@ def rolling_rank(x: FloatArray, window: int, min_periods: int | None = None) -> 
 
 @compiled
 def _ewm(x: FloatArray, decay: float, min_periods: int, mean: FloatArray, std: FloatArray, z: FloatArray) -> None:
-    """The distance to the mean is carried instead of the mean: delta[t] = x[t] - x[t-1] + (1 - gain) delta[t-1], so that
-    a large offset never enters the recurrence."""
+    """The distance to the mean is carried instead of the mean: delta[t] = x[t] - x[t-1] + (1 - gain) delta[t-1], so
+    that a large offset never enters the recurrence."""
     columns, bars = x.shape
     for column in range(columns):
         weight = weight_squared = distance = variance = last = 0.0
@@ -210,8 +210,8 @@ def _log(x: FloatArray, out: FloatArray) -> None:
 def log(x: FloatArray) -> FloatArray:
     """Natural logarithm; NaN where x is not positive.
 
-    One scalar routine for every position: numpy's vector loops may round differently at the end of an array, which would
-    break the bit-identity of prefixes.
+    One scalar routine for every position: numpy's vector loops may round differently at the end of an array, which
+    would break the bit-identity of prefixes.
     """
     out = np.empty_like(x)
     _log(x, out)
