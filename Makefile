@@ -1,0 +1,31 @@
+# `make run` and `make test` set up everything they need; when nothing has changed they start at once.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: run test check format bench clean
+run: $(STAMP)
+	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
+
+test: $(STAMP)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: test
+
+format: $(STAMP)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+$(STAMP):
+	@echo "setting up .venv (a minute or two, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 2>&1 | grep -v "^WARNING: Location" || true
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]" > .venv/install.log 2>&1 || (cat .venv/install.log; exit 1)
+	@rm -f .venv/.installed-* && touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

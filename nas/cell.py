@@ -1,0 +1,249 @@
+"""A cell whose linear ops are folded: per source node one matrix product feeds every later node (DESIGN, idea 2).
+
+Tensors inside are time-major, [time, batch, channel]: a lag is a slice, an EMA is one scan with contiguous state.
+`nas.reference` holds the same cell with every op applied by itself; tests hold outputs and gradients equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nas.ema import ema
+from nas.ops import GATED_MEMORY_BARS, Op, get_op
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A connection of one cell: source 0 is the cell input, source k + 1 is node k. `ops` are its candidates."""
+
+    source: int
+    node: int
+    ops: tuple[str, ...]
+
+
+def soft_norm(x: Tensor) -> Tensor:
+    """x / sqrt(1 + mean_channel(x^2)): linear for small values, bounded for large ones, no statistics over time.
+
+    A full channel norm would erase how large a move was, which is half of what a return says.
+    """
+    return x * torch.rsqrt(1.0 + x.square().mean(-1, keepdim=True))
+
+
+def lagged(x: Tensor, lag: int) -> Tensor:
+    """x[t - lag], zero before the first bar. x: [time, ...]."""
+    if lag == 0:
+        return x
+    if lag >= x.shape[0]:
+        return torch.zeros_like(x)
+    return torch.cat([torch.zeros_like(x[:lag]), x[:-lag]])
+
+
+def banded_attention(x: Tensor, projection: Tensor, band: int) -> Tensor:
+    """Causal self-attention of each bar over the last `band` bars. x: [time, batch, c]; projection: [c, 3c]."""
+    bars, batch, c = x.shape
+    chunks = -(-bars // band)
+    padded = torch.cat([x, x.new_zeros(chunks * band - bars, batch, c)]) if chunks * band > bars else x
+    q, k, v = (padded @ projection).view(chunks, band, batch, 3, c).unbind(3)
+    before_k = torch.cat([torch.zeros_like(k[:1]), k[:-1]])
+    before_v = torch.cat([torch.zeros_like(v[:1]), v[:-1]])
+    keys = torch.cat([before_k, k], 1).permute(0, 2, 3, 1)  # [chunk, batch, c, 2 band]
+    values = torch.cat([before_v, v], 1).permute(0, 2, 1, 3)
+    scores = (q.permute(0, 2, 1, 3) @ keys) * c**-0.5  # [chunk, batch, band, 2 band]
+    query = torch.arange(band, device=x.device)[:, None] + band
+    key = torch.arange(2 * band, device=x.device)[None, :]
+    seen = (key <= query) & (key > query - band)
+    first = seen & (key >= band)  # nothing lies before the first chunk
+    mask = torch.cat([first[None], seen[None].expand(chunks - 1, -1, -1)])[:, None]
+    weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), -1)
+    return (weights @ values).permute(0, 2, 1, 3).reshape(chunks * band, batch, c)[:bars]
+
+
+def gated_unit(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Gated recurrence with parallel form (minGRU, Feng et al. 2024) over the last GATED_MEMORY_BARS bars.
+
+    h[t] = (1 - z[t]) h[t-1] + z[t] c[t], z = sigmoid, c = tanh of the input; the gate never falls below 8 / memory so that what
+    lies further back than the memory weighs less than e^-8, and is cut there. x: [time, batch, c]; weight [c, 2c]; bias [2c].
+    """
+    z, c = (x @ weight + bias).chunk(2, -1)
+    floor = 8.0 / GATED_MEMORY_BARS
+    z = floor + (1.0 - floor) * torch.sigmoid(z)
+    keep, add = 1.0 - z, z * torch.tanh(c)
+    # Hillis-Steele scan: after step k each bar has folded in 2^k bars; the window is exactly GATED_MEMORY_BARS bars
+    span = 1
+    while span < GATED_MEMORY_BARS:
+        add = add + keep * lagged(add, span)
+        keep = keep * lagged(keep, span)
+        span *= 2
+    return add
+
+
+def max_pool(x: Tensor, span: int) -> Tensor:
+    """Maximum over the last `span` bars (zeros before the first). x: [time, ...]."""
+    return torch.stack([lagged(x, k) for k in range(span)]).amax(0)
+
+
+class Cell(nn.Module):
+    """Nodes joined by edges; each edge is a weighted mix of its ops, each node the sum of its edges, soft-normed and activated.
+
+    forward(x [time, batch, channel], mix) -> [time, batch, nodes * channel]; mix: one weight per (edge, op) in the order of
+    `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
+    """
+
+    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, inputs: int = 1) -> None:
+        super().__init__()
+        self.edges = tuple(edges)
+        self.nodes = nodes
+        self.channels = channels
+        self.inputs = inputs
+        entries = [(e, get_op(name)) for e in self.edges for name in e.ops]
+        self.entries = entries
+        c = channels
+        self.weights = nn.ParameterDict()
+        self.sources = sorted({e.source for e in self.edges})
+        self._plans: dict[int, _Plan] = {}
+        for source in self.sources:
+            plan = _Plan(source, entries)
+            self._plans[source] = plan
+            for name, array in plan.index.items():
+                self.register_buffer(f"i{source}_{name}", array, persistent=False)
+            if plan.matrix_entries:
+                # every matrix op sees c inputs per tap: scale so that a node starts with unit variance
+                scale = torch.tensor([(c * taps) ** -0.5 for _, _, taps in plan.matrix_entries])
+                self.weights[f"matrix{source}"] = nn.Parameter(torch.randn(len(scale), c, c) * scale[:, None, None])
+            if plan.separable:
+                self.weights[f"point{source}"] = nn.Parameter(torch.randn(len(plan.separable), c, c) * c**-0.5)
+                taps = max(len(op.lags) for _, op, _ in plan.separable)
+                self.weights[f"depth{source}"] = nn.Parameter(torch.randn(len(plan.separable), taps, c) * taps**-0.5)
+            if plan.attention is not None:
+                self.weights[f"attention{source}"] = nn.Parameter(torch.randn(c, 3 * c) * c**-0.5)
+            if plan.gated is not None:
+                self.weights[f"gated{source}"] = nn.Parameter(torch.randn(c, 2 * c) * c**-0.5)
+                self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(2 * c))
+
+    def blocks(self, source: int, x: Tensor) -> Tensor:
+        """Everything the edges leaving `source` can use: [time, batch, blocks, channel]."""
+        plan = self._plans[source]
+        out = []
+        for block in plan.blocks:
+            kind, value = block
+            if kind == "lag":
+                out.append(lagged(x, value))
+            elif kind == "ema":
+                op = plan.ema_ops[value]
+                out.append(ema(x, op.decay, op.length, op.gain))
+            elif kind == "attention":
+                out.append(banded_attention(x, self.weights[f"attention{source}"], value))
+            elif kind == "maxpool":
+                out.append(max_pool(x, value))
+            else:
+                out.append(gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"]))
+        return torch.stack(out, 2)
+
+    def folded(self, source: int, mix: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]."""
+        plan, c = self._plans[source], self.channels
+        buffer = {name: getattr(self, f"i{source}_{name}") for name in plan.index}
+        total = torch.zeros(len(plan.blocks) * len(plan.nodes), c, c, dtype=dtype)
+        if "constant_slot" in buffer:
+            coefficient = buffer["constant_value"].to(dtype)
+            if mix is not None:
+                coefficient = coefficient * mix[buffer["constant_mix"]]
+            diagonal = torch.zeros(len(total), dtype=dtype).index_add(0, buffer["constant_slot"], coefficient)
+            total = total + diagonal[:, None, None] * torch.eye(c, dtype=dtype)
+        if plan.matrix_entries:
+            kernel = self.weights[f"matrix{source}"]
+            if mix is not None:
+                kernel = kernel * mix[buffer["matrix_mix"]][:, None, None]
+            total = total.index_add(0, buffer["matrix_slot"], kernel)
+        if plan.separable:
+            point, depth = self.weights[f"point{source}"], self.weights[f"depth{source}"]
+            if mix is not None:
+                point = point * mix[buffer["separable_mix"]][:, None, None]
+            rows = (
+                point[buffer["separable_entry"]] * depth[buffer["separable_entry"], buffer["separable_tap"]][:, :, None]
+            )
+            total = total.index_add(0, buffer["separable_slot"], rows)
+        blocks, nodes = len(plan.blocks), len(plan.nodes)
+        return total.view(blocks, nodes, c, c).permute(0, 2, 1, 3).reshape(blocks * c, nodes * c)
+
+    def forward(self, x: Tensor, mix: Tensor | None = None) -> Tensor:
+        bars, batch, c = x.shape
+        sums: list[Tensor | None] = [None] * self.nodes
+        hidden = x
+        for source in range(self.nodes + 1):
+            if source > 0:
+                total = sums[source - 1]
+                if total is None:
+                    continue
+                sums[source - 1] = total = soft_norm(total)
+                hidden = nn.functional.silu(total) * 1.5  # 1.5: unit variance out of silu for a normal input
+            if source not in self._plans:
+                continue
+            plan = self._plans[source]
+            product = self.blocks(source, hidden).view(bars * batch, -1) @ self.folded(source, mix, x.dtype)
+            for node, part in zip(plan.nodes, product.view(bars, batch, -1, c).unbind(2), strict=True):
+                previous = sums[node]
+                sums[node] = part if previous is None else previous + part
+        return torch.cat([s for s in sums if s is not None], -1)
+
+
+class _Plan:
+    """Where each op's taps land among the blocks of one source; index arrays made once."""
+
+    def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
+        mine = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        self.nodes = sorted({e.node for _, e, _ in mine} | {e.node for e, _ in entries if e.source == source})
+        lags = sorted({lag for _, _, op in mine for lag in op.lags})
+        self.ema_ops = {op.span: op for _, _, op in mine if op.kind == "ema"}
+        self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)
+        self.gated = next((op for _, _, op in mine if op.kind == "gated"), None)
+        pools = sorted({op.span for _, _, op in mine if op.kind == "maxpool"})
+        self.blocks: list[tuple[str, int]] = [("lag", lag) for lag in lags]
+        self.blocks += [("ema", span) for span in sorted(self.ema_ops)]
+        self.blocks += [("attention", self.attention)] if self.attention is not None else []
+        self.blocks += [("maxpool", span) for span in pools]
+        self.blocks += [("gated", 0)] if self.gated is not None else []
+        if not self.blocks:
+            self.blocks = [("lag", 0)]
+        where = {block: position for position, block in enumerate(self.blocks)}
+
+        def slot(block: tuple[str, int], node: int) -> int:
+            return where[block] * len(self.nodes) + self.nodes.index(node)
+
+        constant: list[tuple[int, float, int]] = []
+        self.matrix_entries: list[tuple[int, int, int]] = []
+        self.separable: list[tuple[int, Op, Edge]] = []
+        separable: list[tuple[int, int, int]] = []
+        for k, edge, op in mine:
+            if op.kind == "constant":
+                constant += [
+                    (slot(("lag", lag), edge.node), op.gain * w, k)
+                    for lag, w in zip(op.lags, op.coefficients, strict=True)
+                ]
+            elif op.kind == "matrix":
+                self.matrix_entries += [(slot(("lag", lag), edge.node), k, len(op.lags)) for lag in op.lags]
+            elif op.kind == "separable":
+                separable += [
+                    (slot(("lag", lag), edge.node), len(self.separable), tap) for tap, lag in enumerate(op.lags)
+                ]
+                self.separable.append((k, op, edge))
+            else:
+                block = (op.kind, 0 if op.kind == "gated" else op.span)
+                constant.append((slot(block, edge.node), 1.0, k))
+        self.index: dict[str, Tensor] = {}
+        if constant:
+            self.index["constant_slot"] = torch.tensor([s for s, _, _ in constant])
+            self.index["constant_value"] = torch.tensor([v for _, v, _ in constant], dtype=torch.float64)
+            self.index["constant_mix"] = torch.tensor([k for _, _, k in constant])
+        if self.matrix_entries:
+            self.index["matrix_slot"] = torch.tensor([s for s, _, _ in self.matrix_entries])
+            self.index["matrix_mix"] = torch.tensor([k for _, k, _ in self.matrix_entries])
+        if separable:
+            self.index["separable_slot"] = torch.tensor([s for s, _, _ in separable])
+            self.index["separable_entry"] = torch.tensor([e for _, e, _ in separable])
+            self.index["separable_tap"] = torch.tensor([t for _, _, t in separable])
+            self.index["separable_mix"] = torch.tensor([k for k, _, _ in self.separable])

@@ -1,0 +1,145 @@
+"""Networks of cells: one class serves the supernet (mixed weights) and the discrete network of a genotype."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from data.atomic import write_bytes, write_text
+from data.panel import InputError, Panel
+from nas.cell import Cell, Edge
+from nas.features import build_bank
+from nas.genotype import Genotype
+from nas.stretches import Scaler
+
+MODEL_FORMAT = 1
+
+
+class CellNetwork(nn.Module):
+    """Stem, stacked cells, head. forward(x [batch, input, time]) -> [batch, horizon, time], causal.
+
+    x must be free of NaN. With `mix` (weights per edge and op) and `input_mix` (weight per input column) it is the supernet.
+    """
+
+    def __init__(
+        self,
+        edges: list[Edge],
+        *,
+        nodes: int,
+        channels: int,
+        cells: int,
+        inputs: int,
+        horizons: int,
+        receptive_field: int,
+    ) -> None:
+        super().__init__()
+        self.receptive_field = receptive_field
+        self.stem = nn.Parameter(torch.randn(inputs, channels) * inputs**-0.5)
+        self.stem_bias = nn.Parameter(torch.zeros(channels))
+        self.cells = nn.ModuleList(Cell(edges, nodes, channels) for _ in range(cells))
+        width = len({e.node for e in edges}) * channels
+        self.joints = nn.ParameterList(
+            nn.Parameter(torch.randn(width, channels) * width**-0.5) for _ in range(cells - 1)
+        )
+        self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
+        self.head_bias = nn.Parameter(torch.zeros(horizons))
+
+    def forward(self, x: Tensor, mix: Tensor | None = None, input_mix: Tensor | None = None) -> Tensor:
+        stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
+        hidden = x.permute(2, 0, 1) @ stem + self.stem_bias
+        for k, cell in enumerate(self.cells):
+            if k > 0:
+                hidden = hidden @ self.joints[k - 1]
+            hidden = cell(hidden, mix)
+        return (hidden @ self.head + self.head_bias).permute(1, 2, 0)
+
+
+def network_of(genotype: Genotype, seed: int) -> CellNetwork:
+    """The discrete network of a genotype with fresh weights."""
+    edges = [Edge(c.source, node, (c.op,)) for node, connections in enumerate(genotype.nodes) for c in connections]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CellNetwork(
+            edges,
+            nodes=len(genotype.nodes),
+            channels=genotype.channels,
+            cells=genotype.cells,
+            inputs=len(genotype.features),
+            horizons=len(genotype.horizons),
+            receptive_field=genotype.receptive_field,
+        )
+
+
+@torch.no_grad()
+def forecast_sequence(network: nn.Module, x: npt.NDArray[np.float32], start: int, stop: int) -> npt.NDArray[np.float64]:
+    """Forecasts of bars start..stop in one pass over the receptive field before them.
+
+    x: [asset, input, time], free of NaN. Returns [asset, horizon, stop - start].
+    """
+    network.eval()
+    begin = max(0, start - int(network.receptive_field))  # type: ignore[arg-type]
+    out = network(torch.from_numpy(np.ascontiguousarray(x[:, :, begin:stop])))
+    return out[:, :, start - begin :].double().numpy()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network with all it needs to forecast from a panel: pipelines, their scaling, the interval it was trained on."""
+
+    genotype: Genotype
+    network: CellNetwork
+    scaler: Scaler
+    interval_ns: int
+    forecast_scale: float
+    extra: dict[str, Any]
+
+    def predict(self, panel: Panel, start: int, stop: int) -> npt.NDArray[np.float64]:
+        """Forecasts (first horizon) of bars start..stop: [stop - start, asset]; NaN where a feature is not known yet."""
+        bank = build_bank(panel, {name: (pipeline,) for name, pipeline in self.genotype.features})
+        x, known = self.scaler.apply(bank.values)
+        out = forecast_sequence(self.network, x, start, stop)[:, 0]
+        return np.where(known[:, start:stop], out, np.nan).T
+
+    def save(self, folder: Path) -> None:
+        features = {
+            "format": MODEL_FORMAT,
+            "interval_ns": self.interval_ns,
+            "forecast_scale": self.forecast_scale,
+            "pipelines": [list(item) for item in self.genotype.features],
+            "mean": self.scaler.mean.tolist(),
+            "deviation": self.scaler.deviation.tolist(),
+            **self.extra,
+        }
+        weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+        write_text(folder / "genotype.json", json.dumps(self.genotype.to_dict(), indent=1, sort_keys=True) + "\n")
+        write_text(folder / "features.json", json.dumps(features, indent=1, sort_keys=True) + "\n")
+        write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
+
+
+def load_model(folder: Path) -> TrainedModel:
+    """Read a model folder; InputError says which file is missing or what does not fit."""
+    for name in ("genotype.json", "features.json", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} holds no model: {name} is missing; choose a finished run's models/<window> folder"
+            )
+    genotype = Genotype.from_dict(json.loads((folder / "genotype.json").read_text()))
+    features = json.loads((folder / "features.json").read_text())
+    if features.get("format") != MODEL_FORMAT:
+        raise InputError(
+            f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
+        )
+    network = network_of(genotype, 0)
+    network.load_state_dict(safetensors.torch.load((folder / "weights.safetensors").read_bytes()))
+    scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
+    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation"}
+    extra = {k: v for k, v in features.items() if k not in known}
+    return TrainedModel(genotype, network, scaler, features["interval_ns"], features["forecast_scale"], extra)

@@ -1,0 +1,129 @@
+"""Registry of network ops. Every op is causal and time-invariant.
+
+A *linear* op is a handful of lagged copies of its input (taps: constant or a learned matrix per lag) or a truncated
+exponential moving average; the mix of all linear ops on an edge then is one matrix product (DESIGN, idea 2). A *non-linear* op is
+computed once per source node and shared by the edges that leave it.
+
+`gain` makes the output of a white, unit-variance input have unit variance, so that no op wins the softmax by its scale alone
+(the originals put an affine-free batch norm behind every op for the same purpose; over time that would read the future).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+Kind = Literal["zero", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated"]
+
+EMA_LENGTHS_PER_SPAN = (
+    3  # an EMA is cut after 3 spans: e^-6 = 0.25% of its weight lies beyond; its receptive field is then finite
+)
+GATED_MEMORY_BARS = 64
+
+
+@dataclass(frozen=True)
+class Op:
+    """One candidate operation on an edge. `lags` in bars; `coefficients` belong to `lags` where the taps are constants."""
+
+    name: str
+    kind: Kind
+    title: str
+    lags: tuple[int, ...] = ()
+    coefficients: tuple[float, ...] = ()
+    span: int = 0
+
+    @property
+    def linear(self) -> bool:
+        return self.kind in ("zero", "constant", "matrix", "separable", "ema")
+
+    @property
+    def length(self) -> int:
+        """Bars an EMA (or attention band, or pool) looks at, itself included."""
+        return EMA_LENGTHS_PER_SPAN * self.span if self.kind == "ema" else self.span
+
+    @property
+    def decay(self) -> float:
+        """EMA decay of the usual span convention, alpha = 2 / (span + 1)."""
+        return 1.0 - 2.0 / (self.span + 1.0)
+
+    @property
+    def gain(self) -> float:
+        if self.kind == "constant":
+            return 1.0 / sqrt(sum(c * c for c in self.coefficients))
+        if self.kind == "ema":
+            d, n = self.decay, self.length
+            # sum of squared weights of the truncated, renormalised EMA
+            squares = (1 - d) / (1 + d) * (1 - d ** (2 * n)) / (1 - d**n) ** 2
+            return 1.0 / sqrt(squares)
+        return 1.0
+
+    @property
+    def receptive_field(self) -> int:
+        """Bars the output at t depends on, bar t included (0 for zero)."""
+        if self.kind == "zero":
+            return 0
+        if self.kind in ("ema", "attention", "maxpool"):
+            return self.length
+        if self.kind == "gated":
+            return GATED_MEMORY_BARS
+        return max(self.lags) + 1
+
+    def parameters(self, channels: int) -> int:
+        """Learned numbers of this op on one edge."""
+        if self.kind == "matrix":
+            return len(self.lags) * channels * channels
+        if self.kind == "separable":
+            return channels * channels + len(self.lags) * channels
+        if self.kind == "attention":
+            return 3 * channels * channels
+        if self.kind == "gated":
+            return 2 * channels * channels + 2 * channels
+        return 0
+
+    def multiply_adds(self, channels: int) -> int:
+        """Multiply-adds per bar of this op by itself on one edge."""
+        if self.kind == "attention":
+            return 3 * channels * channels + 2 * self.length * channels
+        if self.kind == "constant":
+            return len(self.lags) * channels
+        if self.kind == "ema":
+            return 2 * channels
+        return self.parameters(channels)
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is registered already")
+    OPS[op.name] = op
+    return op
+
+
+register(Op("zero", "zero", "no connection"))
+register(Op("identity", "constant", "identity", (0,), (1.0,)))
+register(Op("dense", "matrix", "dense", (0,)))
+register(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
+register(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
+register(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
+register(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
+register(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
+for _span in (4, 12, 36):
+    register(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))
+for _lag in (1, 4):
+    register(Op(f"diff{_lag}", "constant", f"difference over {_lag} bar{'s' * (_lag > 1)}", (0, _lag), (1.0, -1.0)))
+register(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)), (1.0 / 6,) * 6))
+register(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
+register(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
+register(Op("gated", "gated", "gated recurrent unit with bounded memory"))
+
+DEFAULT_OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")
+
+
+def get_op(name: str) -> Op:
+    """The op of that name; ValueError lists what there is."""
+    if name not in OPS:
+        raise ValueError(f"no op named {name!r}; there are {', '.join(OPS)}")
+    return OPS[name]

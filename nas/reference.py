@@ -1,0 +1,57 @@
+"""The cell with every op applied by itself, one edge at a time: the specification that `nas.cell.Cell` must equal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.cell import Cell, banded_attention, gated_unit, lagged, max_pool, soft_norm
+from nas.ema import ema_reference
+
+
+def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None) -> Tensor:
+    """Same arguments, weights and result as `cell(x, mix)`."""
+    values: dict[int, Tensor] = {0: x}
+    outputs = []
+    for node in range(cell.nodes):
+        total: Tensor | None = None
+        for k, (edge, _op) in enumerate(cell.entries):
+            if edge.node != node or edge.source not in values:
+                continue
+            weight = 1.0 if mix is None else mix[k]
+            part = weight * _apply(cell, k, values[edge.source])
+            total = part if total is None else total + part
+        if total is None:
+            continue
+        total = soft_norm(total)
+        outputs.append(total)
+        values[node + 1] = nn.functional.silu(total) * 1.5
+    return torch.cat(outputs, -1)
+
+
+def _apply(cell: Cell, k: int, x: Tensor) -> Tensor:
+    """Op of entry k on the activated source x: [time, batch, channel]."""
+    edge, op = cell.entries[k]
+    source = edge.source
+    if op.kind == "zero":
+        return torch.zeros_like(x)
+    if op.kind == "constant":
+        taps = zip(op.lags, op.coefficients, strict=True)
+        return op.gain * torch.stack([c * lagged(x, lag) for lag, c in taps]).sum(0)
+    if op.kind == "ema":
+        return ema_reference(x, op.decay, op.length, op.gain)
+    if op.kind == "attention":
+        return banded_attention(x, cell.weights[f"attention{source}"], op.span)
+    if op.kind == "maxpool":
+        return max_pool(x, op.span)
+    if op.kind == "gated":
+        return gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
+    plan = cell._plans[source]
+    if op.kind == "matrix":
+        first = [entry for _, entry, _ in plan.matrix_entries].index(k)
+        kernel = cell.weights[f"matrix{source}"][first : first + len(op.lags)]
+        return torch.stack([lagged(x, lag) @ kernel[i] for i, lag in enumerate(op.lags)]).sum(0)
+    position = [entry for entry, _, _ in plan.separable].index(k)
+    depth, point = cell.weights[f"depth{source}"][position], cell.weights[f"point{source}"][position]
+    mixed: Tensor = torch.stack([lagged(x, lag) * depth[i] for i, lag in enumerate(op.lags)]).sum(0)
+    return mixed @ point

@@ -1,0 +1,144 @@
+"""From a panel to what networks learn from: labels, scaling fitted on the training stretch, batches of stretches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from data.panel import Panel
+from nas.features import FeatureBank, build_bank, causal_volatility
+
+FloatArray = npt.NDArray[np.float64]
+CLIP_DEVIATIONS = 5.0  # a 20-sigma candle must not own the gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Mean and standard deviation of each feature column, fitted on a training stretch only. mean, deviation: [column]."""
+
+    mean: FloatArray
+    deviation: FloatArray
+
+    @staticmethod
+    def fit(values: npt.NDArray[np.float32], bars: slice) -> Scaler:
+        """values: [asset, column, time]; only `bars` is looked at. A constant column gets deviation 1."""
+        part = values[:, :, bars].astype(np.float64)
+        known = np.isfinite(part)
+        count = np.maximum(known.sum((0, 2)), 1)
+        mean = np.where(known, part, 0.0).sum((0, 2)) / count
+        variance = np.where(known, (part - mean[None, :, None]) ** 2, 0.0).sum((0, 2)) / count
+        deviation = np.sqrt(variance)
+        return Scaler(mean, np.where(deviation > 1e-12, deviation, 1.0))
+
+    def apply(self, values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Scaled and clipped values with 0 where unknown, and per asset and bar whether all columns are known: [asset, time]."""
+        known = np.isfinite(values)
+        scaled = (values - self.mean[None, :, None]) / self.deviation[None, :, None]
+        scaled = np.clip(np.where(known, scaled, 0.0), -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+        everything: npt.NDArray[np.bool_] = np.all(known, axis=1)
+        return scaled.astype(np.float32), everything
+
+
+def labels(panel: Panel, horizons: tuple[int, ...]) -> FloatArray:
+    """What a forecast at bar t is about: log return from open t+1 to open t+1+h over (volatility_t * sqrt(h)).
+
+    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. Scaled by the volatility at t, so the
+    unit is standard deviations; clipped at +-5.
+    """
+    log_open = np.log(panel.field("open"))
+    volatility = causal_volatility(panel)
+    bars = len(panel)
+    out = np.full((len(panel.assets), len(horizons), bars), np.nan)
+    for k, h in enumerate(horizons):
+        if bars > h + 1:
+            change = log_open[1 + h :] - log_open[1:-h]
+            scaled = change / (np.maximum(volatility[: bars - 1 - h], 1e-8) * np.sqrt(h))
+            out[:, k, : bars - 1 - h] = np.clip(scaled, -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Everything of one panel that searches and trainings read; each window slices it.
+
+    labels: [asset, horizon, time], NaN where unknown.
+    """
+
+    panel: Panel
+    bank: FeatureBank
+    labels: FloatArray
+    horizons: tuple[int, ...]
+
+    @staticmethod
+    def of(panel: Panel, horizons: tuple[int, ...]) -> Samples:
+        return Samples(panel, build_bank(panel), labels(panel, horizons), horizons)
+
+    def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
+        """Bank columns of chosen pipelines."""
+        names = list(self.bank.names)
+        return np.array([names.index(item) for item in features], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time]."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+
+    @staticmethod
+    def of(samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None) -> Tensors:
+        values = samples.bank.values if columns is None else samples.bank.values[:, columns]
+        x, known = scaler.apply(values)
+        y = samples.labels
+        usable = known[:, None, :] & np.isfinite(y).all(1, keepdims=True)
+        return Tensors(
+            torch.from_numpy(x),
+            torch.from_numpy(np.nan_to_num(y).astype(np.float32)),
+            torch.from_numpy(usable.astype(np.float32)),
+        )
+
+
+def batches(
+    tensors: Tensors, bars: slice, *, length: int, batch: int, context: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch of random stretches inside `bars`, each with `context` earlier bars whose loss weight is zero.
+
+    The context may reach before `bars.start` (that is the past) but labels are read inside `bars` only; the caller ends
+    `bars` before the purge. Yields x [batch, column, context + length], y [batch, horizon, length], weight [batch, 1, length].
+    """
+    assets = tensors.x.shape[0]
+    size = bars.stop - bars.start
+    length = min(length, size)
+    starts_per_asset = max(1, round(size / length))
+    offset = int(torch.randint(0, length, (1,), generator=generator))
+    starts = [
+        min(max(bars.start, bars.start - offset + k * length), bars.stop - length) for k in range(starts_per_asset + 1)
+    ]
+    places = [(asset, s) for asset in range(assets) for s in starts]
+    order = torch.randperm(len(places), generator=generator).tolist()
+    for first in range(0, len(order), batch):
+        chosen = [places[k] for k in order[first : first + batch]]
+        yield stack_stretches(tensors, chosen, length, context)
+
+
+def stack_stretches(
+    tensors: Tensors, places: list[tuple[int, int]], length: int, context: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """places: (asset, first bar with loss). Bars before the panel's first are zeros."""
+    xs, ys, ws = [], [], []
+    for asset, start in places:
+        begin = start - context
+        x = tensors.x[asset, :, max(begin, 0) : start + length]
+        if begin < 0:
+            x = torch.nn.functional.pad(x, (-begin, 0))
+        xs.append(x)
+        ys.append(tensors.y[asset, :, start : start + length])
+        ws.append(tensors.weight[asset, :, start : start + length])
+    return torch.stack(xs), torch.stack(ys), torch.stack(ws)

@@ -1,0 +1,108 @@
+"""Training from scratch: the evaluation phase of a searched architecture and the whole life of a hand-designed network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas.stretches import Tensors, batches
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained. lengths in bars; patience in epochs."""
+
+    epochs: int = 40
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    length: int = 512
+    batch: int = 4
+    patience: int = 8
+    gradient_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of one training: losses per epoch and the epoch whose weights were kept."""
+
+    train_losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    best_epoch: int
+    correlation: float
+
+
+def huber(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Huber loss (delta 1 standard deviation) averaged over weighted bars. forecast, label: [batch, horizon, time]."""
+    loss = nn.functional.huber_loss(forecast, label, reduction="none", delta=1.0)
+    return (loss * weight).sum() / (weight.sum() * label.shape[1]).clamp_min(1.0)
+
+
+@torch.no_grad()
+def evaluate(forward: Callable[[Tensor], Tensor], tensors: Tensors, bars: slice, context: int) -> tuple[float, float]:
+    """(loss, correlation of first-horizon forecast and label) over `bars`, one pass per asset batch."""
+    begin = max(0, bars.start - context)
+    out = forward(tensors.x[:, :, begin : bars.stop])[:, :, bars.start - begin :]
+    y, w = tensors.y[:, :, bars], tensors.weight[:, :, bars]
+    loss = float(huber(out, y, w))
+    mask = w[:, 0] > 0
+    a, b = out[:, 0][mask].double().numpy(), y[:, 0][mask].double().numpy()
+    if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
+        return loss, 0.0
+    return loss, float(np.corrcoef(a, b)[0, 1])
+
+
+def train(
+    network: nn.Module,
+    tensors: Tensors,
+    train_bars: slice,
+    stop_bars: slice,
+    settings: TrainingSettings,
+    seed: int,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping)."""
+    generator = torch.Generator().manual_seed(seed)
+    context = int(network.receptive_field)  # type: ignore[arg-type]
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, settings.epochs, eta_min=settings.learning_rate * 0.05
+    )
+    best, best_epoch, kept = float("inf"), -1, {k: v.clone() for k, v in network.state_dict().items()}
+    train_losses, stop_losses = [], []
+    correlation = 0.0
+    for epoch in range(settings.epochs):
+        network.train()
+        total = 0.0
+        steps = 0
+        for x, y, w in batches(
+            tensors, train_bars, length=settings.length, batch=settings.batch, context=context, generator=generator
+        ):
+            loss = huber(network(x)[:, :, context:], y, w)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"training loss became {float(loss)} in epoch {epoch}; lower the learning rate"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip, foreach=True)
+            optimiser.step()
+            total, steps = total + float(loss), steps + 1
+        schedule.step()
+        network.eval()
+        stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context)
+        train_losses.append(total / steps)
+        stop_losses.append(stop_loss)
+        on_epoch(epoch)
+        if stop_loss < best - 1e-7:
+            best, best_epoch, correlation = stop_loss, epoch, stop_correlation
+            kept = {k: v.clone() for k, v in network.state_dict().items()}
+        elif epoch - best_epoch >= settings.patience:
+            break
+    network.load_state_dict(kept)
+    return Trained(tuple(train_losses), tuple(stop_losses), best_epoch, correlation)

@@ -1,0 +1,106 @@
+"""What a run is asked to do: presets, a file, the command line; later ones win. Unknown keys are refused with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from data.panel import InputError
+
+PRESETS = Path(__file__).parent / "presets"
+_UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class RunConfig(BaseModel):
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    symbol: tuple[str, ...] = ("BTCUSDT",)
+    interval: str = "60"
+    start: str | None = None
+    end: str | None = None
+    source: str = "auto"
+    data: tuple[str, ...] = ()
+    funding: tuple[str, ...] = ()
+    fill_gaps: bool = False
+    preset: str = "default"
+    seed: int = 0
+    horizon: tuple[int, ...] = (6,)
+    train: str = "180d"
+    validation: str = "60d"
+    test: str = "60d"
+    step: str | None = None
+    anchored: bool = False
+    variant: tuple[str, ...] = ("darts",)
+    baselines: tuple[str, ...] = ("tcn",)
+    rules: tuple[str, ...] = ("sma_cross",)
+    seeds: int = 1
+    nodes: int = 2
+    cells: int = 1
+    channels: int = 16
+    ops: tuple[str, ...] = ()
+    search_epochs: int = 20
+    training_epochs: int = 30
+    target_volatility: float = 0.3
+    max_leverage: float = 2.0
+    thresholds: tuple[float, ...] = (0.0, 0.5, 1.0)
+    taker_fee_bps: float = 5.5
+    slippage_bps: float = 1.0
+    initial_equity: float = 100_000.0
+
+    @field_validator(
+        "symbol", "data", "funding", "variant", "baselines", "rules", "ops", "horizon", "thresholds", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("train", "validation", "test", "step", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+
+def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """Preset, then file, then the flags that were given (not None)."""
+    path = PRESETS / f"{preset}.toml"
+    if not path.is_file():
+        raise InputError(f"no preset {preset!r}; there are {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))}")
+    values: dict[str, Any] = tomllib.loads(path.read_text())
+    if file is not None:
+        if not file.is_file():
+            raise InputError(f"config file {file} does not exist")
+        try:
+            values |= tomllib.loads(file.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{file} is not valid TOML: {error}") from None
+    values |= {key: value for key, value in flags.items() if value is not None}
+    values["preset"] = preset
+    for key in values:
+        if key not in RunConfig.model_fields:
+            near = difflib.get_close_matches(key, RunConfig.model_fields, 1)
+            raise InputError(f"unknown setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"setting {where}: {first['msg']}, given {first['input']!r}") from None
+
+
+def bars_of(duration: str, interval_ns: int, name: str) -> int:
+    """`180d`, `36h` or a plain number of bars -> bars."""
+    text = duration.strip().lower()
+    if text.isdigit():
+        return int(text)
+    if len(text) > 1 and text[-1] in _UNITS_S and text[:-1].replace(".", "", 1).isdigit():
+        return max(1, round(float(text[:-1]) * _UNITS_S[text[-1]] * 1e9 / interval_ns))
+    raise InputError(f"--{name} {duration!r} is no duration: give e.g. 180d, 36h, 2w or a number of bars")

@@ -1,0 +1,92 @@
+"""The main job: `python -m strategies.walkforward --symbol BTCUSDT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_EPILOG = (
+    "Examples:  python -m strategies.walkforward --symbol BTCUSDT --preset quick  |  "
+    "python -m strategies.walkforward --symbol BTCUSDT --data candles.parquet --funding funding.parquet"
+)
+
+
+@app.command(epilog=_EPILOG)
+def main(
+    symbol: Annotated[str | None, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Bar length as Bybit names it: 1 5 15 30 60 240 D.")] = None,
+    start: Annotated[str | None, typer.Option(help="First bar, UTC, e.g. 2023-01-01.")] = None,
+    end: Annotated[str | None, typer.Option(help="History ends before this time, UTC.")] = None,
+    source: Annotated[str | None, typer.Option(help="auto, bybit or simulated.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="CSV or Parquet candles instead of a source; one per symbol.")
+    ] = None,
+    funding: Annotated[list[Path] | None, typer.Option(help="Funding settlements of the same symbols.")] = None,
+    fill_gaps: Annotated[
+        bool | None, typer.Option("--fill-gaps", help="Fill missing bars with the last close.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="quick, default or thorough.")] = "default",
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same data, same code: same bytes.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Searches per window, the best by validation trades.")] = None,
+    train: Annotated[str | None, typer.Option(help="Training stretch, e.g. 180d or bars.")] = None,
+    validation: Annotated[str | None, typer.Option(help="Validation stretch.")] = None,
+    test: Annotated[str | None, typer.Option(help="Unseen stretch that is traded.")] = None,
+    step: Annotated[str | None, typer.Option(help="How far each window moves (default: the test length).")] = None,
+    horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
+    baselines: Annotated[str | None, typer.Option(help="Hand-designed networks to compete with.")] = None,
+    rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes (default: all cores).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for runs/, latest and index.html.")] = Path("reports"),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what an earlier run of this command finished.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the windows and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Headline figures as JSON on standard output.")] = False,
+) -> None:
+    """Search a network on every rolling window, trade it out of sample under costs, compare it with hand-designed rivals.
+
+    Writes OUT/runs/<id>/index.html (OUT/latest points to it). The same command resumes an interrupted run.
+    """
+    from data.panel import InputError
+
+    names = (
+        "symbol",
+        "interval",
+        "start",
+        "end",
+        "source",
+        "fill_gaps",
+        "seed",
+        "seeds",
+        "train",
+        "validation",
+        "test",
+    )
+    flags: dict[str, Any] = {
+        name: value for name, value in locals().items() if name in (*names, "step", "horizon", "baselines", "rules")
+    }
+    flags["data"] = tuple(str(p) for p in data) if data else None
+    flags["funding"] = tuple(str(p) for p in funding) if funding else None
+    try:
+        from strategies.config import resolve
+        from strategies.job import Options, run_job
+
+        settings = resolve(preset, config, flags)
+        run_job(settings, Options(out=out, jobs=jobs, fresh=fresh, dry_run=dry_run, quiet=quiet, json=json_))
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: finished tasks are kept; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    sys.exit(app())

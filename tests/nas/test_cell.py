@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nas.cell import Cell, Edge, banded_attention, gated_unit
+from nas.ema import ema, ema_reference
+from nas.ops import GATED_MEMORY_BARS, OPS
+from nas.reference import reference_forward
+
+EVERY_OP = tuple(OPS)
+
+
+def build(ops: tuple[str, ...] = EVERY_OP, nodes: int = 2, channels: int = 4) -> Cell:
+    torch.manual_seed(3)
+    return Cell([Edge(s, n, ops) for n in range(nodes) for s in range(n + 1)], nodes, channels).double()
+
+
+def mix_of(cell: Cell) -> torch.Tensor:
+    torch.manual_seed(5)
+    return torch.rand(len(cell.entries), dtype=torch.float64).requires_grad_()
+
+
+def test_folded_cell_equals_ops_applied_one_by_one() -> None:
+    cell, x = build(), torch.randn(150, 2, 4, dtype=torch.float64)
+    mix = mix_of(cell)
+    with_ema_in_float32 = 2e-6  # the EMA kernel works on float32 and float64 tensors alike; sums differ in order only
+    assert torch.allclose(cell(x, mix), reference_forward(cell, x, mix), atol=with_ema_in_float32)
+
+
+def test_folded_gradients_equal_the_reference() -> None:
+    cell, x = build(), torch.randn(150, 2, 4, dtype=torch.float64)
+    mix = mix_of(cell)
+    wanted = [mix, *cell.parameters()]
+    weight = torch.randn(150, 2, 8, dtype=torch.float64)
+    folded = torch.autograd.grad((cell(x, mix) * weight).sum(), wanted)
+    plain = torch.autograd.grad((reference_forward(cell, x, mix) * weight).sum(), wanted)
+    for a, b in zip(folded, plain, strict=True):
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if name != "zero"])
+def test_op_ignores_the_future_and_is_time_invariant(name: str) -> None:
+    cell = build((name,), nodes=1)
+    x = torch.randn(200, 1, 4, dtype=torch.float64)
+    out = cell(x)
+    changed = x.clone()
+    changed[120:] = 1e3
+    assert torch.equal(cell(changed)[:120], out[:120])
+    field = OPS[name].receptive_field
+    begin = 150 - field + 1  # bar 150 from a stretch that starts exactly one receptive field earlier
+    assert torch.allclose(cell(x[begin:])[150 - begin], out[150], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if name not in ("zero", "gated", "maxpool", "attention")])
+def test_receptive_field_is_not_larger_than_needed(name: str) -> None:
+    cell = build((name,), nodes=1)
+    x = torch.randn(200, 1, 4, dtype=torch.float64)
+    changed = x.clone()
+    changed[150 - OPS[name].receptive_field + 1] += 5.0
+    assert not torch.equal(cell(changed)[150], cell(x)[150])
+
+
+def test_truncated_ema_equals_its_formula_and_its_adjoint() -> None:
+    x = torch.randn(90, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(ema(x, 0.8, 15), ema_reference(x, 0.8, 15), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda v: ema(v, 0.8, 15), (x[:20].detach().requires_grad_(),))
+    assert torch.autograd.gradgradcheck(lambda v: ema(v, 0.8, 15).square(), (x[:20].detach().requires_grad_(),))
+
+
+def test_attention_sees_exactly_its_band() -> None:
+    torch.manual_seed(0)
+    projection = torch.randn(4, 12, dtype=torch.float64)
+    x = torch.randn(100, 1, 4, dtype=torch.float64)
+    out = banded_attention(x, projection, 8)
+    q, k, v = (x[:, 0] @ projection).split(4, -1)
+    for t in (0, 5, 8, 37, 99):
+        low = max(0, t - 7)
+        weights = torch.softmax(q[t] @ k[low : t + 1].T * 0.5, -1)
+        assert torch.allclose(out[t, 0], weights @ v[low : t + 1])
+
+
+def test_gated_unit_equals_its_recurrence_inside_its_memory() -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(3, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    x = torch.randn(GATED_MEMORY_BARS, 1, 3, dtype=torch.float64)
+    z, c = (x @ weight + bias).chunk(2, -1)
+    floor = 8.0 / GATED_MEMORY_BARS
+    z = floor + (1 - floor) * torch.sigmoid(z)
+    h = torch.zeros(1, 3, dtype=torch.float64)
+    for t in range(GATED_MEMORY_BARS):
+        h = (1 - z[t]) * h + z[t] * torch.tanh(c[t])
+    assert torch.allclose(gated_unit(x, weight, bias)[-1], h)
