@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 import numpy as np
@@ -78,6 +78,11 @@ class Panel:
         object.__setattr__(self, "settlements", MappingProxyType(dict(self.settlements)))
         if self.regimes is not None:
             object.__setattr__(self, "regimes", _frozen(self.regimes.astype(np.int64)))
+
+    def __reduce__(self) -> tuple[type[Panel], tuple[object, ...]]:
+        """Pickled through the constructor (worker processes): the read-only mapping cannot travel by itself."""
+        values = {**self.__dict__, "settlements": dict(self.settlements)}
+        return Panel, tuple(values[f.name] for f in fields(self))
 
     def __len__(self) -> int:
         return len(self.timestamps)

@@ -54,4 +54,5 @@ def _apply(cell: Cell, k: int, x: Tensor) -> Tensor:
     position = [entry for entry, _, _ in plan.separable].index(k)
     depth, point = cell.weights[f"depth{source}"][position], cell.weights[f"point{source}"][position]
     mixed: Tensor = torch.stack([lagged(x, lag) * depth[i] for i, lag in enumerate(op.lags)]).sum(0)
-    return mixed @ point
+    out: Tensor = mixed @ point
+    return out

@@ -92,7 +92,7 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip, foreach=True)
             optimiser.step()
-            total, steps = total + float(loss), steps + 1
+            total, steps = total + float(loss.detach()), steps + 1
         schedule.step()
         network.eval()
         stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context)
