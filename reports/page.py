@@ -1,0 +1,234 @@
+"""The comparison page of a run: one self-contained HTML file that opens without a network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from data.atomic import write_text
+from reports.architecture import draw_genotype
+from reports.figures import drawdown_figure, equity_figure
+from reports.performance import Performance, performance
+from reports.run_folder import Run, link_latest, list_runs, load_run
+from reports.tearsheets import file_name, write_tearsheets
+from reports.verdict import verdict
+
+Progress = Callable[[str], None]
+
+
+def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
+    """Write `index.html` and the tearsheets of a run folder, the list of runs and the `latest` link; return the page.
+
+    progress: called with a few words before each slow step.
+    """
+    run = load_run(folder)
+    say = progress or (lambda _: None)
+    say("comparison page")
+    page = write_page(run)
+    write_tearsheets(run, say)
+    reports = run.folder.parent.parent
+    if run.folder.parent.name == "runs":
+        say("list of runs")
+        link_latest(run.folder)
+        write_runs_index(reports)
+    return page
+
+
+def write_page(run: Run) -> Path:
+    rows = [performance(run, strategy) for strategy in run.strategies]
+    figures = [equity_figure(run), drawdown_figure(run)]
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            run=run,
+            verdict=verdict(run, rows),
+            rows=[_row(run, row) for row in rows],
+            figures={figure.name: figure for figure in figures},
+            charts=_json_for_script({figure.name: figure.specification() for figure in figures}),
+            windows=[_window(run, number, window) for number, window in enumerate(run.windows)],
+            facts=_provenance(run),
+            settings=_flat(run.info.get("config") or {}),
+            costs=_flat(run.info.get("costs") or {}),
+            timings=_flat(run.info.get("timings") or {}),
+            packages=_flat(run.provenance.get("packages") or {}),
+            notes=[str(note) for note in run.provenance.get("notes") or []],
+            command=_command(run),
+            plotly=Markup(plotly_script()),
+        )
+    )
+    path = run.folder / "index.html"
+    write_text(path, text)
+    return path
+
+
+def write_runs_index(reports: Path) -> Path:
+    """`<reports>/index.html`: every finished run, newest first."""
+    entries = []
+    for folder in list_runs(reports):
+        try:
+            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(info, dict):
+            entries.append({"folder": folder.name, "info": info, "origin": info.get("provenance") or {}})
+    path = reports / "index.html"
+    write_text(path, _environment().get_template("runs.html.j2").render(entries=entries))
+    return path
+
+
+def plotly_script() -> str:
+    """The library's own file, as its package ships it; embedded so that the page needs no network."""
+    from importlib.resources import files
+
+    return (
+        (files("plotly") / "package_data" / "plotly.min.js")
+        .read_text(encoding="utf-8")
+        .replace("</script", "<\\/script")
+    )
+
+
+def _environment() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(percent=percent, ratio=ratio, money=money, count=count)
+    templates.globals["asset"] = lambda name: Markup(
+        (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+    )
+    return templates
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{value:.{digits}%}" if _finite(value) else "–"
+
+
+def ratio(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if _finite(value) else "–"
+
+
+def money(value: float) -> str:
+    return f"{value:,.0f}" if _finite(value) and abs(value) >= 100 else (f"{value:,.2f}" if _finite(value) else "–")
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}" if _finite(value) else "–"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _row(run: Run, row: Performance) -> dict[str, Any]:
+    return asdict(row) | {
+        "title": run.title(row.strategy),
+        "kind": run.kind(row.strategy),
+        "description": run.description(row.strategy),
+        "tearsheet": f"tearsheets/{file_name(row.strategy)}.html",
+    }
+
+
+def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any]:
+    number = window.get("window", position)
+    index = int(number) if isinstance(number, (int, float)) else position
+    genotype = window.get("genotype")
+    saved = run.architectures.get(index)
+    picture = saved if saved and _is_plain_svg(saved) else draw_genotype(genotype if isinstance(genotype, dict) else {})
+    return {
+        "number": index,
+        "train": _stretch(window.get("train")),
+        "validation": _stretch(window.get("validation")),
+        "test": _stretch(window.get("test")),
+        "purge_bars": window.get("purge_bars", "–"),
+        "policy": window.get("policy", "–"),
+        "variant": window.get("variant", "–"),
+        "seed": window.get("seed", "–"),
+        "searched": window.get("searched", True),
+        "picture": Markup(picture),
+    }
+
+
+def _is_plain_svg(text: str) -> bool:
+    """A picture from a file goes into the page unescaped, so it must be an SVG that can run or fetch nothing."""
+    import xml.etree.ElementTree as ElementTree
+
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return False
+    if not root.tag.endswith("svg"):
+        return False
+    for element in root.iter():
+        name = element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else "comment"
+        if name in {"script", "foreignobject", "image", "iframe", "a", "use", "animate", "set"}:
+            return False
+        for key, value in element.attrib.items():
+            attribute = key.rpartition("}")[2].lower()
+            if attribute.startswith("on") or attribute in {"href", "src"} or "url(http" in value.lower():
+                return False
+        if name == "style" and any(word in (element.text or "").lower() for word in ("@import", "url(", "</", "<")):
+            return False
+    return True
+
+
+def _stretch(bounds: Any) -> str:
+    if not isinstance(bounds, dict):
+        return "–"
+    return f"{_day(bounds.get('start'))} to {_day(bounds.get('stop'))}"
+
+
+def _day(moment: Any) -> str:
+    return "?" if moment is None else str(moment)[:10]
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    origin = run.provenance
+    symbols = origin.get("symbols") or []
+    traded = run.equity.index
+    return [
+        ("Run", run.run_id),
+        ("Source", f"{origin.get('source', 'unknown')}{' – simulated, not a real market' if run.simulated else ''}"),
+        ("Symbols", ", ".join(map(str, symbols)) or "–"),
+        ("Interval", f"{origin.get('interval', '–')}"),
+        ("Data", f"{_day(origin.get('start'))} to {_day(origin.get('end'))}, {origin.get('bars', '?')} bars"),
+        ("Traded out of sample", f"{_day(traded[0])} to {_day(traded[-1])}, {len(traded)} bars"),
+        ("Data fingerprint", str(origin.get("data_fingerprint", "–"))),
+        ("Code version", str(origin.get("code_version", "–"))),
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    if isinstance(value, Mapping):
+        return [
+            pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(value, float):
+        return [(prefix, f"{value:.6g}")]
+    if isinstance(value, (list, tuple)):
+        return [(prefix, ", ".join(map(str, value)))]
+    return [(prefix, str(value))]
+
+
+def _command(run: Run) -> str:
+    command = run.info.get("command") or "python -m strategies.walkforward"
+    return " ".join(map(str, command)) if isinstance(command, list) else str(command)
+
+
+def _json_for_script(value: Any) -> Markup:
+    """JSON that cannot end the script element it sits in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(
+        text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028")
+    )

@@ -1,0 +1,181 @@
+"""What a run left behind, read back: the files of `reports/runs/<id>/`, the list of runs and the `latest` link."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.panel import InputError
+
+FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "forecasts": ("timestamp", "asset", "strategy", "forecast", "window"),
+    "positions": ("timestamp", "asset", "strategy", "position"),
+    "trades": ("timestamp", "strategy", "asset", "kind", "size", "price", "fee", "slippage", "funding"),
+    "trials": (
+        "trial", "window", "strategy", "kind", "variant", "architecture", "seed", "threshold", "parameters",
+        "validation_loss", "validation_correlation", "validation_sharpe", "selected",
+    ),
+    "candles": ("timestamp", "asset", "open", "high", "low", "close"),
+}  # fmt: skip
+"""Columns of each optional long table. `candles` is not needed for anything but the candle chart and the delay test."""
+
+BENCHMARK = "buy_and_hold"
+SEARCHED = "searched"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run. Only `equity` and `run.json` must be there; a missing table is empty, with its columns.
+
+    equity: index = bar close time (UTC), one column per strategy, account value after all costs.
+    trial_returns: index = day (UTC), one column per configuration tried: out-of-sample returns after costs.
+    architectures: window number -> SVG text, as the run saved it.
+    """
+
+    folder: Path
+    info: Mapping[str, Any]
+    equity: pd.DataFrame
+    trial_returns: pd.DataFrame
+    windows: tuple[Mapping[str, Any], ...]
+    forecasts: pd.DataFrame
+    positions: pd.DataFrame
+    trades: pd.DataFrame
+    trials: pd.DataFrame
+    candles: pd.DataFrame
+    architectures: Mapping[int, str]
+
+    @property
+    def run_id(self) -> str:
+        return str(self.info.get("run_id") or self.folder.name)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return _mapping(self.info.get("provenance"))
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.provenance.get("simulated", False))
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Searched strategies first, the benchmark last, the others as the run wrote them."""
+        names = [str(name) for name in self.equity.columns]
+        rank = {"searched": 0, "benchmark": 3}
+        return tuple(sorted(names, key=lambda name: rank.get(self.kind(name), 1)))
+
+    def kind(self, strategy: str) -> str:
+        """`searched`, `network`, `rule`, `random`, `benchmark` or what the run calls it."""
+        if strategy == BENCHMARK:
+            return "benchmark"
+        described = _mapping(_mapping(self.info.get("strategies")).get(strategy))
+        return str(described.get("kind") or (SEARCHED if strategy.startswith(SEARCHED) else "rule"))
+
+    def title(self, strategy: str) -> str:
+        described = _mapping(_mapping(self.info.get("strategies")).get(strategy))
+        return str(described.get("title") or strategy.replace("_", " "))
+
+    def description(self, strategy: str) -> str:
+        return str(_mapping(_mapping(self.info.get("strategies")).get(strategy)).get("description") or "")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder (a link such as `reports/latest` is followed). InputError says in one line what is wrong."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a run folder: give a folder such as reports/runs/<run-id> or reports/latest")
+    folder = folder.resolve()
+    for name in ("run.json", "equity.parquet"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}: give the folder of a finished run (reports/runs/<run-id>)")
+    info = _json(folder / "run.json")
+    if not isinstance(info, dict):
+        raise InputError(f"{folder / 'run.json'} holds no JSON object; run the job again with --fresh")
+    windows = _json(folder / "windows.json") if (folder / "windows.json").is_file() else []
+    if not isinstance(windows, list):
+        raise InputError(f"{folder / 'windows.json'} holds no JSON list; run the job again with --fresh")
+    equity = _frame(folder / "equity.parquet")
+    equity = equity.set_index("timestamp") if "timestamp" in equity.columns else equity
+    equity.columns = equity.columns.map(str)
+    if equity.empty:
+        raise InputError(f"{folder / 'equity.parquet'} holds no bar: nothing to report")
+    tables = {name: _long_table(folder / f"{name}.parquet", columns) for name, columns in FRAME_COLUMNS.items()}
+    trial_file = folder / "trial_returns.parquet"
+    trial_returns = _utc_index(_frame(trial_file)) if trial_file.is_file() else pd.DataFrame(index=pd.DatetimeIndex([]))
+    pictures = {
+        int(path.stem): path.read_text(encoding="utf-8")
+        for path in sorted((folder / "architectures").glob("*.svg"))
+        if path.stem.isdigit()
+    }
+    return Run(
+        folder=folder,
+        info=info,
+        equity=_utc_index(equity).astype("float64"),
+        trial_returns=trial_returns,
+        windows=tuple(_mapping(window) for window in windows),
+        architectures=pictures,
+        **tables,
+    )
+
+
+def list_runs(reports: Path) -> tuple[Path, ...]:
+    """Folders under `reports/runs` that hold a finished run, newest first (by the time of their run.json)."""
+    found = [path.parent for path in (reports / "runs").glob("*/run.json")]
+    return tuple(
+        sorted(found, key=lambda folder: ((folder / "run.json").stat().st_mtime_ns, folder.name), reverse=True)
+    )
+
+
+def link_latest(folder: Path) -> Path:
+    """Point `<reports>/latest` at the run; a relative link, replaced in one step so that it always leads somewhere."""
+    folder = folder.resolve()
+    reports = folder.parent.parent
+    link = reports / "latest"
+    with tempfile.TemporaryDirectory(dir=reports, prefix=".latest.") as scratch:
+        fresh = Path(scratch) / "latest"
+        fresh.symlink_to(os.path.relpath(folder, reports))
+        if link.is_dir() and not link.is_symlink():
+            raise InputError(f"{link} is a folder, not the link to the newest run; move it away")
+        os.replace(fresh, link)
+    return link
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); run the job again with --fresh") from None
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors derive from both
+        raise InputError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _utc_index(frame: pd.DataFrame) -> pd.DataFrame:
+    index = pd.DatetimeIndex(pd.to_datetime(frame.index, utc=True), name="timestamp")
+    return frame.set_axis(index, axis="index")
+
+
+def _long_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame({name: pd.Series(dtype="object") for name in columns})
+    frame = _frame(path)
+    for name in columns:
+        if name not in frame.columns:
+            frame[name] = None
+    if "timestamp" in columns:
+        frame["timestamp"] = pd.to_datetime(frame["timestamp"], utc=True)
+    return frame

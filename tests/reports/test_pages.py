@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from run_builder import build_run, genotype
+
+from data.panel import InputError
+from reports.architecture import draw_genotype
+from reports.page import build_pages, write_page, write_runs_index
+from reports.performance import daily_returns, performance
+from reports.run_folder import link_latest, load_run
+from reports.tearsheets import write_tearsheet
+
+BARS = 24 * 12
+
+
+def without_library(page: str) -> str:
+    """The page less the embedded plotly, whose text holds addresses it never calls here."""
+    scripts = re.findall(r"<script>.*?</script>", page, flags=re.S)
+    return page.replace(max(scripts, key=len), "")
+
+
+def test_build_pages_writes_page_tearsheets_list_and_link(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS, strategies=("searched", "buy_and_hold"))
+    steps: list[str] = []
+    page = build_pages(folder, progress=steps.append)
+    assert page == folder / "index.html"
+    assert {path.name for path in (folder / "tearsheets").iterdir()} >= {"searched.html", "buy_and_hold.html"}
+    assert os.readlink(tmp_path / "latest") == "runs/synthetic"
+    assert 'href="runs/synthetic/index.html"' in (tmp_path / "index.html").read_text()
+    assert len(steps) >= 3
+
+
+def test_page_says_simulated_only_where_the_data_is(tmp_path: Path) -> None:
+    simulated = write_page(load_run(build_run(tmp_path, run_id="a", bars=BARS))).read_text()
+    real = write_page(load_run(build_run(tmp_path, run_id="b", bars=BARS, simulated=False))).read_text()
+    assert "SIMULATED DATA" in simulated
+    assert "SIMULATED" not in without_library(real)
+
+
+def test_page_needs_only_run_json_and_equity(tmp_path: Path) -> None:
+    page = write_page(load_run(build_run(tmp_path, bars=BARS, optional=False))).read_text()
+    assert "recorded no windows" in page
+
+
+def test_page_names_no_remote_asset(tmp_path: Path) -> None:
+    page = without_library(write_page(load_run(build_run(tmp_path, bars=BARS))).read_text())
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    assert "@import" not in page
+    assert "url(http" not in page
+
+
+def test_names_with_markup_show_as_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = build_run(tmp_path, bars=BARS, strategies=("searched", evil, "buy_and_hold"), symbols=(evil,))
+    page = write_page(load_run(folder)).read_text()
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    (folder / "architectures").mkdir()
+    (folder / "architectures" / "0.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(2)</script></svg>'
+    )
+    assert "alert(2)" not in write_page(load_run(folder)).read_text()
+
+
+def test_saved_architecture_picture_is_shown(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS)
+    (folder / "architectures").mkdir()
+    picture = draw_genotype(genotype("saved_op"))
+    (folder / "architectures" / "1.svg").write_text(picture)
+    assert "saved_op" in write_page(load_run(folder)).read_text()
+
+
+@pytest.mark.parametrize("missing", ["run.json", "equity.parquet"])
+def test_a_folder_without_a_needed_file_is_an_input_error(tmp_path: Path, missing: str) -> None:
+    folder = build_run(tmp_path, bars=BARS, optional=False)
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=missing):
+        load_run(folder)
+
+
+def test_command_rejects_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reports", str(tmp_path / "nothing")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_latest_link_moves_to_the_given_run(tmp_path: Path) -> None:
+    first, second = (build_run(tmp_path, run_id=name, bars=BARS, optional=False) for name in ("one", "two"))
+    link_latest(first)
+    link_latest(second)
+    assert (tmp_path / "latest").resolve() == second
+    assert not list(tmp_path.glob(".latest.*"))
+
+
+def test_runs_index_skips_a_broken_run_and_escapes(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS, optional=False)
+    info = json.loads((folder / "run.json").read_text())
+    info["provenance"]["symbols"] = ["<b>X</b>"]
+    (folder / "run.json").write_text(json.dumps(info))
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "run.json").write_text("{")
+    text = write_runs_index(tmp_path).read_text()
+    assert "&lt;b&gt;X&lt;/b&gt;" in text
+    assert "runs/broken" not in text
+
+
+def test_daily_returns_chain_to_the_total_return() -> None:
+    closes = pd.date_range("2024-01-01 01:00", periods=49, freq="h", tz="UTC")
+    equity = pd.Series(np.linspace(100.0, 148.0, 49), index=closes)
+    days = daily_returns(equity)
+    # the bar closing at midnight ends its day: 24 bars, 24 bars, 1 bar
+    assert list(days.index.strftime("%Y-%m-%d")) == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    assert days.iloc[0] == pytest.approx(123.0 / 100.0 - 1.0)
+    assert np.prod(1.0 + days) == pytest.approx(1.48)
+
+
+def test_bankrupt_account_stays_at_zero(tmp_path: Path) -> None:
+    curve = np.concatenate([np.linspace(10_000, 1.0, BARS // 2), np.full(BARS - BARS // 2, -5.0)])
+    run = load_run(build_run(tmp_path, bars=BARS, equity={"sma_cross": curve}))
+    figures = performance(run, "sma_cross")
+    assert figures.bankrupt
+    assert figures.total_return == -1.0
+    assert figures.max_drawdown == -1.0
+    assert "(bankrupt)" in write_page(run).read_text()
+
+
+def series(values: list[float]) -> pd.Series:
+    return pd.Series(values, index=pd.date_range("2024-01-01", periods=len(values), tz="UTC"))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0.0] * 40, "made no trade"),
+        ([0.01], "covers 1 day"),
+        ([0.01, -0.02, -1.0, 0.0], "lost everything on 2024-01-03"),
+    ],
+)
+def test_tearsheet_of_returns_that_mislead_is_a_plain_page(tmp_path: Path, values: list[float], says: str) -> None:
+    path = write_tearsheet(
+        tmp_path / "t.html",
+        series(values),
+        series([0.01] * len(values)),
+        title="<i>x</i>",
+        benchmark_title="b",
+        parameters={},
+    )
+    assert says in path.read_text()
+    assert "<i>x</i>" not in path.read_text()
+
+
+def test_tearsheet_uses_365_days_and_every_day_and_no_remote_asset(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    quiet_start = [0.0] * 20 + list(rng.normal(0.001, 0.02, 60))
+    returns = series(quiet_start)
+    path = write_tearsheet(
+        tmp_path / "t.html",
+        returns,
+        series(list(rng.normal(0, 0.03, 80))),
+        title="x",
+        benchmark_title="hold",
+        parameters={"Run": "r"},
+    )
+    text = path.read_text()
+    assert "Periods/Year: 365" in text
+    assert "Run: r" in text
+    assert "1 Jan, 2024" in text  # days before the first trade count
+    sharpe = returns.mean() / returns.std() * np.sqrt(365)
+    assert re.search(rf"<td>Sharpe</td><td>[^<]*</td><td>{sharpe:.2f}</td>", text)
+    assert not re.findall(r'(?:src|href)="https?://', re.sub(r"<svg.*?</svg>", "", text, flags=re.S))
+
+
+def test_drawing_names_every_op_and_survives_an_empty_genotype() -> None:
+    picture = draw_genotype(genotype("<op>"))
+    assert "&lt;op&gt;" in picture
+    assert "dilated_conv5" in picture
+    assert "no architecture recorded" in draw_genotype({})
