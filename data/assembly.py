@@ -1,0 +1,187 @@
+"""From one table of candles per symbol to a Panel: cut, check for gaps, align, attach funding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data.intervals import interval_name, say_time
+from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
+
+
+def index_times(table: pd.DataFrame) -> TimeArray:
+    """The index of a candle table as datetime64[ns]."""
+    out: TimeArray = table.index.to_numpy().astype("datetime64[ns]")
+    return out
+
+
+def check_candles(table: pd.DataFrame, name: str) -> None:
+    """One row per candle, strictly increasing open times, sane prices; else InputError naming the first bad row."""
+    times = index_times(table)
+    if len(table) < 2:
+        raise InputError(f"{name} holds {len(table)} bar{'s' * (len(table) != 1)}; at least 2 are needed")
+    steps = np.diff(times.astype(np.int64))
+    if np.any(steps < 0):
+        at = int(np.argmax(steps < 0))
+        raise InputError(
+            f"{name}: rows are not in time order ({say_time(times[at + 1])} comes after {say_time(times[at])}); "
+            "sort them by time, oldest first"
+        )
+    if np.any(steps == 0):
+        raise InputError(
+            f"{name}: {say_time(times[int(np.argmax(steps == 0))])} appears twice; remove the duplicate row"
+        )
+    values = table[list(CANDLE_FIELDS)].to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise InputError(f"{name}: {CANDLE_FIELDS[column]} at {say_time(times[row])} is missing or not a finite number")
+    prices, volume = values[:, :4], values[:, 4]
+    if np.any(prices <= 0):
+        row, column = (int(i) for i in np.argwhere(prices <= 0)[0])
+        raise InputError(
+            f"{name}: {CANDLE_FIELDS[column]} at {say_time(times[row])} is {prices[row, column]:g}; prices must be positive"
+        )
+    if np.any(volume < 0):
+        row = int(np.argmax(volume < 0))
+        raise InputError(f"{name}: volume at {say_time(times[row])} is {volume[row]:g}; it cannot be negative")
+    opens, highs, lows, closes = prices.T
+    outside = (highs < lows) | (highs < np.maximum(opens, closes)) | (lows > np.minimum(opens, closes))
+    if outside.any():
+        row = int(np.argmax(outside))
+        what = "high is below low" if highs[row] < lows[row] else "open or close lies outside low..high"
+        raise InputError(
+            f"{name}: {what} at {say_time(times[row])} "
+            f"(open {opens[row]:g}, high {highs[row]:g}, low {lows[row]:g}, close {closes[row]:g})"
+        )
+
+
+def infer_interval_ns(table: pd.DataFrame, name: str) -> int:
+    """The commonest step between rows; every other step must be a multiple of it (a gap)."""
+    times = index_times(table)
+    steps, counts = np.unique(np.diff(times.astype(np.int64)), return_counts=True)
+    interval = int(steps[np.argmax(counts)])
+    odd = steps[np.mod(steps, np.int64(interval)) != 0]
+    if len(odd):
+        at = int(np.argmax(np.isin(np.diff(times.astype(np.int64)), odd)))
+        raise InputError(
+            f"{name}: bars are not evenly spaced (mostly {interval_name(interval)}, but "
+            f"{say_time(times[at])} is followed by {say_time(times[at + 1])})"
+        )
+    return interval
+
+
+def cut_span(
+    table: pd.DataFrame, start: np.datetime64 | None, end: np.datetime64 | None, interval: int
+) -> pd.DataFrame:
+    """Bars that open at or after `start` and have closed by `end`."""
+    times = index_times(table)
+    keep = np.ones(len(times), dtype=bool)
+    if start is not None:
+        keep &= times >= start
+    if end is not None:
+        keep &= times + np.timedelta64(interval, "ns") <= end
+    return table[keep]
+
+
+def missing_bars(times: TimeArray, interval: int) -> list[tuple[np.datetime64, int]]:
+    """(first missing open time, number of missing bars) of every hole between the first and the last bar."""
+    steps = np.diff(times.astype(np.int64)) // interval
+    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+
+
+def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """A table without holes and the notes on it. Holes are an InputError unless `fill`: last close, zero volume."""
+    times = index_times(table)
+    holes = missing_bars(times, interval)
+    if not holes:
+        return table, ()
+    first, count = holes[0]
+    if not fill:
+        more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
+        raise InputError(
+            f"{symbol} {interval_name(interval)} has a gap of {count} bar{'s' * (count != 1)} at {say_time(first)}{more}; "
+            "rerun with --fill-gaps or choose a later --start"
+        )
+    grid = pd.DatetimeIndex(np.arange(times[0], times[-1] + 1, np.timedelta64(interval, "ns")), name=table.index.name)
+    filled = table.reindex(grid)
+    lost = filled["close"].isna().to_numpy()
+    filled["close"] = filled["close"].ffill()
+    for column in ("open", "high", "low"):
+        filled[column] = filled[column].where(~lost, filled["close"])
+    filled["volume"] = filled["volume"].where(~lost, 0.0)
+    total = sum(n for _, n in holes)
+    note = f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at {say_time(first)}"
+    return filled, (note,)
+
+
+def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArray:
+    """[T]: the last rate settled strictly before each close; NaN before the first settlement."""
+    if not len(settlements.timestamps):
+        return np.full(len(close_times), np.nan)
+    at = np.searchsorted(settlements.timestamps, close_times, side="left") - 1
+    return np.where(at >= 0, settlements.rates[np.maximum(at, 0)], np.nan)
+
+
+def build_panel(
+    tables: Mapping[str, pd.DataFrame],
+    interval: int,
+    *,
+    source: str,
+    start: np.datetime64 | None = None,
+    end: np.datetime64 | None = None,
+    settlements: Mapping[str, Settlements] | None = None,
+    fill_gaps: bool = False,
+    simulated: bool = False,
+    regimes: npt.NDArray[np.int64] | None = None,
+    regime_names: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Panel:
+    """Candle tables (checked by `check_candles`) on one grid. Bars before a listing or after a delisting stay NaN.
+
+    regimes: [T] for the cut span, where the market is simulated.
+    """
+    said = list(notes)
+    cut: dict[str, pd.DataFrame] = {}
+    for symbol, whole in tables.items():
+        table = cut_span(whole, start, end, interval)
+        if len(table) < 2:
+            times = index_times(whole)
+            raise InputError(
+                f"{symbol} has {len(table)} bars between --start and --end; "
+                f"its data runs from {say_time(times[0])} to {say_time(times[-1] + np.timedelta64(interval, 'ns'))}"
+            )
+        cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
+        said.extend(filled)
+    times_of = {symbol: index_times(table) for symbol, table in cut.items()}
+    first = min(times[0] for times in times_of.values())
+    last = max(times[-1] for times in times_of.values())
+    for symbol, times in times_of.items():
+        if (times[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
+            raise InputError(f"{symbol}: bars open at {say_time(times[0])}, off the grid of the other symbols")
+    grid: TimeArray = np.arange(first, last + np.timedelta64(1, "ns"), np.timedelta64(interval, "ns"))
+    closes = grid + np.timedelta64(interval, "ns")
+
+    further = sorted({str(c) for table in cut.values() for c in table.columns} - set(CANDLE_FIELDS))
+    paid = {symbol: s for symbol, s in (settlements or {}).items() if symbol in cut and len(s.timestamps)}
+    fields = (*CANDLE_FIELDS, *further, *(["funding_rate"] if paid else []))
+    values = np.full((len(grid), len(cut), len(fields)), np.nan)
+    for a, (symbol, table) in enumerate(cut.items()):
+        at = int((times_of[symbol][0] - first) // np.timedelta64(interval, "ns"))
+        for f, name in enumerate(fields):
+            if name in table.columns:
+                values[at : at + len(table), a, f] = table[name].to_numpy(dtype=np.float64)
+        if symbol in paid:
+            rates = known_funding(closes, paid[symbol])
+            listed = slice(at, at + len(table))
+            values[listed, a, -1] = rates[listed]
+    within = {}
+    for symbol, s in paid.items():
+        keep = (s.timestamps >= first) & (s.timestamps < closes[-1])
+        within[symbol] = Settlements(s.timestamps[keep], s.rates[keep])
+    return Panel(
+        grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said)
+    )

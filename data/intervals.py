@@ -1,0 +1,78 @@
+"""Bar intervals as Bybit v5 names them ("60", "240", "D"), their lengths, and dates typed by people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from data.panel import InputError
+
+MINUTE_NS = 60 * 1_000_000_000
+DAY_NS = 1440 * MINUTE_NS
+
+#: Bybit v5 interval -> length. "M" has no fixed length and is handled by name.
+INTERVAL_NS: dict[str, int] = {
+    **{str(minutes): minutes * MINUTE_NS for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)},
+    "D": DAY_NS,
+    "W": 7 * DAY_NS,
+}
+BYBIT_INTERVALS = (*INTERVAL_NS, "M")
+
+_SPELLINGS = {"1h": "60", "2h": "120", "4h": "240", "6h": "360", "12h": "720", "1d": "D", "1w": "W", "d": "D", "w": "W"}
+
+
+def parse_interval(text: str) -> str:
+    """The Bybit name of an interval; also takes "1h", "5m", "1d". InputError lists what there is."""
+    asked = text.strip()
+    if asked in BYBIT_INTERVALS:
+        return asked
+    lowered = asked.lower()
+    if lowered in _SPELLINGS:
+        return _SPELLINGS[lowered]
+    if lowered.endswith("m") and asked != "1M" and lowered[:-1] in INTERVAL_NS:
+        return lowered[:-1]
+    raise InputError(
+        f"unknown interval {text!r}; expected one of {', '.join(BYBIT_INTERVALS)} (minutes, day, week, month)"
+    )
+
+
+def interval_ns(name: str) -> int:
+    """Length in nanoseconds. A month has none, so a panel cannot be built from it."""
+    if name == "M":
+        raise InputError("interval M (month) has no fixed length and cannot form a panel; choose W or shorter")
+    return INTERVAL_NS[name]
+
+
+def interval_name(length_ns: int) -> str:
+    """The Bybit name of a length, or a plain description ("7 min") where Bybit has none."""
+    for name, length in INTERVAL_NS.items():
+        if length == length_ns:
+            return name
+    return f"{length_ns / MINUTE_NS:g} min"
+
+
+def parse_time(text: str, flag: str) -> np.datetime64:
+    """A date or time a person typed (ISO; naive means UTC) as datetime64[ns]. `flag` names it in the error."""
+    try:
+        stamp = pd.Timestamp(text)
+    except (ValueError, TypeError, OverflowError):
+        stamp = None
+    if stamp is None or pd.isna(stamp):
+        raise InputError(f"{flag} {text!r} is no date; write it like 2024-01-31 or 2024-01-31T08:00 (UTC)")
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    return stamp.as_unit("ns").to_datetime64()
+
+
+def parse_span(start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    """--start and --end together; InputError where they do not leave a span."""
+    first = None if start is None else parse_time(start, "--start")
+    last = None if end is None else parse_time(end, "--end")
+    if first is not None and last is not None and first >= last:
+        raise InputError(f"--start {start} is not before --end {end}")
+    return first, last
+
+
+def say_time(stamp: np.datetime64) -> str:
+    """2024-03-02 03:00 UTC."""
+    return f"{pd.Timestamp(stamp):%Y-%m-%d %H:%M} UTC"
