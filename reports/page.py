@@ -32,6 +32,9 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
     say = progress or (lambda _: None)
     say("comparison page")
     page = write_page(run)
+    for window in run.windows:
+        picture = run.folder / "architectures" / f"{window['window']}.svg"
+        write_text(picture, draw_genotype(window.get("genotype") or {}))
     write_tearsheets(run, say)
     reports = run.folder.parent.parent
     if run.folder.parent.name == "runs":

@@ -111,7 +111,11 @@ def test_wrong_candles_give_one_clear_line(change, expected: str, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"", "is empty"), (b"PAR1 and then nothing", "neither readable CSV nor Parquet"), (b"\x00\xff\x00", "neither readable|lacks|no time column")],
+    [
+        (b"", "is empty"),
+        (b"PAR1 and then nothing", "neither readable CSV nor Parquet"),
+        (b"\x00\xff\x00", "neither readable|lacks|no time column"),
+    ],
 )
 def test_damaged_files_give_one_clear_line(content: bytes, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.parquet"
