@@ -3,12 +3,102 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol
 
+from data.atomic import write_bytes
 from nas.stretches import Samples
-from nas.tasks import Task, TaskResult, run_task
+from nas.tasks import Task, TaskResult, run_task, task_key
+
+OnDone = Callable[[int, bool], None]  # (index of the task, whether it was found finished)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results under the hash of task, data and code, one file each; a damaged file counts as not there."""
+
+    folder: Path
+    data_fingerprint: str
+    code_version: str
+
+    def key(self, task: Task) -> str:
+        return task_key(task, self.data_fingerprint, self.code_version)
+
+    def get(self, key: str) -> TaskResult | None:
+        try:
+            return TaskResult.from_bytes((self.folder / f"{key}.safetensors").read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def put(self, key: str, result: TaskResult) -> None:
+        write_bytes(self.folder / f"{key}.safetensors", result.to_bytes())
+
+
+class Workers(Protocol):
+    """Something that computes tasks in any order."""
+
+    def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
+        """Yield (index, result) as they finish."""
+
+    def close(self, kill: bool) -> None:
+        """Give everything back; `kill`: do not wait for what is under way."""
+
+
+class Engine:
+    """Runs batches of tasks on `workers`, taking from and adding to `store`. A context manager."""
+
+    def __init__(self, workers: Workers, store: Store) -> None:
+        self.workers = workers
+        self.store = store
+
+    def run(self, tasks: Sequence[Task], on_done: OnDone = lambda _index, _cached: None) -> list[TaskResult]:
+        """Results in the order of `tasks`; equal tasks are computed once."""
+        keys = [self.store.key(task) for task in tasks]
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+        found: dict[str, TaskResult] = {}
+        waiting: list[int] = []
+        for key, index in first.items():
+            known = self.store.get(key)
+            if known is None:
+                waiting.append(index)
+            else:
+                found[key] = known
+        waiting.sort()
+        for index, key in enumerate(keys):
+            if key in found or first[key] != index:
+                on_done(index, True)
+        for position, result in self.workers.compute([tasks[index] for index in waiting]):
+            index = waiting[position]
+            self.store.put(keys[index], result)
+            found[keys[index]] = result
+            on_done(index, False)
+        return [found[key] for key in keys]
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.workers.close(kill=kind is not None)
+
+
+class InProcess:
+    """One task after the other, here."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
+        for index, task in enumerate(tasks):
+            yield index, run_task(task, self.samples)
+
+    def close(self, kill: bool) -> None:
+        pass
+
 
 _samples: Samples | None = None  # of a worker process: received once, at its start
 
@@ -16,8 +106,6 @@ _samples: Samples | None = None  # of a worker process: received once, at its st
 def _start_worker(samples: Samples) -> None:
     global _samples
     _samples = samples
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
@@ -26,48 +114,34 @@ def _work(task: Task) -> TaskResult:
     return run_task(task, _samples)
 
 
-def run_tasks(
-    tasks: Sequence[Task],
-    samples: Samples,
-    store: Path,
-    keys: Sequence[str],
-    *,
-    jobs: int,
-    on_done: Callable[[int, bool], None],
-) -> Iterator[None]:
-    """Run every task whose result is not in `store` yet; results appear there whole, as `<key>.safetensors`.
+class Processes:
+    """Several processes on this machine, started when there is work for more than one and kept for the next batch."""
 
-    Yields after each finished task, so that the caller may be interrupted between. on_done(index, was_cached).
-    """
-    waiting = []
-    for index, key in enumerate(keys):
-        if (store / f"{key}.safetensors").is_file():
-            on_done(index, True)
-        else:
-            waiting.append(index)
-    yield
-    if jobs <= 1 or len(waiting) <= 1:
-        for index in waiting:
-            run_task(tasks[index], samples).save(store / f"{keys[index]}.safetensors")
-            on_done(index, False)
-            yield
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(jobs, len(waiting)), mp_context=context, initializer=_start_worker, initargs=(samples,)
-    )
-    try:
-        futures: dict[Future[TaskResult], int] = {pool.submit(_work, tasks[i]): i for i in waiting}
+    def __init__(self, samples: Samples, jobs: int) -> None:
+        self.samples = samples
+        self.jobs = jobs
+        self.pool: ProcessPoolExecutor | None = None
+
+    def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
+        if self.pool is None and (self.jobs == 1 or len(tasks) <= 1):
+            yield from InProcess(self.samples).compute(tasks)
+            return
+        if self.pool is None:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=_start_worker, initargs=(self.samples,)
+            )
+        futures: dict[Future[TaskResult], int] = {self.pool.submit(_work, task): i for i, task in enumerate(tasks)}
         while futures:
             done, _ = wait(futures, return_when=FIRST_COMPLETED)
             for future in done:
-                index = futures.pop(future)
-                future.result().save(store / f"{keys[index]}.safetensors")
-                on_done(index, False)
-            yield
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.kill()
-        raise
-    pool.shutdown()
+                yield futures.pop(future), future.result()
+
+    def close(self, kill: bool) -> None:
+        if self.pool is None:
+            return
+        processes = list((getattr(self.pool, "_processes", None) or {}).values())
+        self.pool.shutdown(wait=not kill, cancel_futures=True)
+        if kill:
+            for process in processes:
+                process.kill()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
 import safetensors.numpy
 import torch
 
-from data.atomic import write_bytes
 from nas.baselines import build_baseline
 from nas.genotype import Genotype
 from nas.network import TrainedModel, forecast_sequence, network_of
@@ -23,93 +22,143 @@ from nas.stretches import Samples, Scaler, Tensors
 from nas.training import TrainingSettings, train
 from nas.windows import Window
 
-BASELINE_PIPELINES = "first"  # hand-designed networks read the first candidate pipeline of every input
-
 
 @dataclass(frozen=True)
-class Task:
-    """Search (or build) and train one network on one window. kind `searched` uses `variant`; kind `network` names a baseline."""
+class SearchTask:
+    """Search one architecture on one window: reads its train and validation stretches, nothing later."""
 
-    kind: Literal["searched", "network"]
     window: Window
     variant: str
     seed: int
     space: SearchSpace
-    search: SearchSettings
-    training: TrainingSettings
+    settings: SearchSettings
 
-    def key(self, data_fingerprint: str, code_version: str) -> str:
-        """Hash of everything that decides the result."""
-        text = json.dumps([asdict(self), data_fingerprint, code_version], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Train one network from scratch on one window and forecast its stop and test stretches.
+
+    genotype: the searched architecture, or None where `name` is a hand-designed network of `nas.baselines`.
+    """
+
+    window: Window
+    name: str
+    seed: int
+    space: SearchSpace
+    settings: TrainingSettings
+    genotype: Genotype | None = None
+
+
+Task = SearchTask | TrainTask
+
+
+def task_key(task: Task, data_fingerprint: str, code_version: str) -> str:
+    """Hash of everything that decides the result."""
+    text = json.dumps([type(task).__name__, asdict(task), data_fingerprint, code_version], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """Forecasts of the stop stretch and the test stretch, the trained weights and what is worth telling about the way there.
+    """What a task leaves behind: arrays (trained weights, forecasts) and a report that is plain JSON.
 
-    stop_forecasts, test_forecasts: [bar, asset], NaN where a feature is not known.
+    A TrainTask's `stop_forecasts` and `test_forecasts` are [bar, asset], NaN where a feature is not known.
     """
 
-    stop_forecasts: npt.NDArray[np.float64]
-    test_forecasts: npt.NDArray[np.float64]
-    weights: dict[str, npt.NDArray[np.float32]]
+    arrays: dict[str, npt.NDArray[Any]]
     report: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
-        arrays = {f"weights.{k}": np.ascontiguousarray(v) for k, v in self.weights.items()}
-        arrays["stop_forecasts"] = np.ascontiguousarray(self.stop_forecasts)
-        arrays["test_forecasts"] = np.ascontiguousarray(self.test_forecasts)
-        write_bytes(path, safetensors.numpy.save(arrays, metadata={"report": json.dumps(self.report, sort_keys=True)}))
+    @property
+    def stop_forecasts(self) -> npt.NDArray[np.float64]:
+        return self.arrays["stop_forecasts"]
+
+    @property
+    def test_forecasts(self) -> npt.NDArray[np.float64]:
+        return self.arrays["test_forecasts"]
+
+    @property
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {k.removeprefix("weights."): v for k, v in self.arrays.items() if k.startswith("weights.")}
+
+    def to_bytes(self) -> bytes:
+        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+        text = json.dumps(self.report, sort_keys=True)
+        arrays["digest"] = np.frombuffer(_digest(arrays, text), dtype=np.uint8)
+        return bytes(safetensors.numpy.save(arrays, metadata={"report": text}))
 
     @staticmethod
-    def load(path: Path) -> TaskResult:
-        content = path.read_bytes()
-        arrays = safetensors.numpy.load(content)
-        size = int.from_bytes(content[:8], "little")
-        report = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["report"])
-        weights = {k.removeprefix("weights."): v for k, v in arrays.items() if k.startswith("weights.")}
-        return TaskResult(arrays["stop_forecasts"], arrays["test_forecasts"], weights, report)
+    def from_bytes(content: bytes) -> TaskResult:
+        """ValueError where the content is not what `to_bytes` wrote (cut short, a flipped bit)."""
+        try:
+            arrays = safetensors.numpy.load(content)
+            size = int.from_bytes(content[:8], "little")
+            text = json.loads(content[8 : 8 + size])["__metadata__"]["report"]
+            digest = arrays.pop("digest").tobytes()
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"damaged task result: {error}") from None
+        if digest != _digest(arrays, text):
+            raise ValueError("damaged task result: its checksum does not fit")
+        return TaskResult(arrays, json.loads(text))
+
+
+def _digest(arrays: dict[str, npt.NDArray[Any]], text: str) -> bytes:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(name.encode() + str(arrays[name].dtype).encode() + str(arrays[name].shape).encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.digest()
 
 
 def run_task(task: Task, samples: Samples) -> TaskResult:
     """Single-threaded, so that the same task gives the same bytes in any process."""
     torch.set_num_threads(1)
+    return _search(task, samples) if isinstance(task, SearchTask) else _train(task, samples)
+
+
+def _search(task: SearchTask, samples: Samples) -> TaskResult:
     window = task.window
-    report: dict[str, Any] = {"kind": task.kind, "variant": task.variant, "seed": task.seed}
-    if task.kind == "searched":
-        scaler = Scaler.fit(samples.bank.values, window.train)
-        found = search(task.space, Tensors.of(samples, scaler), window.train, window.validation, task.search, task.seed)
-        genotype = found.genotype
-        features = genotype.features
-        report |= {
-            "genotype": genotype.to_dict(),
-            "architecture": genotype.key(),
-            "text": str(genotype),
-            "history": list(found.history),
-            "weights": {
-                "edges": [list(edge) for edge in task.space.edges],
-                "ops": list(task.space.ops),
-                "values": [list(row) for row in found.op_weights],
-            },
-            "features": [
-                {
-                    "input": name,
-                    "choices": [*choices, "none"],
-                    "weights": list(found.feature_weights[k][: len(choices) + 1]),
-                }
-                for k, (name, choices) in enumerate(task.space.features)
-            ],
-        }
-        network: torch.nn.Module = network_of(genotype, task.seed)
+    scaler = Scaler.fit(samples.bank.values, window.train)
+    found = search(task.space, Tensors.of(samples, scaler), window.train, window.validation, task.settings, task.seed)
+    report = {
+        "variant": task.variant,
+        "seed": task.seed,
+        "genotype": found.genotype.to_dict(),
+        "architecture": found.genotype.key(),
+        "text": str(found.genotype),
+        "history": list(found.history),
+        "weights": {
+            "edges": [list(edge) for edge in task.space.edges],
+            "ops": list(task.space.ops),
+            "values": [list(row) for row in found.op_weights],
+        },
+        "features": [
+            {
+                "input": name,
+                "choices": [*choices, "none"],
+                "weights": list(found.feature_weights[k][: len(choices) + 1]),
+            }
+            for k, (name, choices) in enumerate(task.space.features)
+        ],
+    }
+    return TaskResult({}, report)
+
+
+def _train(task: TrainTask, samples: Samples) -> TaskResult:
+    window = task.window
+    report: dict[str, Any] = {"name": task.name, "seed": task.seed}
+    if task.genotype is not None:
+        features = task.genotype.features
+        network: torch.nn.Module = network_of(task.genotype, task.seed)
+        report |= {"genotype": task.genotype.to_dict(), "architecture": task.genotype.key()}
     else:
+        # hand-designed networks read the first candidate pipeline of every input
         features = tuple((name, choices[0]) for name, choices in task.space.features)
-        network = build_baseline(task.variant, len(features), len(task.space.horizons), task.seed)
-        report |= {"architecture": task.variant}
+        network = build_baseline(task.name, len(features), len(task.space.horizons), task.seed)
+        report |= {"architecture": task.name}
     columns = samples.columns(features)
     scaler = Scaler.fit(samples.bank.values[:, columns], window.fit)
     tensors = Tensors.of(samples, scaler, columns)
-    outcome = train(network, tensors, window.fit, window.stop, task.training, task.seed)
+    outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
     x, known = scaler.apply(samples.bank.values[:, columns])
     forecasts = []
     for bars in (window.stop, window.test):
@@ -127,7 +176,8 @@ def run_task(task: Task, samples: Samples) -> TaskResult:
         "mean": scaler.mean.tolist(),
         "deviation": scaler.deviation.tolist(),
     }
-    return TaskResult(forecasts[0], forecasts[1], {k: v.numpy() for k, v in network.state_dict().items()}, report)
+    weights = {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
+    return TaskResult({"stop_forecasts": forecasts[0], "test_forecasts": forecasts[1], **weights}, report)
 
 
 def model_of(result: TaskResult, interval_ns: int, forecast_scale: float, extra: dict[str, Any]) -> TrainedModel:

@@ -16,18 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.panel import InputError, Panel
 from data.sources import load_panel
 from nas.baselines import BASELINES
-from nas.engine import run_tasks
+from nas.engine import Engine, InProcess, Processes, Store
+from nas.genotype import Genotype
 from nas.ops import DEFAULT_OPS
 from nas.search import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
-from nas.tasks import Task, TaskResult
+from nas.tasks import SearchTask, TrainTask
 from nas.training import TrainingSettings
 from nas.windows import Window, WindowPlan
 from strategies.config import RunConfig, bars_of
 from strategies.provenance import code_version, run_id
 from strategies.run_files import write_run
-from strategies.trading import trade
+from strategies.trading import Contender, trade
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,15 @@ def run_job(config: RunConfig, options: Options) -> Path:
         shutil.rmtree(folder)
 
     began = time.perf_counter()
-    tasks = _tasks(config, space, windows)
-    results = _run_all(tasks, samples, folder / "tasks", panel.fingerprint(), code, options, console)
+    jobs = options.jobs or os.cpu_count() or 1
+    store = Store(folder / "tasks", panel.fingerprint(), code)
+    with Engine(InProcess(samples) if jobs == 1 else Processes(samples, jobs), store) as engine:
+        contenders = _compete(config, space, windows, engine, console, options)
     timings["search and training"] = time.perf_counter() - began
 
     began = time.perf_counter()
     with console.status("trading out of sample"):
-        book = trade(config, panel, windows, tasks, results)
+        book = trade(config, panel, windows, contenders)
     timings["backtests"] = time.perf_counter() - began
     write_run(folder, config, panel, samples, windows, book, timings, code)
 
@@ -144,30 +147,42 @@ def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samp
     )
 
 
-def _tasks(config: RunConfig, space: SearchSpace, windows: tuple[Window, ...]) -> list[Task]:
-    search = SearchSettings(epochs=config.search_epochs)
-    training = TrainingSettings(epochs=config.training_epochs)
+def _compete(
+    config: RunConfig,
+    space: SearchSpace,
+    windows: tuple[Window, ...],
+    engine: Engine,
+    console: Console,
+    options: Options,
+) -> list[Contender]:
+    """Search every window with every variant and seed; train what was found and the hand-designed rivals."""
     unknown = [name for name in config.baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"no baseline network {unknown[0]!r}; there are {', '.join(BASELINES)}")
-    tasks = []
-    for window in windows:
-        for seed in range(config.seed, config.seed + config.seeds):
-            tasks += [Task("searched", window, variant, seed, space, search, training) for variant in config.variant]
-        tasks += [Task("network", window, name, config.seed, space, search, training) for name in config.baselines]
-    return tasks
-
-
-def _run_all(
-    tasks: list[Task], samples: Samples, store: Path, fingerprint: str, code: str, options: Options, console: Console
-) -> list[TaskResult]:
-    keys = [task.key(fingerprint, code) for task in tasks]
-    jobs = options.jobs or os.cpu_count() or 1
+    seeds = range(config.seed, config.seed + config.seeds)
+    training = TrainingSettings(epochs=config.training_epochs)
+    settings = SearchSettings(epochs=config.search_epochs)
+    searches = [SearchTask(w, v, s, space, settings) for w in windows for s in seeds for v in config.variant]
+    rivals = [TrainTask(w, name, s, space, training) for w in windows for s in seeds for name in config.baselines]
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
     )  # fmt: skip
     with Progress(*columns, console=console, disable=options.quiet or not console.is_terminal) as progress:
-        bar = progress.add_task("searching and training", total=len(tasks))
-        for _ in run_tasks(tasks, samples, store, keys, jobs=jobs, on_done=lambda _i, _cached: progress.advance(bar)):
-            pass
-    return [TaskResult.load(store / f"{key}.safetensors") for key in keys]
+        bar = progress.add_task("searching and training", total=2 * len(searches) + len(rivals))
+        results = engine.run([*searches, *rivals], lambda _index, _cached: progress.advance(bar))
+        found, fitted = results[: len(searches)], results[len(searches) :]
+        trainings = [
+            TrainTask(t.window, t.variant, t.seed, space, training, Genotype.from_dict(r.report["genotype"]))
+            for t, r in zip(searches, found, strict=True)
+        ]
+        trained = engine.run(trainings, lambda _index, _cached: progress.advance(bar))
+    return [
+        *(
+            Contender("searched", "searched", t.window, t.variant, t.seed, result, search)
+            for t, result, search in zip(searches, trained, found, strict=True)
+        ),
+        *(
+            Contender(t.name, "network", t.window, t.name, t.seed, result)
+            for t, result in zip(rivals, fitted, strict=True)
+        ),
+    ]

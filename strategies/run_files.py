@@ -58,7 +58,8 @@ def write_run(
 
     described = []
     for window, candidate in zip(windows, book.chosen, strict=True):
-        report = candidate.result.report
+        contender = candidate.contender
+        found = contender.found.report if contender.found is not None else {}
         described.append(
             {
                 "window": window.number,
@@ -68,23 +69,24 @@ def write_run(
                 "purge_bars": window.purge_bars,
                 "policy": "every",
                 "searched": True,
-                "variant": candidate.task.variant,
-                "seed": candidate.task.seed,
+                "variant": contender.variant,
+                "seed": contender.seed,
                 "threshold": candidate.threshold,
-                **{k: report[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
+                **{k: found[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
                 "diagnostics": {
-                    k: report[k] for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+                    k: contender.trained.report[k]
+                    for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
                 },
             }
         )
-        spread = float(np.nanstd(candidate.result.stop_forecasts))
+        spread = float(np.nanstd(contender.trained.stop_forecasts))
         extra = {
             "threshold": candidate.threshold,
             "horizons": list(config.horizon),
             "symbols": list(panel.assets),
             "code_version": code,
         }
-        model_of(candidate.result, panel.interval_ns, spread, extra).save(folder / "models" / str(window.number))
+        model_of(contender.trained, panel.interval_ns, spread, extra).save(folder / "models" / str(window.number))
     write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")
     regimes = []
     if panel.regimes is not None:

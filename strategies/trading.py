@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from data.panel import FloatArray, InputError, Panel
 from nas.baselines import BASELINES
 from nas.features import causal_volatility
-from nas.tasks import Task, TaskResult
+from nas.tasks import TaskResult
 from nas.windows import Window
 from strategies.choice import net_returns, scaled_rule, sharpe, targets_of
 from strategies.config import RunConfig
@@ -21,17 +21,37 @@ from strategies.rules import RULES
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
-    """One finished task with what its window allows to know before the test stretch: threshold by validation Sharpe."""
+class Contender:
+    """One trained network that may trade one window for one strategy.
 
-    task: Task
-    result: TaskResult
+    found: the search that gave its architecture (None for hand-designed networks); it may be of an earlier window.
+    """
+
+    strategy: str
+    kind: str
+    window: Window
+    variant: str
+    seed: int
+    trained: TaskResult
+    found: TaskResult | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A contender with what its window allows to know before the test stretch: threshold by validation Sharpe."""
+
+    contender: Contender
     scores: tuple[tuple[float, float], ...]  # (threshold, net Sharpe on the stop stretch)
     threshold: float
 
     @property
     def score(self) -> float:
         return max(s for _, s in self.scores)
+
+    @property
+    def key(self) -> str:
+        """The configuration this candidate belongs to, the same in every window."""
+        return f"{self.contender.strategy}/{self.contender.variant}/seed{self.contender.seed}"
 
 
 @dataclass(eq=False)
@@ -47,21 +67,16 @@ class Book:
     headline: dict[str, dict[str, float]]
 
 
-def trade(
-    config: RunConfig, panel: Panel, windows: tuple[Window, ...], tasks: list[Task], results: list[TaskResult]
-) -> Book:
+def trade(config: RunConfig, panel: Panel, windows: tuple[Window, ...], contenders: list[Contender]) -> Book:
     volatility = causal_volatility(panel)
     start, stop = windows[0].test.start, windows[-1].test.stop
     costs = Costs(taker_fee_bps=config.taker_fee_bps, slippage_bps=config.slippage_bps)
     account = Account(initial_equity=config.initial_equity)
-    base = PositionRule(target_volatility=config.target_volatility, max_leverage=config.max_leverage, no_trade_band=0.1)
+    base = position_rule(config)
     cost_bps = config.taker_fee_bps + config.slippage_bps
     shape = (stop - start, len(panel.assets))
 
-    candidates = [
-        _judge(config, panel, volatility, task, result, base, cost_bps)
-        for task, result in zip(tasks, results, strict=True)
-    ]
+    candidates = [judge(config, panel, volatility, contender) for contender in contenders]
     targets: dict[str, FloatArray] = {}
     forecasts: dict[str, FloatArray] = {}
     chosen: list[Candidate] = []
@@ -79,40 +94,41 @@ def trade(
     for name in ("searched", *config.baselines):
         targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
     for window in windows:
-        mine = [c for c in candidates if c.task.window.number == window.number]
-        searched = [c for c in mine if c.task.kind == "searched"]
-        best = max(searched, key=lambda c: c.score)
-        chosen.append(best)
+        mine = [c for c in candidates if c.contender.window.number == window.number]
         place = slice(window.test.start - start, window.test.stop - start)
-        for candidate in mine:
-            task = candidate.task
-            name = "searched" if task.kind == "searched" else task.variant
-            selected = candidate is best or task.kind == "network"
-            for threshold, score in candidate.scores:
-                rule = scaled_rule(base, candidate.result.stop_forecasts, threshold)
-                book = targets_of(panel, candidate.result.test_forecasts, volatility, window.test.start, rule)
-                key = f"{name}/{task.variant}/seed{task.seed}/threshold{threshold:g}"
-                chains.setdefault(key, np.zeros(shape))[place] = book
-                if selected and threshold == candidate.threshold:
-                    targets[name][place], forecasts[name][place] = book, candidate.result.test_forecasts
-                report = candidate.result.report
-                trial_rows.append(
-                    {
-                        "trial": f"{key}/window{window.number}",
-                        "window": window.number,
-                        "strategy": name,
-                        "kind": task.kind,
-                        "variant": task.variant,
-                        "architecture": report["architecture"],
-                        "seed": task.seed,
-                        "threshold": threshold,
-                        "parameters": report["parameters"],
-                        "validation_loss": report["validation_loss"],
-                        "validation_correlation": report["validation_correlation"],
-                        "validation_sharpe": score,
-                        "selected": bool(selected and threshold == candidate.threshold),
-                    }
-                )
+        for name in targets:
+            best = max((c for c in mine if c.contender.strategy == name), key=lambda c: c.score)
+            if name == "searched":
+                chosen.append(best)
+            for candidate in mine:
+                if candidate.contender.strategy != name:
+                    continue
+                trained = candidate.contender.trained
+                for threshold, score in candidate.scores:
+                    rule = scaled_rule(base, trained.stop_forecasts, threshold)
+                    book = targets_of(panel, trained.test_forecasts, volatility, window.test.start, rule)
+                    key = f"{candidate.key}/threshold{threshold:g}"
+                    selected = candidate is best and threshold == candidate.threshold
+                    chains.setdefault(key, np.zeros(shape))[place] = book
+                    if selected:
+                        targets[name][place], forecasts[name][place] = book, trained.test_forecasts
+                    trial_rows.append(
+                        {
+                            "trial": f"{key}/window{window.number}",
+                            "window": window.number,
+                            "strategy": name,
+                            "kind": candidate.contender.kind,
+                            "variant": candidate.contender.variant,
+                            "architecture": trained.report["architecture"],
+                            "seed": candidate.contender.seed,
+                            "threshold": threshold,
+                            "parameters": trained.report["parameters"],
+                            "validation_loss": trained.report["validation_loss"],
+                            "validation_correlation": trained.report["validation_correlation"],
+                            "validation_sharpe": score,
+                            "selected": selected,
+                        }
+                    )
     for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
         if name not in RULES:
             raise InputError(f"no rule {name!r}; there are {', '.join(RULES)}")
@@ -121,9 +137,7 @@ def trade(
         if name == "buy_and_hold":
             targets[name] = signal / shape[1]
         else:
-            targets[name] = targets_of(panel, signal, volatility, start, PositionRule(
-                target_volatility=config.target_volatility, max_leverage=config.max_leverage, no_trade_band=0.1, forecast_scale=1.0
-            ))  # fmt: skip
+            targets[name] = targets_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0))
         titles[name] = {"kind": "rule", "title": rule_.title, "description": rule_.description}
     backtests = {
         name: backtest(panel, book, start=start, stop=stop, name=name, costs=costs, account=account)
@@ -152,23 +166,22 @@ def trade(
     return Book(backtests, table, pd.DataFrame(trial_rows), trial_returns, chosen, titles, headline)
 
 
-def _judge(
-    config: RunConfig,
-    panel: Panel,
-    volatility: FloatArray,
-    task: Task,
-    result: TaskResult,
-    base: PositionRule,
-    cost_bps: float,
-) -> Candidate:
+def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:
+    """Choose the threshold of a contender on the stop stretch of its window."""
+    base = position_rule(config)
+    start = contender.window.stop.start
+    forecasts = contender.trained.stop_forecasts
     scores = []
     for threshold in config.thresholds:
-        rule = scaled_rule(base, result.stop_forecasts, threshold)
-        book = targets_of(panel, result.stop_forecasts, volatility, task.window.stop.start, rule)
-        scores.append(
-            (threshold, sharpe(net_returns(panel, book, task.window.stop.start, cost_bps), panel.bars_per_year))
-        )
-    return Candidate(task, result, tuple(scores), max(scores, key=lambda item: item[1])[0])
+        book = targets_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, threshold))
+        returns = net_returns(panel, book, start, config.taker_fee_bps + config.slippage_bps)
+        scores.append((threshold, sharpe(returns, panel.bars_per_year)))
+    return Candidate(contender, tuple(scores), max(scores, key=lambda item: item[1])[0])
+
+
+def position_rule(config: RunConfig) -> PositionRule:
+    """How forecasts become positions in this run, before the thresholds of each window."""
+    return PositionRule(target_volatility=config.target_volatility, max_leverage=config.max_leverage, no_trade_band=0.1)
 
 
 def _daily_sharpe(result: Backtest) -> float:
