@@ -9,22 +9,27 @@ from data.panel import InputError
 
 @dataclass(frozen=True)
 class Window:
-    """One walk-forward step; bounds are bar indices, half-open. The purge lies between each two stretches."""
+    """One walk-forward step; bounds are bar indices, half-open.
+
+    The purge lies between train and validation, the embargo (at least the purge) between validation and test.
+    """
 
     number: int
     train: slice
     validation: slice
     test: slice
     purge_bars: int
+    embargo_bars: int | None = None
 
     def __post_init__(self) -> None:
-        for earlier, later, names in (
-            (self.train, self.validation, "train and validation"),
-            (self.validation, self.test, "validation and test"),
+        embargo = self.purge_bars if self.embargo_bars is None else self.embargo_bars
+        for earlier, later, names, kind, least in (
+            (self.train, self.validation, "train and validation", "purge", self.purge_bars),
+            (self.validation, self.test, "validation and test", "embargo", embargo),
         ):
-            if later.start - earlier.stop < self.purge_bars:
+            if later.start - earlier.stop < least:
                 raise ValueError(
-                    f"{names} are {later.start - earlier.stop} bars apart: less than the purge of {self.purge_bars}"
+                    f"{names} are {later.start - earlier.stop} bars apart: less than the {kind} of {least}"
                 )
 
     @property
@@ -62,26 +67,54 @@ class WindowPlan:
                 f"step ({self.step} bars) is shorter than test ({self.test} bars): a bar would be traded twice; lower test"
             )
 
-    def windows(self, bars: int, *, first: int, purge_bars: int) -> tuple[Window, ...]:
+    def windows(self, bars: int, *, first: int, purge_bars: int, embargo_bars: int | None = None) -> tuple[Window, ...]:
         """All windows over bars first..bars. The last test may be cut short by the end of the data, to half at most.
 
         InputError where not even one fits.
         """
+        embargo = purge_bars if embargo_bars is None else embargo_bars
         found: list[Window] = []
         start = first
         while True:
             train = slice(first if self.anchored else start, start + self.train)
             validation = slice(train.stop + purge_bars, train.stop + purge_bars + self.validation)
-            test = slice(validation.stop + purge_bars, min(bars, validation.stop + purge_bars + self.test))
+            test = slice(validation.stop + embargo, min(bars, validation.stop + embargo + self.test))
             if test.stop - test.start < max(2, self.test // 2):
                 break
-            found.append(Window(len(found), train, validation, test, purge_bars))
+            found.append(Window(len(found), train, validation, test, purge_bars, embargo_bars))
             start += self.step
         if not found:
-            needed = first + self.train + self.validation + 2 * purge_bars + max(2, self.test // 2)
+            needed = first + self.train + self.validation + purge_bars + embargo + max(2, self.test // 2)
             raise InputError(
                 f"{bars} bars are too few for one window: {needed} are needed (warm-up {first}, train {self.train}, "
-                f"validation {self.validation}, test {self.test}, purge {purge_bars} twice); "
+                f"validation {self.validation}, test {self.test}, purge {purge_bars}, embargo {embargo}); "
                 f"give more history or lower --train, --validation, --test"
             )
         return tuple(found)
+
+
+def separation(given: str, bars: int | None, least: int) -> int:
+    """The purge or embargo in bars: `least` (the label's reach and the receptive field) unless a longer one was given.
+
+    InputError where a shorter one was given: labels or features of one stretch would reach into the next.
+    """
+    if bars is not None and bars < least:
+        raise InputError(
+            f"--{given} of {bars} bars is shorter than the label horizon and the receptive field together ({least} bars); "
+            f"leave it out or give at least {least}"
+        )
+    return least if bars is None else bars
+
+
+def timeline(windows: tuple[Window, ...], bars: int, width: int, rows: int = 14) -> list[tuple[int, str]]:
+    """(window number, bar of `width` characters: - train, = validation, # test) for each window, the middle ones left out beyond `rows`."""
+    shown = windows if len(windows) <= rows else (*windows[: rows // 2], *windows[-(rows - rows // 2) :])
+    lines = []
+    for window in shown:
+        cells = [" "] * width
+        for part, mark in ((window.train, "-"), (window.validation, "="), (window.test, "#")):
+            first = part.start * width // bars
+            for k in range(first, max(first + 1, -(-part.stop * width // bars))):
+                cells[min(k, width - 1)] = mark
+        lines.append((window.number, "".join(cells)))
+    return lines

@@ -37,6 +37,9 @@ class RunConfig(BaseModel):
     test: str = "60d"
     step: str | None = None
     anchored: bool = False
+    purge: str | None = None
+    embargo: str | None = None
+    policy: tuple[str, ...] = ("every",)
     variant: tuple[str, ...] = ("darts",)
     baselines: tuple[str, ...] = ("tcn",)
     rules: tuple[str, ...] = ("sma_cross",)
@@ -55,7 +58,17 @@ class RunConfig(BaseModel):
     initial_equity: float = 100_000.0
 
     @field_validator(
-        "symbol", "data", "funding", "variant", "baselines", "rules", "ops", "horizon", "thresholds", mode="before"
+        "symbol",
+        "data",
+        "funding",
+        "policy",
+        "variant",
+        "baselines",
+        "rules",
+        "ops",
+        "horizon",
+        "thresholds",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -63,7 +76,7 @@ class RunConfig(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("train", "validation", "test", "step", mode="before")
+    @field_validator("train", "validation", "test", "step", "purge", "embargo", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value

@@ -17,15 +17,13 @@ from data.panel import InputError, Panel
 from data.sources import load_panel
 from nas.baselines import BASELINES
 from nas.engine import Engine, InProcess, Processes, Store
-from nas.genotype import Genotype
 from nas.ops import DEFAULT_OPS
-from nas.search import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
-from nas.tasks import SearchTask, TrainTask
-from nas.training import TrainingSettings
-from nas.windows import Window, WindowPlan
+from nas.tasks import TrainTask
+from nas.windows import Window, WindowPlan, separation, timeline
 from strategies.config import RunConfig, bars_of
+from strategies.policies import Competition, PolicyOutcome
 from strategies.provenance import code_version, run_id
 from strategies.run_files import write_run
 from strategies.trading import Contender, trade
@@ -90,14 +88,14 @@ def run_job(config: RunConfig, options: Options) -> Path:
     jobs = options.jobs or os.cpu_count() or 1
     store = Store(folder / "tasks", panel.fingerprint(), code)
     with Engine(InProcess(samples) if jobs == 1 else Processes(samples, jobs), store) as engine:
-        contenders = _compete(config, space, windows, engine, console, options)
+        outcomes, rivals = _compete(config, space, windows, samples, engine, console, options)
     timings["search and training"] = time.perf_counter() - began
 
     began = time.perf_counter()
     with console.status("trading out of sample"):
-        book = trade(config, panel, windows, contenders)
+        book = trade(config, panel, windows, outcomes, rivals)
     timings["backtests"] = time.perf_counter() - began
-    write_run(folder, config, panel, samples, windows, book, timings, code)
+    write_run(folder, config, panel, samples, windows, outcomes, book, timings, code)
 
     began = time.perf_counter()
     from reports.page import build_pages
@@ -122,9 +120,13 @@ def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) 
     """The windows of a run. The purge covers the label's reach (horizon and the bar of the fill) and the receptive field."""
     length = {name: bars_of(getattr(config, name), panel.interval_ns, name) for name in ("train", "validation", "test")}
     step = bars_of(config.step, panel.interval_ns, "step") if config.step else length["test"]
-    purge = max(config.horizon) + 1 + space.receptive_field
+    least = max(config.horizon) + 1 + space.receptive_field
+    gaps = {}
+    for name in ("purge", "embargo"):
+        given = getattr(config, name)
+        gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
     shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
-    return shape.windows(len(panel), first=warmup_bars, purge_bars=purge)
+    return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
 
 
 def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samples: Samples) -> None:
@@ -141,48 +143,45 @@ def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samp
     )
     console.print(
         f"{len(windows)} windows: train {first.train.stop - first.train.start}, validation "
-        f"{first.validation.stop - first.validation.start}, test {first.test.stop - first.test.start} bars, purge {first.purge_bars}; "
-        f"traded {day(first.test.start)} to {day(last.test.stop)}",
+        f"{first.validation.stop - first.validation.start}, test {first.test.stop - first.test.start} bars, purge {first.purge_bars}, "
+        f"embargo {first.embargo_bars}; traded {day(first.test.start)} to {day(last.test.stop)}",
         markup=False,
     )
+    width = max(20, min(console.width, 110) - 8)
+    shown = timeline(windows, len(panel), width)
+    for position, (number, line) in enumerate(shown):
+        if position and number != shown[position - 1][0] + 1:
+            console.print("    ...")
+        console.print(f"{number:>5}  {line}", markup=False, highlight=False, no_wrap=True)
+    console.print("       - train   = validation   # test (unseen)", markup=False, highlight=False)
 
 
 def _compete(
     config: RunConfig,
     space: SearchSpace,
     windows: tuple[Window, ...],
+    samples: Samples,
     engine: Engine,
     console: Console,
     options: Options,
-) -> list[Contender]:
-    """Search every window with every variant and seed; train what was found and the hand-designed rivals."""
+) -> tuple[list[PolicyOutcome], list[Contender]]:
+    """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
     unknown = [name for name in config.baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"no baseline network {unknown[0]!r}; there are {', '.join(BASELINES)}")
-    seeds = range(config.seed, config.seed + config.seeds)
-    training = TrainingSettings(epochs=config.training_epochs)
-    settings = SearchSettings(epochs=config.search_epochs)
-    searches = [SearchTask(w, v, s, space, settings) for w in windows for s in seeds for v in config.variant]
-    rivals = [TrainTask(w, name, s, space, training) for w in windows for s in seeds for name in config.baselines]
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
     )  # fmt: skip
     with Progress(*columns, console=console, disable=options.quiet or not console.is_terminal) as progress:
-        bar = progress.add_task("searching and training", total=2 * len(searches) + len(rivals))
-        results = engine.run([*searches, *rivals], lambda _index, _cached: progress.advance(bar))
-        found, fitted = results[: len(searches)], results[len(searches) :]
-        trainings = [
-            TrainTask(t.window, t.variant, t.seed, space, training, Genotype.from_dict(r.report["genotype"]))
-            for t, r in zip(searches, found, strict=True)
-        ]
-        trained = engine.run(trainings, lambda _index, _cached: progress.advance(bar))
-    return [
-        *(
-            Contender("searched", "searched", t.window, t.variant, t.seed, result, search)
-            for t, result, search in zip(searches, trained, found, strict=True)
-        ),
-        *(
-            Contender(t.name, "network", t.window, t.name, t.seed, result)
-            for t, result in zip(rivals, fitted, strict=True)
-        ),
+        bar = progress.add_task("searching and training", total=None)
+        competition = Competition(config, space, windows, samples, engine, lambda: progress.advance(bar))
+        rivals = [
+            TrainTask(w, name, s, space, competition.training)
+            for w in windows for s in competition.seeds for name in config.baselines
+        ]  # fmt: skip
+        progress.update(bar, total=competition.expected_tasks() + len(rivals))
+        outcomes, fitted = competition.run(rivals)
+    hand = [
+        Contender(t.name, "network", t.window, t.name, t.seed, result) for t, result in zip(rivals, fitted, strict=True)
     ]
+    return outcomes, hand

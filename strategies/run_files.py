@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ import pandas as pd
 
 from data.atomic import write_atomically, write_text
 from data.panel import Panel
+from nas.distance import edit_distance, total_variation
+from nas.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
+from nas.genotype import Genotype
 from nas.stretches import Samples
 from nas.tasks import model_of
 from nas.windows import Window
 from strategies.config import RunConfig
+from strategies.policies import PolicyOutcome
 from strategies.provenance import package_versions
 from strategies.trading import Book, long_table
 
@@ -24,12 +29,31 @@ def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
     write_atomically(path, lambda file: frame.to_parquet(file, index=index))
 
 
+def _distance(book: Book, number: int) -> dict[str, float | int | None]:
+    """How far the architecture of a window is from the one before: edits, and total variation of the relaxed weights."""
+    if number == 0:
+        return {"edits": None, "total_variation": None}
+    pair = [book.chosen[k].contender.found for k in (number - 1, number)]
+    before, now = ({} if result is None else result.report for result in pair)
+    return {
+        "edits": edit_distance(Genotype.from_dict(before["genotype"]), Genotype.from_dict(now["genotype"])),
+        "total_variation": round(total_variation(before["weights"]["values"], now["weights"]["values"]), 6),
+    }
+
+
+def _change_points(panel: Panel, start: int, stop: int) -> list[int]:
+    """Bars where volatility changed, found offline over the traded stretch (for the report's timeline only)."""
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)[start:stop]
+    return [start + block * BLOCK_BARS for block in change_points(volatility_stream(returns))]
+
+
 def write_run(
     folder: Path,
     config: RunConfig,
     panel: Panel,
     samples: Samples,
     windows: tuple[Window, ...],
+    outcomes: Sequence[PolicyOutcome],
     book: Book,
     timings: dict[str, float],
     code: str,
@@ -56,6 +80,12 @@ def write_run(
     def span(part: slice) -> dict[str, str]:
         return {"start": iso(part.start), "stop": iso(part.stop)}
 
+    def drift(alarm: Alarm) -> dict[str, str]:
+        return {"time": iso(alarm.bar), "detector": alarm.detector, "stream": alarm.stream}
+
+    headline = outcomes[0]
+    decisions = {decision.window: decision for decision in headline.decisions}
+    distances = [_distance(book, number) for number in range(len(windows))]
     described = []
     for window, candidate in zip(windows, book.chosen, strict=True):
         contender = candidate.contender
@@ -67,8 +97,23 @@ def write_run(
                 "validation": span(window.validation),
                 "test": span(window.test),
                 "purge_bars": window.purge_bars,
-                "policy": "every",
-                "searched": True,
+                "embargo_bars": window.embargo_bars,
+                "policy": headline.policy.name,
+                "searched": decisions[window.number].searched,
+                "source": decisions[window.number].source,
+                "drift": [drift(alarm) for alarm in decisions[window.number].alarms],
+                "distance": distances[window.number],
+                "policies": [
+                    {
+                        "policy": outcome.policy.name,
+                        "searched": decision.searched,
+                        "source": decision.source,
+                        "drift": [drift(alarm) for alarm in decision.alarms],
+                    }
+                    for outcome in outcomes
+                    for decision in outcome.decisions
+                    if decision.window == window.number
+                ],
                 "variant": contender.variant,
                 "seed": contender.seed,
                 "threshold": candidate.threshold,
@@ -113,6 +158,8 @@ def write_run(
         "regimes": regimes,
         "timings": {k: round(v, 2) for k, v in timings.items()},
         "headline": book.headline,
+        "policies": book.policies,
+        "change_points": [iso(bar) for bar in _change_points(panel, start, stop)],
         "costs": {"taker_fee_bps": config.taker_fee_bps, "slippage_bps": config.slippage_bps},
         "strategies": book.kinds,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from strategies.config import RunConfig
 from strategies.execution import Account, Backtest, Costs, backtest
 from strategies.positions import PositionRule
 from strategies.rules import RULES
+
+if TYPE_CHECKING:
+    from strategies.policies import PolicyOutcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +69,17 @@ class Book:
     chosen: list[Candidate]
     kinds: dict[str, dict[str, str]]
     headline: dict[str, dict[str, float]]
+    policies: list[dict[str, Any]]
 
 
-def trade(config: RunConfig, panel: Panel, windows: tuple[Window, ...], contenders: list[Contender]) -> Book:
+def trade(
+    config: RunConfig,
+    panel: Panel,
+    windows: tuple[Window, ...],
+    outcomes: Sequence[PolicyOutcome],
+    rivals: Sequence[Contender],
+) -> Book:
+    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader."""
     volatility = causal_volatility(panel)
     start, stop = windows[0].test.start, windows[-1].test.stop
     costs = Costs(taker_fee_bps=config.taker_fee_bps, slippage_bps=config.slippage_bps)
@@ -76,22 +88,25 @@ def trade(config: RunConfig, panel: Panel, windows: tuple[Window, ...], contende
     cost_bps = config.taker_fee_bps + config.slippage_bps
     shape = (stop - start, len(panel.assets))
 
-    candidates = [judge(config, panel, volatility, contender) for contender in contenders]
+    candidates = [
+        judge(config, panel, volatility, contender) for outcome in outcomes for contender in outcome.contenders
+    ]
+    candidates += [judge(config, panel, volatility, contender) for contender in rivals]
     targets: dict[str, FloatArray] = {}
     forecasts: dict[str, FloatArray] = {}
     chosen: list[Candidate] = []
     trial_rows: list[dict[str, Any]] = []
     chains: dict[str, FloatArray] = {}
-    titles: dict[str, dict[str, str]] = {
-        "searched": {
-            "kind": "searched",
-            "title": "Searched network",
-            "description": "found by differentiable search on each window",
+    titles: dict[str, dict[str, str]] = {}
+    for outcome in outcomes:
+        titles[outcome.strategy] = {
+            "kind": "searched" if outcome.strategy == "searched" else "policy",
+            "title": "Searched network" if outcome.strategy == "searched" else f"Policy: {outcome.policy.title}",
+            "description": f"found by differentiable search; policy: {outcome.policy.title}",
         }
-    }
     for name in config.baselines:
         titles[name] = {"kind": "network", "title": BASELINES[name].title, "description": BASELINES[name].description}
-    for name in ("searched", *config.baselines):
+    for name in (*[outcome.strategy for outcome in outcomes], *config.baselines):
         targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
     for window in windows:
         mine = [c for c in candidates if c.contender.window.number == window.number]
@@ -158,12 +173,24 @@ def trade(config: RunConfig, panel: Panel, windows: tuple[Window, ...], contende
         }
         for name, b in backtests.items()
     }
+    policies = [
+        {
+            "name": outcome.policy.name,
+            "title": outcome.policy.title,
+            "strategy": outcome.strategy,
+            "searches": sum(d.searched for d in outcome.decisions),
+            "windows": len(outcome.decisions),
+            "median_score": float(np.median([c.score for c in candidates if c.contender.strategy == outcome.strategy])),
+            **headline[outcome.strategy],
+        }
+        for outcome in outcomes
+    ]
     number = np.full(shape[0], -1)
     for window in windows:
         number[window.test.start - start : window.test.stop - start] = window.number
     table = long_table(panel, start, stop, forecasts, "forecast")
     table["window"] = np.tile(np.repeat(number, shape[1]), len(forecasts)).astype(np.int32)
-    return Book(backtests, table, pd.DataFrame(trial_rows), trial_returns, chosen, titles, headline)
+    return Book(backtests, table, pd.DataFrame(trial_rows), trial_returns, chosen, titles, headline, policies)
 
 
 def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:

@@ -38,6 +38,18 @@ def main(
     validation: Annotated[str | None, typer.Option(help="Validation stretch.")] = None,
     test: Annotated[str | None, typer.Option(help="Unseen stretch that is traded.")] = None,
     step: Annotated[str | None, typer.Option(help="How far each window moves (default: the test length).")] = None,
+    purge: Annotated[
+        str | None, typer.Option(help="Bars between train and validation (default: what labels and network reach).")
+    ] = None,
+    embargo: Annotated[str | None, typer.Option(help="Bars between validation and test (default: the purge).")] = None,
+    anchored: Annotated[
+        bool | None, typer.Option("--anchored", help="Every training stretch starts at the first bar.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="When to search again, several side by side: every, period:N, drift, never, frozen, random."),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Search variants that compete; validation chooses.")] = None,
     horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
     baselines: Annotated[str | None, typer.Option(help="Hand-designed networks to compete with.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
@@ -70,7 +82,10 @@ def main(
         "test",
     )
     flags: dict[str, Any] = {
-        name: value for name, value in locals().items() if name in (*names, "step", "horizon", "baselines", "rules")
+        name: value
+        for name, value in locals().items()
+        if name
+        in (*names, "step", "purge", "embargo", "anchored", "policy", "variant", "horizon", "baselines", "rules")
     }
     flags["data"] = tuple(str(p) for p in data) if data else None
     flags["funding"] = tuple(str(p) for p in funding) if funding else None

@@ -1,0 +1,263 @@
+"""When to search again: every window, every N windows, when the market has drifted, never. All side by side in one run.
+
+The first policy named is the run's headline and trades as `searched`; the others trade as `policy:<name>`. Searches and trainings
+that policies share are computed once: a task is a pure function of its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from data.panel import FloatArray, InputError
+from nas.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
+from nas.engine import Engine
+from nas.features import causal_volatility
+from nas.genotype import Genotype
+from nas.network import forecast_sequence
+from nas.search import SearchSettings
+from nas.space import SearchSpace
+from nas.stretches import Samples
+from nas.tasks import SearchTask, TaskResult, TrainTask, model_of
+from nas.training import TrainingSettings
+from nas.windows import Window
+from strategies.config import RunConfig
+from strategies.trading import Candidate, Contender, judge
+
+RANDOM_VARIANT = "random"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """name: as typed. period: windows from search to search (0: only the first). The rest are the exceptions."""
+
+    name: str
+    title: str
+    period: int = 1
+    drift: bool = False
+    frozen_weights: bool = False
+    variants: tuple[str, ...] | None = None  # instead of the run's
+
+    @property
+    def static(self) -> bool:
+        """Whether its searches are known before anything has run."""
+        return not self.drift
+
+    def search_window(self, number: int) -> int:
+        """Which window's search gives the architecture of window `number` (static policies)."""
+        return number - number % self.period if self.period else 0
+
+
+def parse_policy(text: str) -> Policy:
+    """`every`, `period:3`, `drift`, `never`, `frozen`, `random`. InputError lists them."""
+    name, _, number = text.partition(":")
+    if name == "period":
+        if not number.isdigit() or int(number) < 1:
+            raise InputError(f"policy {text!r}: give the number of windows, e.g. period:3")
+        return Policy(text, f"search every {int(number)} windows", int(number))
+    known = {
+        "every": Policy("every", "search on every window"),
+        "drift": Policy("drift", "search when the market has drifted", drift=True),
+        "never": Policy("never", "architecture of the first window, weights retrained", 0),
+        "frozen": Policy("frozen", "architecture and weights of the first window", 0, frozen_weights=True),
+        "random": Policy("random", "a random architecture on every window, trained alike", variants=(RANDOM_VARIANT,)),
+    }
+    if number or name not in known:
+        raise InputError(f"no policy {text!r}; there are {', '.join(known)} and period:N")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy did at one window: whether it searched, whose search it uses, the alarms that made it search."""
+
+    window: int
+    searched: bool
+    source: int
+    alarms: tuple[Alarm, ...] = ()
+
+
+@dataclass(eq=False)
+class PolicyOutcome:
+    """Everything a policy's account needs."""
+
+    policy: Policy
+    strategy: str
+    contenders: list[Contender] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class Competition:
+    """Runs the policies of one run on an engine. advance(): called once per finished task."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        windows: Sequence[Window],
+        samples: Samples,
+        engine: Engine,
+        advance: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.space = space
+        self.windows = list(windows)
+        self.samples = samples
+        self.engine = engine
+        self.advance = advance
+        self.policies = [parse_policy(text) for text in config.policy]
+        names = [policy.name for policy in self.policies]
+        if len(set(names)) != len(names):
+            raise InputError(f"a policy is named twice: {', '.join(names)}")
+        self.seeds = range(config.seed, config.seed + config.seeds)
+        self.search_settings = SearchSettings(epochs=config.search_epochs)
+        self.training = TrainingSettings(epochs=config.training_epochs)
+
+    def searches(self, policy: Policy, window: Window) -> list[SearchTask]:
+        variants = policy.variants or self.config.variant
+        return [SearchTask(window, v, s, self.space, self.search_settings) for s in self.seeds for v in variants]
+
+    def trainings(self, window: Window, searches: Sequence[SearchTask], found: Sequence[TaskResult]) -> list[TrainTask]:
+        return [
+            TrainTask(
+                window,
+                task.variant,
+                task.seed,
+                self.space,
+                self.training,
+                Genotype.from_dict(result.report["genotype"]),
+            )
+            for task, result in zip(searches, found, strict=True)
+        ]
+
+    def expected_tasks(self) -> int:
+        """How many tasks the progress bar counts: exact for static policies, the least for `drift`."""
+        total = 0
+        for policy in self.policies:
+            mine = len(self.searches(policy, self.windows[0]))
+            searched = {policy.search_window(w.number) for w in self.windows} if policy.static else {0}
+            trained = 1 if policy.frozen_weights else len(self.windows)
+            total += mine * (len(searched) + trained)
+        return total
+
+    def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
+        """The outcome of every policy, in order, and the results of `rivals` (computed beside the first searches)."""
+        static = [policy for policy in self.policies if policy.static]
+        plans = [
+            (policy, number, self.searches(policy, self.windows[number]))
+            for policy in static
+            for number in sorted({policy.search_window(w.number) for w in self.windows})
+        ]
+        flat = [task for _, _, tasks in plans for task in tasks]
+        results = self._run([*rivals, *flat])
+        rival_results, rest = results[: len(rivals)], results[len(rivals) :]
+        found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
+        at = 0
+        for policy, number, tasks in plans:
+            found[policy.name, number] = (tasks, rest[at : at + len(tasks)])
+            at += len(tasks)
+
+        jobs: list[tuple[Policy, Window, int, list[TrainTask]]] = []
+        for policy in static:
+            for window in self.windows if not policy.frozen_weights else self.windows[:1]:
+                source = policy.search_window(window.number)
+                jobs.append((policy, window, source, self.trainings(window, *found[policy.name, source])))
+        trained = self._run([task for *_, tasks in jobs for task in tasks])
+        outcomes = {p.name: PolicyOutcome(p, self._strategy(p)) for p in self.policies}
+        at = 0
+        for policy, window, source, trainings in jobs:
+            outcome = outcomes[policy.name]
+            mine = trained[at : at + len(trainings)]
+            at += len(trainings)
+            outcome.contenders += self._contenders(outcome, window, *found[policy.name, source], mine)
+            outcome.decisions.append(Decision(window.number, source == window.number, source))
+            if policy.frozen_weights:
+                for later in self.windows[1:]:
+                    moved = [self._moved(contender, later) for contender in outcome.contenders[: len(trainings)]]
+                    outcome.contenders += moved
+                    outcome.decisions.append(Decision(later.number, False, source))
+        for policy in self.policies:
+            if policy.drift:
+                self._follow_drift(outcomes[policy.name])
+        return [outcomes[policy.name] for policy in self.policies], rival_results
+
+    def _run(self, tasks: Sequence[SearchTask | TrainTask]) -> list[TaskResult]:
+        return self.engine.run(tasks, lambda _index, _cached: self.advance())
+
+    def _strategy(self, policy: Policy) -> str:
+        return "searched" if policy is self.policies[0] else f"policy:{policy.name}"
+
+    def _contenders(
+        self,
+        outcome: PolicyOutcome,
+        window: Window,
+        searches: Sequence[SearchTask],
+        found: Sequence[TaskResult],
+        trained: Sequence[TaskResult],
+    ) -> list[Contender]:
+        kind = "random" if outcome.policy.variants == (RANDOM_VARIANT,) else "searched"
+        return [
+            Contender(outcome.strategy, kind, window, task.variant, task.seed, after, before)
+            for task, before, after in zip(searches, found, trained, strict=True)
+        ]
+
+    def _moved(self, contender: Contender, window: Window) -> Contender:
+        """The same trained network, forecasting a later window."""
+        model = model_of(contender.trained, self.samples.panel.interval_ns, 1.0, {})
+        columns = self.samples.columns(model.genotype.features)
+        x, known = model.scaler.apply(self.samples.bank.values[:, columns])
+        arrays = dict(contender.trained.arrays)
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
+            out = forecast_sequence(model.network, x, bars.start, bars.stop)[:, 0]
+            arrays[name] = np.where(known[:, bars], out, np.nan).T
+        return replace(contender, window=window, trained=TaskResult(arrays, contender.trained.report))
+
+    def _follow_drift(self, outcome: PolicyOutcome) -> None:
+        volatility = causal_volatility(self.samples.panel)
+        chosen: list[Candidate] = []
+        searches: list[SearchTask] = []
+        found: list[TaskResult] = []
+        source = 0
+        for window in self.windows:
+            heard: tuple[Alarm, ...] = ()
+            if window.number > 0:
+                heard = tuple(drift_alarms(self.samples, chosen[source:], window.validation.stop))
+            if window.number == 0 or heard:
+                source = window.number
+                searches = self.searches(outcome.policy, window)
+                found = self._run(searches)
+            trained = self._run(self.trainings(window, searches, found))
+            mine = self._contenders(outcome, window, searches, found, trained)
+            outcome.contenders += mine
+            outcome.decisions.append(Decision(window.number, source == window.number, source, heard))
+            judged = [judge(self.config, self.samples.panel, volatility, contender) for contender in mine]
+            chosen.append(max(judged, key=lambda candidate: candidate.score))
+
+
+def drift_alarms(samples: Samples, since: Sequence[Candidate], known_until: int) -> list[Alarm]:
+    """Alarms on volatility and forecast error since a search, from what is known at the close of bar `known_until` - 1.
+
+    since: the candidates that traded the windows from the search on. The reference is the stop stretch of the search's window.
+    """
+    panel, reach = samples.panel, samples.horizons[0] + 1
+    first = since[0].contender
+    begin = first.window.stop
+    label: FloatArray = samples.labels[:, 0].T
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)
+    start = first.window.test.start
+    heard = []
+    if known_until - start >= BLOCK_BARS:
+        heard += alarms(
+            "volatility", volatility_stream(returns[begin]), volatility_stream(returns[start:known_until]), start
+        )
+    forecasts = np.concatenate([candidate.contender.trained.test_forecasts for candidate in since])
+    bars = np.concatenate([np.arange(c.contender.window.test.start, c.contender.window.test.stop) for c in since])
+    usable = bars + reach < known_until
+    if usable.sum() >= BLOCK_BARS:
+        known = bars[usable]
+        reference = error_stream(first.trained.stop_forecasts, label[begin])
+        found = alarms("forecast error", reference, error_stream(forecasts[usable], label[known]), 0)
+        heard += [replace(alarm, bar=int(known[alarm.bar]) + reach) for alarm in found]
+    return sorted(heard, key=lambda alarm: alarm.bar)
