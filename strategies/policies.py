@@ -132,15 +132,15 @@ class Competition:
             for task, result in zip(searches, found, strict=True)
         ]
 
-    def expected_tasks(self) -> int:
-        """How many tasks the progress bar counts: exact for static policies, the least for `drift`."""
-        total = 0
+    def expected_tasks(self) -> tuple[int, int]:
+        """(searches, trainings) of all policies: exact for static ones, the least for `drift`."""
+        searches = trainings = 0
         for policy in self.policies:
             mine = len(self.searches(policy, self.windows[0]))
             searched = {policy.search_window(w.number) for w in self.windows} if policy.static else {0}
-            trained = 1 if policy.frozen_weights else len(self.windows)
-            total += mine * (len(searched) + trained)
-        return total
+            searches += mine * len(searched)
+            trainings += mine * (1 if policy.frozen_weights else len(self.windows))
+        return searches, trainings
 
     def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
         """The outcome of every policy, in order, and the results of `rivals` (computed beside the first searches)."""

@@ -13,10 +13,20 @@ PACKAGES = ("torch", "backtrader", "pandas", "numpy", "numba", "quantstats", "py
 
 def code_version() -> str:
     """Hash of the source that can change a result (the pages are left out: they only show it)."""
+    return _hash_of("data", "nas", "strategies")
+
+
+def pages_version() -> str:
+    """Hash of the source that writes the pages."""
+    return _hash_of("reports")
+
+
+def _hash_of(*folders: str) -> str:
     digest = hashlib.sha256()
-    for folder in ("data", "nas", "strategies"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".toml", ".j2", ".js", ".css") and "runs" not in path.parts:
+                digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -54,11 +54,19 @@ def main(
     baselines: Annotated[str | None, typer.Option(help="Hand-designed networks to compete with.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes (default: all cores).")] = None,
+    engine: Annotated[str, typer.Option(help="Where tasks run: local processes, or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to use (default: one started on this machine).")
+    ] = None,
+    gpus_per_task: Annotated[float, typer.Option(help="Share of a GPU that each task holds on Ray.")] = 0.0,
     out: Annotated[Path, typer.Option(help="Folder for runs/, latest and index.html.")] = Path("reports"),
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what an earlier run of this command finished.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the windows and stop.")] = False,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="Write the HTML pages, or only the data files.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Headline figures as JSON on standard output.")] = False,
 ) -> None:
@@ -94,7 +102,19 @@ def main(
         from strategies.job import Options, run_job
 
         settings = resolve(preset, config, flags)
-        run_job(settings, Options(out=out, jobs=jobs, fresh=fresh, dry_run=dry_run, quiet=quiet, json=json_))
+        options = Options(
+            out=out,
+            jobs=jobs,
+            engine=engine,
+            address=address,
+            gpus_per_task=gpus_per_task,
+            fresh=fresh,
+            dry_run=dry_run,
+            quiet=quiet,
+            json=json_,
+            pages=pages,
+        )
+        run_job(settings, options)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -1,0 +1,71 @@
+"""Tasks on a Ray cluster: the same pure functions, so the same bytes as on one machine.
+
+The samples are placed once in Ray's object store; results come back through Ray, so nodes need no shared disk; the packages `data`
+and `nas` travel with the job, so nodes need only the dependencies. A task whose worker or node dies is run again elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.panel import InputError
+from nas.stretches import Samples
+from nas.tasks import Task, TaskResult, run_task
+
+RETRIES = 8  # a lost worker or node costs one; a task that kills its worker every time must end
+
+
+def _work(task: Task, samples: Samples) -> bytes:
+    return run_task(task, samples).to_bytes()
+
+
+class RayWorkers:
+    """`nas.engine.Workers` on Ray. address None: a cluster on this machine with `jobs` processors, ended on close."""
+
+    def __init__(
+        self, samples: Samples, *, address: str | None = None, jobs: int | None = None, gpus_per_task: float = 0.0
+    ) -> None:
+        try:
+            # must be set before the import: nothing about the user is to leave the machine
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            import ray
+        except ImportError:
+            raise InputError("--engine ray needs Ray: pip install .[ray], or use --engine local") from None
+        self.ray: Any = ray
+        self.mine = not ray.is_initialized()
+        if self.mine:
+            root = Path(__file__).resolve().parent.parent
+            # packages travel only to a cluster elsewhere: on this machine they are importable as they are
+            modules = {"py_modules": [str(root / "data"), str(root / "nas")]} if address else {}
+            environment = {"env_vars": {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}, **modules}
+            try:
+                ray.init(
+                    address=address,
+                    num_cpus=None if address else jobs,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    runtime_env=environment,
+                )
+            except (ConnectionError, RuntimeError) as error:
+                raise InputError(
+                    f"no Ray cluster answers at --address {address}: {str(error).splitlines()[0]}; start one with `ray start --head`"
+                ) from None
+        options = {"num_cpus": 1, "num_gpus": gpus_per_task, "max_retries": RETRIES}
+        self.remote = ray.remote(**options)(_work)
+        self.samples = ray.put(samples)
+
+    def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
+        pending = {self.remote.remote(task, self.samples): index for index, task in enumerate(tasks)}
+        while pending:
+            done, _ = self.ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                index = pending.pop(reference)
+                yield index, TaskResult.from_bytes(self.ray.get(reference))
+
+    def close(self, kill: bool) -> None:
+        if self.mine:
+            self.ray.shutdown()

@@ -1,0 +1,178 @@
+"""The stages of a run: windows, searches and trainings on an engine, trading, the files. `strategies.job` opens and closes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from data.panel import InputError, Panel
+from nas.baselines import BASELINES
+from nas.engine import Engine, InProcess, Processes, Store, Workers
+from nas.ops import DEFAULT_OPS
+from nas.space import SearchSpace
+from nas.stretches import Samples
+from nas.tasks import SearchTask, TrainTask, run_task
+from nas.windows import Window, WindowPlan, separation, timeline
+from strategies.config import RunConfig, bars_of
+from strategies.job import Options
+from strategies.policies import Competition, PolicyOutcome
+from strategies.run_files import write_run
+from strategies.trading import Contender, trade
+
+WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
+
+
+class Pipeline:
+    """One run on a loaded panel, up to its files (pages come after). timings: seconds per stage."""
+
+    def __init__(
+        self, config: RunConfig, options: Options, panel: Panel, code: str, console: Console, timings: dict[str, float]
+    ) -> None:
+        self.config = config
+        self.options = options
+        self.panel = panel
+        self.code = code
+        self.console = console
+        self.timings = timings
+        began = time.perf_counter()
+        self.samples = Samples.of(panel, config.horizon)
+        timings["features"] = time.perf_counter() - began
+        bank = self.samples.bank
+        self.space = SearchSpace(
+            ops=config.ops or DEFAULT_OPS,
+            nodes=config.nodes,
+            cells=config.cells,
+            channels=config.channels,
+            horizons=config.horizon,
+        ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
+        self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        unknown = [name for name in config.baselines if name not in BASELINES]
+        if unknown:
+            raise InputError(f"no baseline network {unknown[0]!r}; there are {', '.join(BASELINES)}")
+
+    def show_plan(self) -> None:
+        _show_plan(self.console, self.panel, self.windows, self.samples)
+
+    def run(self, folder: Path) -> dict[str, dict[str, float]]:
+        """Writes every file of the run folder but the pages; returns the headline figures."""
+        config, panel = self.config, self.panel
+        began = time.perf_counter()
+        store = Store(folder / "tasks", panel.fingerprint(), self.code)
+        with Engine(self._workers(), store) as engine:
+            outcomes, rivals = self._compete(engine)
+        self.timings["search and training"] = time.perf_counter() - began
+        began = time.perf_counter()
+        with self.console.status("trading out of sample"):
+            book = trade(config, panel, self.windows, outcomes, rivals)
+        self.timings["backtests"] = time.perf_counter() - began
+        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)
+        return book.headline
+
+    def _jobs(self) -> int:
+        return self.options.jobs or os.cpu_count() or 1
+
+    def _workers(self) -> Workers:
+        options = self.options
+        if options.engine == "ray":
+            from nas.cluster import RayWorkers
+
+            return RayWorkers(
+                self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
+            )
+        if options.engine != "local":
+            raise InputError(f"no engine {options.engine!r}; there are local, ray")
+        return InProcess(self.samples) if self._jobs() == 1 else Processes(self.samples, self._jobs())
+
+    def _competition(self, engine: Engine, advance: Any) -> tuple[Competition, list[TrainTask]]:
+        competition = Competition(self.config, self.space, self.windows, self.samples, engine, advance)
+        rivals = [
+            TrainTask(w, name, s, self.space, competition.training)
+            for w in self.windows for s in competition.seeds for name in self.config.baselines
+        ]  # fmt: skip
+        return competition, rivals
+
+    def _compete(self, engine: Engine) -> tuple[list[PolicyOutcome], list[Contender]]:
+        """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
+        left = (TextColumn("left"), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
+        hidden = self.options.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=hidden) as progress:
+            bar = progress.add_task("searching and training", total=None)
+            competition, rivals = self._competition(engine, lambda: progress.advance(bar))
+            progress.update(bar, total=sum(competition.expected_tasks()) + len(rivals))
+            outcomes, fitted = competition.run(rivals)
+        hand = [
+            Contender(t.name, "network", t.window, t.name, t.seed, result)
+            for t, result in zip(rivals, fitted, strict=True)
+        ]
+        return outcomes, hand
+
+    def estimate_s(self) -> float:
+        """About the seconds that searching and training will take here, from one epoch of each kind of task on the first window."""
+        idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
+        competition, rivals = self._competition(idle, lambda: None)
+        search = competition.searches(competition.policies[0], self.windows[0])[0]
+        short = replace(search, settings=replace(search.settings, epochs=1))
+        found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
+        training = replace(competition.training, epochs=1)
+
+        def seconds(task: SearchTask | TrainTask) -> float:
+            began = time.perf_counter()
+            run_task(task, self.samples)
+            return time.perf_counter() - began
+
+        searches, trainings = competition.expected_tasks()
+        total = searches * seconds(short) * search.settings.epochs
+        for task in competition.trainings(self.windows[0], [short], [found]):
+            total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
+        for name in self.config.baselines:
+            first = next(task for task in rivals if task.name == name)
+            count = sum(task.name == name for task in rivals)
+            total += count * seconds(replace(first, settings=training)) * competition.training.epochs
+        return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+
+def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:
+    """The windows of a run. The purge covers the label's reach (horizon and the bar of the fill) and the receptive field."""
+    length = {name: bars_of(getattr(config, name), panel.interval_ns, name) for name in ("train", "validation", "test")}
+    step = bars_of(config.step, panel.interval_ns, "step") if config.step else length["test"]
+    least = max(config.horizon) + 1 + space.receptive_field
+    gaps = {}
+    for name in ("purge", "embargo"):
+        given = getattr(config, name)
+        gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
+    shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
+    return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
+
+
+def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samples: Samples) -> None:
+    first, last = windows[0], windows[-1]
+
+    def day(bar: int) -> str:
+        return str(panel.timestamps[min(bar, len(panel) - 1)])[:10]
+
+    missing = f"; without {', '.join(samples.bank.missing)}" if samples.bank.missing else ""
+    console.print(
+        f"{'+'.join(panel.assets)}: {len(panel):,} bars {day(0)} to {day(len(panel))}, {len(samples.bank.names)} candidate "
+        f"pipelines of {len(samples.bank.inputs)} inputs{missing}",
+        markup=False,
+    )
+    console.print(
+        f"{len(windows)} windows: train {first.train.stop - first.train.start}, validation "
+        f"{first.validation.stop - first.validation.start}, test {first.test.stop - first.test.start} bars, purge {first.purge_bars}, "
+        f"embargo {first.embargo_bars}; traded {day(first.test.start)} to {day(last.test.stop)}",
+        markup=False,
+    )
+    width = max(20, min(console.width, 110) - 8)
+    shown = timeline(windows, len(panel), width)
+    for position, (number, line) in enumerate(shown):
+        if position and number != shown[position - 1][0] + 1:
+            console.print("    ...")
+        console.print(f"{number:>5}  {line}", markup=False, highlight=False, no_wrap=True)
+    console.print("       - train   = validation   # test (unseen)", markup=False, highlight=False)

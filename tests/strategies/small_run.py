@@ -1,0 +1,71 @@
+"""A walk-forward run that takes seconds: a small market in a file, short searches, through the command itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.simulated import simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+train = "500"
+validation = "240"
+test = "240"
+horizon = [3]
+ops = ["zero", "identity", "conv3", "ema4", "diff1"]
+nodes = 1
+channels = 4
+search_epochs = 2
+training_epochs = 3
+baselines = ["linear"]
+"""
+
+
+def market(bars: int = 2_000) -> pd.DataFrame:
+    """Candles as a user's file holds them."""
+    start = np.datetime64("2024-01-01", "ns")
+    panel = simulate(["BTCUSDT"], "60", start=start, end=start + bars * np.timedelta64(3_600_000_000_000, "ns"))
+    table = pd.DataFrame({name: panel.column(name, "BTCUSDT") for name in ("open", "high", "low", "close", "volume")})
+    return table.set_index(pd.DatetimeIndex(panel.timestamps, name="timestamp", tz="UTC"))
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    config = folder / "small.toml"
+    if not config.exists():
+        config.write_text(CONFIG)
+    return [
+        sys.executable, "-m", "strategies.walkforward", "--symbol", "BTCUSDT", "--config", str(config), *arguments
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in `folder`, as a user would."""
+    return subprocess.run(
+        command(folder, *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+    )
+
+
+def files_of(run_folder: Path) -> dict[str, bytes]:
+    """Every file a run promises (not its cache of tasks), by name; run.json without what differs by nature (timings)."""
+    import json
+
+    found = {}
+    for path in sorted(run_folder.rglob("*")):
+        name = path.relative_to(run_folder).as_posix()
+        if path.is_file() and not name.startswith("tasks/"):
+            found[name] = path.read_bytes()
+    if "run.json" in found:
+        info = json.loads(found["run.json"])
+        info.pop("timings")
+        found["run.json"] = json.dumps(info, sort_keys=True).encode()
+    return found
