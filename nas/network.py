@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,14 @@ def network_of(genotype: Genotype, seed: int) -> CellNetwork:
 def forecast_sequence(network: nn.Module, x: npt.NDArray[np.float32], start: int, stop: int) -> npt.NDArray[np.float64]:
     """Forecasts of bars start..stop in one pass over the receptive field before them.
 
-    x: [asset, input, time], free of NaN. Returns [asset, horizon, stop - start].
+    x: [asset, input, time], free of NaN. Returns [asset, horizon, stop - start]. Computed in double precision and rounded to
+    single: matrix products round differently for different lengths, and paper trading, which asks for one more bar at a time,
+    must get exactly the forecasts of the backtest.
     """
-    network.eval()
+    network = copy.deepcopy(network).double().eval()
     begin = max(0, start - int(network.receptive_field))  # type: ignore[arg-type]
-    out = network(torch.from_numpy(np.ascontiguousarray(x[:, :, begin:stop])))
-    return out[:, :, start - begin :].double().numpy()  # type: ignore[no-any-return]
+    out = network(torch.from_numpy(np.ascontiguousarray(x[:, :, begin:stop], dtype=np.float64)))
+    return out[:, :, start - begin :].float().double().numpy()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
