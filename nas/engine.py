@@ -35,8 +35,11 @@ class Store:
         except (OSError, ValueError):
             return None
 
-    def put(self, key: str, result: TaskResult) -> None:
-        write_bytes(self.folder / f"{key}.safetensors", result.to_bytes())
+    def put(self, key: str, result: TaskResult) -> TaskResult:
+        """Keep a result; returns it as `get` will, so that a resumed run goes on from the very same values."""
+        content = result.to_bytes()
+        write_bytes(self.folder / f"{key}.safetensors", content)
+        return TaskResult.from_bytes(content)
 
 
 class Workers(Protocol):
@@ -74,8 +77,7 @@ class Engine:
                 on_done(index, True)
         for position, result in self.workers.compute([tasks[index] for index in waiting]):
             index = waiting[position]
-            self.store.put(keys[index], result)
-            found[keys[index]] = result
+            found[keys[index]] = self.store.put(keys[index], result)
             on_done(index, False)
         return [found[key] for key in keys]
 

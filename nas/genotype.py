@@ -33,6 +33,10 @@ class Genotype:
     horizons: tuple[int, ...]
     features: tuple[tuple[str, str], ...]
 
+    def __post_init__(self) -> None:
+        # one order whatever it was read from: the columns of a network's stem follow it, and JSON objects have none
+        object.__setattr__(self, "features", tuple(sorted(self.features)))
+
     @property
     def receptive_field(self) -> int:
         """Bars of features a forecast depends on, its own bar included."""

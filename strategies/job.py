@@ -74,6 +74,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
     try:
         if options.fresh:
             shutil.rmtree(folder, ignore_errors=True)
+        for leftover in folder.rglob(
+            ".*.part"
+        ):  # of a run that was killed while writing; the lock says nobody writes now
+            leftover.unlink()
         headline = _finished(folder)
         if headline is None:
             from strategies.pipeline import Pipeline

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,10 @@ def test_space_refuses_what_cannot_be_built() -> None:
     with pytest.raises(ValueError, match="zero is the only op"):
         SearchSpace(ops=("zero",))
     assert SearchSpace.from_json(SPACE.to_json()) == SPACE
+
+
+def test_order_of_features_survives_json_with_sorted_keys() -> None:
+    genotype = Genotype(((Connection("conv3", 0),),), 4, 1, (1,), (("volume", "raw"), ("body", "raw")))
+    again = Genotype.from_dict(json.loads(json.dumps(genotype.to_dict(), sort_keys=True)))
+    assert again == genotype
+    assert again.features == (("body", "raw"), ("volume", "raw"))
