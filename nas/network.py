@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data.atomic import write_bytes, write_text
 from data.panel import InputError, Panel
 from nas.cell import Cell, Edge
-from nas.features import build_bank
+from nas.features import FeatureBank, build_bank
 from nas.genotype import Genotype
 from nas.stretches import Scaler
 
@@ -106,7 +106,14 @@ class TrainedModel:
 
     def predict(self, panel: Panel, start: int, stop: int) -> npt.NDArray[np.float64]:
         """Forecasts (first horizon) of bars start..stop: [stop - start, asset]; NaN where a feature is not known yet."""
-        bank = build_bank(panel, {name: (pipeline,) for name, pipeline in self.genotype.features})
+        return self.predict_bank(self.bank(panel), start, stop)
+
+    def bank(self, panel: Panel) -> FeatureBank:
+        """The chosen pipelines of a panel."""
+        return build_bank(panel, {name: (pipeline,) for name, pipeline in self.genotype.features})
+
+    def predict_bank(self, bank: FeatureBank, start: int, stop: int) -> npt.NDArray[np.float64]:
+        """`predict` from features that are computed already."""
         x, known = self.scaler.apply(bank.values)
         out = forecast_sequence(self.network, x, start, stop)[:, 0]
         return np.where(known[:, start:stop], out, np.nan).T

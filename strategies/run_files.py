@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from nas.genotype import Genotype
 from nas.stretches import Samples
 from nas.tasks import model_of
 from nas.windows import Window
+from strategies.choice import scaled_rule
 from strategies.config import RunConfig
 from strategies.policies import PolicyOutcome
 from strategies.provenance import package_versions
-from strategies.trading import Book, long_table
+from strategies.trading import Book, long_table, position_rule
 
 
 def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
@@ -125,8 +127,10 @@ def write_run(
             }
         )
         spread = float(np.nanstd(contender.trained.stop_forecasts))
+        rule = scaled_rule(position_rule(config), contender.trained.stop_forecasts, candidate.threshold)
         extra = {
             "threshold": candidate.threshold,
+            "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
             "horizons": list(config.horizon),
             "symbols": list(panel.assets),
             "code_version": code,
