@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.panel import Panel
-from nas.features import FeatureBank, build_bank, causal_volatility
+from nas.features import Choice, FeatureBank, build_bank, causal_volatility
 
 FloatArray = npt.NDArray[np.float64]
 CLIP_DEVIATIONS = 5.0  # a 20-sigma candle must not own the gradient
@@ -75,8 +75,9 @@ class Samples:
     horizons: tuple[int, ...]
 
     @staticmethod
-    def of(panel: Panel, horizons: tuple[int, ...]) -> Samples:
-        return Samples(panel, build_bank(panel), labels(panel, horizons), horizons)
+    def of(panel: Panel, horizons: tuple[int, ...], features: Choice | str = "default") -> Samples:
+        """features: as `choice` of `build_bank`."""
+        return Samples(panel, build_bank(panel, features), labels(panel, horizons), horizons)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""

@@ -48,6 +48,7 @@ class RunConfig(BaseModel):
     cells: int = 1
     channels: int = 16
     ops: tuple[str, ...] = ()
+    features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
     search_epochs: int = 20
     training_epochs: int = 30
     target_volatility: float = 0.3

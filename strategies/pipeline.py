@@ -41,7 +41,7 @@ class Pipeline:
         self.console = console
         self.timings = timings
         began = time.perf_counter()
-        self.samples = Samples.of(panel, config.horizon)
+        self.samples = Samples.of(panel, config.horizon, config.features)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
         self.space = SearchSpace(

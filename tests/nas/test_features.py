@@ -63,8 +63,10 @@ def test_names_and_owner_follow_the_rows() -> None:
 
 
 def test_missing_inputs_are_named() -> None:
-    assert build_bank(panel_of(50, funding=False)).missing == ("funding_rate",)
-    assert build_bank(panel_of(50)).missing == ()
+    unrecorded = ("open_interest", "premium", "spread", "imbalance")
+    assert build_bank(panel_of(50, funding=False)).missing == ("funding_rate", *unrecorded)
+    assert build_bank(panel_of(50)).missing == unrecorded
+    assert build_bank(panel_of(50, assets=1)).missing == (*unrecorded, "market_return")
     with pytest.raises(InputError, match="funding_rate"):
         build_bank(panel_of(50, funding=False), {"funding_rate": ["raw"]})
 
@@ -73,7 +75,35 @@ def test_unknown_names_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="unknown step 'zzz24'"):
         build_bank(panel_of(50), {"return": ["zzz24"]})
     with pytest.raises(InputError, match="unknown feature input"):
-        build_bank(panel_of(50), {"price": ["raw"]})
+        build_bank(panel_of(50), {"prices": ["raw"]})
+    with pytest.raises(InputError, match="needs a number of at least 2"):
+        build_bank(panel_of(50), {"return": ["zscore1"]})
+    with pytest.raises(InputError, match="needs at least 2 assets"):
+        build_bank(panel_of(50, assets=1), {"market_return": ["raw"]})
+    with pytest.raises(InputError, match="'default', 'full' or a table"):
+        build_bank(panel_of(50), "all")
+
+
+def test_an_input_known_in_less_than_half_of_the_bars_is_left_out_by_name() -> None:
+    panel = panel_of(400)
+    values = panel.values.copy()
+    values[:250, :, panel.fields.index("funding_rate")] = np.nan
+    sparse = Panel(panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, "test")
+    bank = build_bank(sparse)
+    assert "funding_rate" in bank.missing
+    assert "funding_rate" not in bank.inputs
+
+
+def test_the_full_bank_has_every_two_step_pipeline_and_its_bits_do_not_depend_on_threads() -> None:
+    panel = panel_of(700)
+    full = build_bank(panel, "full")
+    names = set(full.names)
+    for pipeline in ("raw", "log>zscore24", "diff>rank168", "fracdiff4>ewm32", "log>clip3", "diff>clip3", "fracdiff4"):
+        assert ("range", pipeline) in names
+    assert ("price", "raw") not in names  # a level by itself says nothing
+    assert ("return", "log") not in names  # a return has no logarithm
+    assert set(build_bank(panel).names) <= names
+    assert build_bank(panel, "full", threads=3).values.tobytes() == full.values.tobytes()
 
 
 def test_volatility_is_causal_and_unknown_in_the_first_day() -> None:

@@ -1,0 +1,190 @@
+"""Rolling skewness, and correlation and slope between two series; blocks and anchors as in `nas.kernels.moments`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from data.panel import FloatArray
+from nas.kernels.compiling import compiled, output, over_columns, periods
+
+
+@compiled
+def _skew(x: FloatArray, window: int, min_periods: int, out: FloatArray) -> None:
+    columns, bars = x.shape
+    enough = max(min_periods, 3)
+    # rows: known bars, sums of the first three powers about the anchor, anchor
+    head = np.empty((5, window))
+    tail = np.empty((4, window + 1))
+    h_n, h1, h2, h3, anchors = head[0], head[1], head[2], head[3], head[4]
+    t_n, t1, t2, t3 = tail[0], tail[1], tail[2], tail[3]
+    for column in range(columns):
+        tail[:] = 0.0
+        tail_anchor = 0.0
+        for start in range(0, bars, window):
+            v = x[column, start : min(start + window, bars)]
+            target = out[column, start : min(start + window, bars)]
+            size = len(v)
+            anchor = n = s1 = s2 = s3 = 0.0
+            for k in range(size):
+                if math.isfinite(v[k]):
+                    if n == 0.0:
+                        anchor = v[k]
+                    d = v[k] - anchor
+                    n += 1.0
+                    s1 += d
+                    s2 += d * d
+                    s3 += d * d * d
+                h_n[k], h1[k], h2[k], h3[k], anchors[k] = n, s1, s2, s3, anchor
+            for k in range(size):
+                rest, total = t_n[k + 1], h_n[k] + t_n[k + 1]
+                gap = tail_anchor - anchors[k]
+                gap = gap if h_n[k] > 0.0 and rest > 0.0 else 0.0
+                p1 = h1[k] + (t1[k + 1] + rest * gap)
+                p2 = h2[k] + (t2[k + 1] + gap * (2.0 * t1[k + 1] + rest * gap))
+                p3 = h3[k] + (t3[k + 1] + gap * (3.0 * t2[k + 1] + gap * (3.0 * t1[k + 1] + rest * gap)))
+                mean = p1 / total
+                m2 = p2 - p1 * mean
+                m3 = p3 - mean * (3.0 * p2 - 2.0 * p1 * mean)
+                skew = total * math.sqrt((total - 1.0) / m2) * m3 / ((total - 2.0) * m2)
+                skew = skew if m2 > 0.0 else 0.0
+                target[k] = skew if total >= enough else np.nan
+            tail_anchor = n = s1 = s2 = s3 = 0.0
+            if size == window:
+                for k in range(size - 1, -1, -1):
+                    if math.isfinite(v[k]):
+                        if n == 0.0:
+                            tail_anchor = v[k]
+                        d = v[k] - tail_anchor
+                        n += 1.0
+                        s1 += d
+                        s2 += d * d
+                        s3 += d * d * d
+                    t_n[k], t1[k], t2[k], t3[k] = n, s1, s2, s3
+
+
+def rolling_skew(
+    x: FloatArray,
+    window: int,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Bias-corrected sample skewness of the last `window` bars; 0 where nothing varies, NaN below three known values."""
+    out, least = output(x, out), periods(window, min_periods)
+    over_columns(lambda part: _skew(x[part], window, least, out[part]), x.shape, threads)
+    return out
+
+
+@compiled
+def _pair(x: FloatArray, y: FloatArray, window: int, min_periods: int, slope: bool, out: FloatArray) -> None:
+    columns, bars = x.shape
+    enough = max(min_periods, 2)
+    # rows: bars known in both, sums of x, y, xx, yy, xy about the anchors, the two anchors
+    head = np.empty((8, window))
+    tail = np.empty((6, window + 1))
+    h_n, hx, hy, hxx, hyy, hxy = head[0], head[1], head[2], head[3], head[4], head[5]
+    anchors_x, anchors_y = head[6], head[7]
+    t_n, tx, ty, txx, tyy, txy = tail[0], tail[1], tail[2], tail[3], tail[4], tail[5]
+    for column in range(columns):
+        tail[:] = 0.0
+        tail_x = tail_y = 0.0
+        for start in range(0, bars, window):
+            stop = min(start + window, bars)
+            v, u, target = x[column, start:stop], y[column, start:stop], out[column, start:stop]
+            size = stop - start
+            anchor_x = anchor_y = n = sx = sy = sxx = syy = sxy = 0.0
+            for k in range(size):
+                if math.isfinite(v[k]) and math.isfinite(u[k]):
+                    if n == 0.0:
+                        anchor_x, anchor_y = v[k], u[k]
+                    d, e = v[k] - anchor_x, u[k] - anchor_y
+                    n += 1.0
+                    sx += d
+                    sy += e
+                    sxx += d * d
+                    syy += e * e
+                    sxy += d * e
+                h_n[k], hx[k], hy[k], hxx[k], hyy[k], hxy[k] = n, sx, sy, sxx, syy, sxy
+                anchors_x[k], anchors_y[k] = anchor_x, anchor_y
+            for k in range(size):
+                rest, total = t_n[k + 1], h_n[k] + t_n[k + 1]
+                joint = h_n[k] > 0.0 and rest > 0.0
+                gx, gy = tail_x - anchors_x[k], tail_y - anchors_y[k]
+                gx, gy = gx if joint else 0.0, gy if joint else 0.0
+                px = hx[k] + (tx[k + 1] + rest * gx)
+                py = hy[k] + (ty[k + 1] + rest * gy)
+                pxx = hxx[k] + (txx[k + 1] + gx * (2.0 * tx[k + 1] + rest * gx))
+                pyy = hyy[k] + (tyy[k + 1] + gy * (2.0 * ty[k + 1] + rest * gy))
+                pxy = hxy[k] + (txy[k + 1] + gx * ty[k + 1] + gy * (tx[k + 1] + rest * gx))
+                inverse = 1.0 / total
+                vx = pxx - px * (px * inverse)
+                vy = pyy - py * (py * inverse)
+                cov = pxy - px * (py * inverse)
+                if slope:
+                    value = cov / vy
+                    value = value if vy > 0.0 else np.nan
+                else:
+                    value = cov / (math.sqrt(vx) * math.sqrt(vy))
+                    value = value if vx > 0.0 and vy > 0.0 else np.nan
+                    value = value if not value > 1.0 else 1.0
+                    value = value if not value < -1.0 else -1.0
+                target[k] = value if total >= enough else np.nan
+            if size == window:
+                tail_x = tail_y = n = sx = sy = sxx = syy = sxy = 0.0
+                for k in range(size - 1, -1, -1):
+                    if math.isfinite(v[k]) and math.isfinite(u[k]):
+                        if n == 0.0:
+                            tail_x, tail_y = v[k], u[k]
+                        d, e = v[k] - tail_x, u[k] - tail_y
+                        n += 1.0
+                        sx += d
+                        sy += e
+                        sxx += d * d
+                        syy += e * e
+                        sxy += d * e
+                    t_n[k], tx[k], ty[k], txx[k], tyy[k], txy[k] = n, sx, sy, sxx, syy, sxy
+
+
+def _run(
+    x: FloatArray,
+    y: FloatArray,
+    window: int,
+    min_periods: int | None,
+    slope: bool,
+    out: FloatArray | None,
+    threads: int | None,
+) -> FloatArray:
+    if x.shape != y.shape:
+        raise ValueError(f"the two series have shapes {x.shape} and {y.shape}; they must be equal")
+    target, least = output(x, out), periods(window, min_periods)
+    over_columns(lambda part: _pair(x[part], y[part], window, least, slope, target[part]), x.shape, threads)
+    return target
+
+
+def rolling_correlation(
+    x: FloatArray,
+    y: FloatArray,
+    window: int,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Pearson correlation over the bars of the last `window` that are known in both; NaN where either is constant."""
+    return _run(x, y, window, min_periods, False, out, threads)
+
+
+def rolling_beta(
+    x: FloatArray,
+    y: FloatArray,
+    window: int,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Least-squares slope of x on y, over the bars of the last `window` known in both; NaN where y is constant."""
+    return _run(x, y, window, min_periods, True, out, threads)

@@ -1,0 +1,304 @@
+"""Rolling rank, median and quantiles.
+
+Each block of one window is sorted once. A window lies in two neighbouring blocks, so every value of both gets its place
+in their merged order, and a window is a set of places: a bitset, with a Fenwick tree over the number of bits per word.
+A bar enters and one leaves in O(log) steps; a rank is a count of bits, a quantile a step to the next bit or two. Bars still
+ahead have places too, but an order statistic of a set does not depend on what is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from data.panel import FloatArray
+from nas.kernels.compiling import compiled, output, over_columns, periods
+
+IntArray = npt.NDArray[np.int64]
+WordArray = npt.NDArray[np.uint64]
+RUN = 64  # runs of this length are sorted by counting the smaller ones (a vectorised loop) before merging
+GROUP = 8  # words per leaf of the tree
+ONE, FULL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@compiled
+def _bits(word: np.uint64) -> int:
+    """Number of ones; the compiler knows this form as one instruction."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    # int64: an unsigned number among signed ones would turn them into floats
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))  # type: ignore[return-value]
+
+
+@compiled
+def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: FloatArray, spare_bars: IntArray) -> int:
+    """Known values in ascending order with the bars they came from, an infinity behind; returns their number."""
+    n = 0
+    for k in range(len(v)):
+        if math.isfinite(v[k]):
+            spare_keys[n] = v[k]
+            spare_bars[n] = k
+            n += 1
+    bars[:n] = -1
+    for low in range(0, n, RUN):
+        run = spare_keys[low : min(low + RUN, n)]
+        for i in range(len(run)):
+            key = run[i]
+            smaller = 0
+            for j in range(len(run)):
+                smaller += int(run[j] < key)
+            slot = low + smaller
+            while bars[slot] >= 0:  # its equals that came before
+                slot += 1
+            keys[slot] = key
+            bars[slot] = spare_bars[low + i]
+    from_keys, from_bars, to_keys, to_bars = keys, bars, spare_keys, spare_bars
+    width, merges = RUN, 0
+    while width < n:
+        for low in range(0, n, 2 * width):
+            middle, high = min(low + width, n), min(low + 2 * width, n)
+            i, j = low, middle
+            k = low
+            while i < middle and j < high:
+                # no branch on the comparison: it is a coin toss, and a wrong guess costs more than the whole step
+                right = int(from_keys[j] < from_keys[i])
+                take = i + (j - i) * right
+                to_keys[k] = from_keys[take]
+                to_bars[k] = from_bars[take]
+                j += right
+                i += 1 - right
+                k += 1
+            rest, stop = (i, middle) if i < middle else (j, high)
+            for take in range(rest, stop):
+                to_keys[k] = from_keys[take]
+                to_bars[k] = from_bars[take]
+                k += 1
+        from_keys, from_bars, to_keys, to_bars = to_keys, to_bars, from_keys, from_bars
+        width *= 2
+        merges += 1
+    if merges % 2 == 1:  # the last merge wrote to the spare arrays
+        keys[:n] = spare_keys[:n]
+        bars[:n] = spare_bars[:n]
+    keys[n] = np.inf
+    return n
+
+
+@compiled
+def _merge(
+    a_keys: FloatArray, a_bars: IntArray, a: int, b_keys: FloatArray, b_bars: IntArray, b: int, places: IntArray, keys: FloatArray
+) -> None:  # fmt: skip
+    """keys: the values of both blocks in order; places: where each bar's value stands there (the second block's bars
+    from the middle on), -1 where it is missing."""
+    window = len(places) // 2
+    places[:] = -1
+    i = j = 0
+    for k in range(a + b):
+        x, y = a_keys[i], b_keys[j]
+        right = int(y < x)
+        bar = a_bars[i] + (window + b_bars[j] - a_bars[i]) * right
+        keys[k] = y if right else x
+        places[bar] = k
+        j += right
+        i += 1 - right
+
+
+@compiled
+def _below(bits: WordArray, tree: IntArray, place: int) -> int:
+    """Ones before `place`."""
+    group = place >> 9
+    total = 0
+    for word in range(group * GROUP, (place >> 6)):
+        total += _bits(bits[word])
+    total += _bits(bits[place >> 6] & ((ONE << np.uint64(place & 63)) - ONE))
+    while group > 0:
+        total += tree[group]
+        group -= group & -group
+    return total
+
+
+@compiled
+def _change(bits: WordArray, tree: IntArray, place: int, by: int) -> None:
+    """Set (by = 1) or clear (by = -1) a place."""
+    bits[place >> 6] ^= ONE << np.uint64(place & 63)
+    group = (place >> 9) + 1
+    while group < len(tree):
+        tree[group] += by
+        group += group & -group
+
+
+@compiled
+def _next(bits: WordArray, place: int) -> int:
+    """The first one at or after `place`; there is one."""
+    word = place >> 6
+    rest = bits[word] & (FULL << np.uint64(place & 63))
+    while rest == np.uint64(0):
+        word += 1
+        rest = bits[word]
+    return word * 64 + _bits(~rest & (rest - ONE))
+
+
+@compiled
+def _previous(bits: WordArray, place: int) -> int:
+    """The last one before `place`; there is one."""
+    word = place >> 6
+    rest = bits[word] & ((ONE << np.uint64(place & 63)) - ONE)
+    while rest == np.uint64(0):
+        word -= 1
+        rest = bits[word]
+    for shift in (1, 2, 4, 8, 16, 32):
+        rest |= rest >> np.uint64(shift)
+    return word * 64 + _bits(rest) - 1
+
+
+@compiled
+def _ranks(
+    places: IntArray,
+    keys: FloatArray,
+    known: int,
+    total: int,
+    least: int,
+    bits: WordArray,
+    tree: IntArray,
+    out: FloatArray,
+) -> None:
+    """One block. known: values in both blocks; total: those of the older one."""
+    window = len(places) // 2
+    for k in range(len(out)):
+        gone, place = places[k], places[window + k]
+        if gone >= 0:
+            _change(bits, tree, gone, -1)
+            total -= 1
+        if place < 0:
+            out[k] = np.nan
+            continue
+        _change(bits, tree, place, 1)
+        total += 1
+        if total < least:
+            out[k] = np.nan
+            continue
+        value = keys[place]
+        first, last = place, place + 1
+        while first > 0 and keys[first - 1] == value:
+            first -= 1
+        while last < known and keys[last] == value:
+            last += 1
+        below = _below(bits, tree, first)
+        equal = _below(bits, tree, last) - below if last - first > 1 else 1
+        out[k] = below + 0.5 * (equal + 1)
+
+
+@compiled
+def _quantiles(
+    places: IntArray, keys: FloatArray, quantile: float, total: int, least: int, bits: WordArray, out: FloatArray
+) -> None:
+    """One block. total: known values of the older block."""
+    window = len(places) // 2
+    at = behind = 0  # where the quantile stands, and how many ones lie before it
+    for k in range(len(out)):
+        gone, place = places[k], places[window + k]
+        if gone >= 0:
+            bits[gone >> 6] ^= ONE << np.uint64(gone & 63)
+            total -= 1
+            behind -= int(gone < at)
+        if place >= 0:
+            bits[place >> 6] ^= ONE << np.uint64(place & 63)
+            total += 1
+            behind += int(place < at)
+        if total < least:
+            out[k] = np.nan
+            continue
+        position = quantile * (total - 1)
+        wanted = int(position)
+        fraction = position - wanted
+        while behind > wanted:
+            at = _previous(bits, at)
+            behind -= 1
+        at = _next(bits, at)
+        while behind < wanted:
+            at = _next(bits, at + 1)
+            behind += 1
+        value = keys[at]
+        if fraction > 0.0:
+            value += (keys[_next(bits, at + 1)] - value) * fraction
+        out[k] = value
+
+
+@compiled
+def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: FloatArray) -> None:
+    """A quantile in [0, 1], or the rank of the newest value where `quantile` is negative."""
+    columns, bars = x.shape
+    old_keys, old_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
+    new_keys, new_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
+    spare_keys, spare_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
+    old_bars[:] = 0
+    new_bars[:] = 0
+    places, keys = np.empty(2 * window, dtype=np.int64), np.empty(2 * window + 1)
+    words = (2 * window) // 64 + 1
+    groups = (words - 1) // GROUP + 1
+    bits, tree = np.zeros(words, dtype=np.uint64), np.zeros(groups, dtype=np.int64)
+    for column in range(columns):
+        old_n = 0
+        old_keys[0] = np.inf
+        for start in range(0, bars, window):
+            v = x[column, start : min(start + window, bars)]
+            target = out[column, start : min(start + window, bars)]
+            new_n = _sorted_block(v, new_keys, new_bars, spare_keys, spare_bars)
+            _merge(old_keys, old_bars, old_n, new_keys, new_bars, new_n, places, keys)
+            bits[:] = np.uint64(0)
+            tree[:] = 0
+            for k in range(window):
+                if places[k] >= 0:
+                    _change(bits, tree, places[k], 1)
+            if quantile < 0.0:
+                _ranks(places, keys, old_n + new_n, old_n, min_periods, bits, tree, target)
+            else:
+                _quantiles(places, keys, quantile, old_n, min_periods, bits, target)
+            old_keys, new_keys = new_keys, old_keys
+            old_bars, new_bars = new_bars, old_bars
+            old_n = new_n
+
+
+def rolling_rank(
+    x: FloatArray,
+    window: int,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Rank of the newest value among the known ones of the last `window` (1 = smallest; ties share the average rank)."""
+    out, least = output(x, out), periods(window, min_periods)
+    over_columns(lambda part: _order(x[part], window, least, -1.0, out[part]), x.shape, threads)
+    return out
+
+
+def rolling_quantile(
+    x: FloatArray,
+    window: int,
+    quantile: float,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Quantile of the known values of the last `window` bars, linear between neighbours."""
+    if not 0.0 <= quantile <= 1.0:
+        raise ValueError(f"quantile must be between 0 and 1, not {quantile}")
+    out, least = output(x, out), periods(window, min_periods)
+    over_columns(lambda part: _order(x[part], window, least, quantile, out[part]), x.shape, threads)
+    return out
+
+
+def rolling_median(
+    x: FloatArray,
+    window: int,
+    min_periods: int | None = None,
+    *,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Median of the known values of the last `window` bars."""
+    return rolling_quantile(x, window, 0.5, min_periods, out=out, threads=threads)
