@@ -1,0 +1,223 @@
+"""The stand-in's server: HTTP endpoints behind latency, limits and faults; WebSockets; in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from data.standin.faults import AFTER, BEFORE, Fault
+from data.standin.public_http import CATEGORIES, Endpoint, public_endpoints
+from data.standin.public_streams import PublicStreams
+from data.standin.world import Call, Refused, Reply, World
+
+#: what a module may add: endpoints, stream handlers, background tasks
+Extension = Callable[["StandIn"], None]
+
+_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
+
+
+class StandIn:
+    """`with StandIn(world) as exchange:` serves until the block ends; `start()` and `stop()` do the same by hand.
+
+    `exchange.endpoint(method, path)` is a dictionary entry to set or replace; extensions get the StandIn before it starts
+    (the private part: orders, positions) and may add to `endpoints`, `world.streams` and `tasks` (coroutine functions
+    that run in the server's loop).
+    """
+
+    def __init__(
+        self, world: World | None = None, extensions: Sequence[Extension] = (), port: int = 0, tick_s: float = 0.1
+    ) -> None:
+        self.world = world or World()
+        self.endpoints: dict[tuple[str, str], Endpoint] = public_endpoints()
+        self.public = {category: PublicStreams(self.world, category, tick_s) for category in CATEGORIES}
+        self.tasks: list[Callable[[], Coroutine[Any, Any, None]]] = [streams.run for streams in self.public.values()]
+        self.port = port
+        self._recent: deque[float] = deque()
+        self._ready = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        for extend in extensions:
+            extend(self)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_public_url(self) -> str:
+        """With the channel left open, as pybit's PUBLIC_WSS wants it."""
+        return f"ws://127.0.0.1:{self.port}/v5/public/{{CHANNEL_TYPE}}"
+
+    @property
+    def ws_private_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/v5/private"
+
+    def start(self) -> StandIn:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="stand-in", daemon=True)
+        self._thread.start()
+        self._ready.wait(30)
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def stop(self) -> None:
+        """Cut everything and free the port; `start()` may follow (on the same port)."""
+        loop, stop = self.world.streams.loop, self._stop
+        if loop is not None and stop is not None and loop.is_running():
+            loop.call_soon_threadsafe(stop.set)
+        if self._thread is not None:
+            self._thread.join(10)
+        self._ready.clear()
+
+    def __enter__(self) -> StandIn:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        self.world.streams.loop = asyncio.get_running_loop()
+        app = web.Application()
+        app.router.add_get("/v5/private", lambda request: self.world.streams.serve(request, "private"))
+        app.router.add_get("/v5/public/{category}", self._public_socket)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
+            await site.start()
+            self.port = runner.addresses[0][1]
+        except BaseException as error:
+            self._failure = error
+            self._ready.set()
+            return
+        running = [asyncio.create_task(task()) for task in self.tasks]
+        self._ready.set()
+        await self._stop.wait()
+        for task in running:
+            task.cancel()
+        for connection in list(self.world.streams.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await runner.cleanup()
+
+    async def _public_socket(self, request: web.Request) -> web.StreamResponse:
+        category = request.match_info["category"]
+        if category not in CATEGORIES:
+            raise web.HTTPNotFound
+        return await self.world.streams.serve(request, category)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        world = self.world
+        call = await self._call(request)
+        with world.lock:
+            world.journal.append(call)
+        if world.latency_s:
+            await asyncio.sleep(world.latency_s)
+        if self._over_limit():
+            return web.Response(status=403, text=_HTML.format("403 Forbidden"), content_type="text/html")
+        fault = world.faults.draw(call.path)
+        if fault is not None and fault.kind in BEFORE:
+            return self._fail_before(request, fault)
+        reply = self._reply(call)
+        body = json.dumps(reply.envelope(world.clock.now_ms())).encode()
+        if fault is not None and fault.kind in AFTER:
+            return await self._fail_after(request, fault, body)
+        return web.Response(body=body, content_type="application/json", headers=self._limit_headers())
+
+    async def _call(self, request: web.Request) -> Call:
+        text = await request.text()
+        try:
+            body = json.loads(text) if text else {}
+        except ValueError:
+            body = None
+        raw = request.rel_url.raw_query_string if request.method == "GET" else text
+        return Call(
+            request.method,
+            request.path,
+            dict(request.query),
+            body,
+            raw,
+            dict(request.headers),
+            self.world.clock.now_ms(),
+        )
+
+    def _reply(self, call: Call) -> Reply:
+        endpoint = self.endpoints.get((call.method, call.path))
+        if endpoint is None:
+            return Reply({}, 10404, f"no such path: {call.method} {call.path}")
+        try:
+            with self.world.lock:
+                return endpoint(self.world, call)
+        except Refused as refused:
+            return refused.reply
+
+    def _over_limit(self) -> bool:
+        if self.world.rate_limit is None:
+            return False
+        most, seconds = self.world.rate_limit
+        now = time.monotonic()
+        while self._recent and self._recent[0] <= now - seconds:
+            self._recent.popleft()
+        self._recent.append(now)
+        return len(self._recent) > most
+
+    def _limit_headers(self, left: int = 100, reset_ms: int | None = None) -> dict[str, str]:
+        reset = self.world.clock.now_ms() if reset_ms is None else reset_ms
+        return {
+            "X-Bapi-Limit": "600",
+            "X-Bapi-Limit-Status": str(left),
+            "X-Bapi-Limit-Reset-Timestamp": str(reset),
+        }
+
+    def _fail_before(self, request: web.Request, fault: Fault) -> web.Response:
+        now = self.world.clock.now_ms()
+        if fault.kind == "reset":
+            self._cut(request)
+        if fault.kind.startswith("http_"):
+            status = int(fault.kind.split("_")[1])
+            return web.Response(status=status, text=_HTML.format(f"{status} Error"), content_type="text/html")
+        code = int(fault.kind.split("_")[1])
+        message = {
+            10006: "Too many visits!",
+            10016: "Server error.",
+            10002: "invalid request, please check your server timestamp",
+        }
+        reply = Reply({}, code, message.get(code, "Server Timeout"))
+        headers = {}
+        if code == 10006:
+            reset = now - 5000 if fault.kind.endswith("past") else now + int(fault.seconds * 1000)
+            headers = self._limit_headers(0, reset)
+        return web.Response(body=json.dumps(reply.envelope(now)), content_type="application/json", headers=headers)
+
+    async def _fail_after(self, request: web.Request, fault: Fault, body: bytes) -> web.StreamResponse:
+        if fault.kind == "drop":
+            self._cut(request)
+        if fault.kind == "hang":
+            await asyncio.sleep(fault.seconds)
+            self._cut(request)
+        if fault.kind == "half":
+            response = web.StreamResponse(
+                headers={"Content-Type": "application/json", "Content-Length": str(len(body))}
+            )
+            await response.prepare(request)
+            await response.write(body[: len(body) // 2])
+            self._cut(request)
+            return response
+        return web.Response(
+            body=self.world.faults.damage(fault, body), content_type="application/json", headers=self._limit_headers()
+        )
+
+    @staticmethod
+    def _cut(request: web.Request) -> None:
+        if isinstance(request.transport, asyncio.Transport):
+            request.transport.abort()
