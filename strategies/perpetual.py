@@ -1,20 +1,25 @@
 """Backtrader parts for linear perpetuals: feed, broker, strategy. Imported when a backtest runs.
 
-One bar in the broker: funding settled at the bar's open (by the position held before it), orders decided on earlier
-closes, funding settled inside the bar, mark to market at the close. Cash is the account's equity after every mark: a
-linear perpetual exchanges no principal, so a position costs no cash, only margin.
+One bar in the broker: funding settled at the bar's open (by the position held before it), margin checked at the open,
+orders decided on earlier closes, margin checked at the bar's worst prices, funding settled inside the bar, mark to market
+at the close. Cash is the account's equity after every mark: a linear perpetual exchanges no principal, so a position costs
+no cash, only margin. `strategies.accounting` is a second, independent account of the same rules.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 import backtrader as bt
 import numpy as np
 
 from data.panel import Panel
-from strategies.execution import Account, Costs
+from strategies.execution import Account, Costs, Instrument, Orders
+
+BANKRUPT = 1e-6  # of the initial equity: an account with less sends no orders
 
 
 class PanelFeed(bt.feed.DataBase):  # type: ignore[misc]
@@ -83,17 +88,29 @@ class PerpetualCommission(bt.CommInfoBase):  # type: ignore[misc]
 class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
     params = (("checksubmit", False),)
 
-    def __init__(self, panel: Panel, start: int, stop: int, costs: Costs, account: Account) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        start: int,
+        stop: int,
+        costs: Costs,
+        account: Account,
+        instruments: Mapping[str, Instrument],
+    ) -> None:
         super().__init__()
         self.account = account
         self.costs = costs
         self.commission = PerpetualCommission()
+        self.cash: float = account.initial_equity
         self.equity_history: list[float] = []
         self.holdings_history: list[list[float]] = []
         self.rows: list[tuple[Any, ...]] = []
         self._panel = panel
         self._open_times = panel.timestamps[start:stop]
-        self._settlements = [_settlements_by_bar(panel, a, start, stop) for a in panel.assets]
+        funded = account.kind == "perpetual"
+        self._settlements = [_settlements_by_bar(panel, a, start, stop) if funded else {} for a in panel.assets]
+        self._slippage = costs.slippage(panel, start, stop).tolist()
+        self.instruments = [instruments.get(asset, Instrument()) for asset in panel.assets]
         self._capacity = 0.0
         self.p.filler = self._fill_size
         self.setcash(account.initial_equity)
@@ -103,27 +120,26 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
 
     def start(self) -> None:
         super().start()
-        self._bar = -1
+        self.bar = -1
         self._assets = list(zip(self.cerebro.datas, self._panel.assets, self._settlements, strict=True))
+        self._place = {data: a for a, data in enumerate(self.cerebro.datas)}
         for data in self.cerebro.datas:
             self.positions[data]  # all assets, in order
 
     def next(self) -> None:
-        self._bar += 1
-        for (
-            data,
-            asset,
-            settlements,
-        ) in self._assets:
-            due = settlements.get(self._bar)
-            if due:
-                self._settle(data, asset, [s for s in due if s[2]], data.open[0])
+        self.bar += 1
+        self._settle_due(at_open=True)
+        self._check_margin(worst=False)
         self._execute_orders()
-        for data, asset, settlements in self._assets:
-            due = settlements.get(self._bar)
-            if due:
-                self._settle(data, asset, [s for s in due if not s[2]], data.open[0])
+        self._check_margin(worst=True)
+        self._settle_due(at_open=False)
         self._mark()
+
+    def _settle_due(self, at_open: bool) -> None:
+        for data, asset, settlements in self._assets:
+            due = settlements.get(self.bar)
+            if due:
+                self._settle(data, asset, [s for s in due if s[2] == at_open], data.open[0])
 
     def _settle(self, data: Any, asset: str, due: list[tuple[np.datetime64, float, bool]], price: float) -> None:
         size = self.positions[data].size
@@ -145,26 +161,56 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
 
     def _try_exec(self, order: Any) -> None:
         data = order.data
-        price = data.open[0]
-        if price != price:  # no bar: wait
+        last = order.info.get("last_bar", 0)
+        if last and self.bar > last:
+            order.status = order.Expired
+            self.notify(order)
             return
-        slip = self.costs.slippage_bps * 1e-4
-        fill = price * (1.0 + slip) if order.isbuy() else price * (1.0 - slip)
-        self._fill(order, fill, abs(fill - price), self.costs.taker_fee_bps * 1e-4)
+        at_open = data.open[0]
+        if at_open != at_open:  # no bar: wait
+            return
+        buys = order.isbuy()
+        if order.exectype == bt.Order.Limit:
+            limit = order.created.price
+            if data.low[0] < limit if buys else data.high[0] > limit:  # traded through, not merely touched
+                self._fill(order, limit, 0.0, self.costs.maker_fee_bps * 1e-4)
+            return
+        price = at_open
+        if order.exectype == bt.Order.Stop and not order.triggered:
+            stop = order.created.price
+            if data.high[0] < stop if buys else data.low[0] > stop:
+                return
+            order.triggered = True
+            price = max(price, stop) if buys else min(price, stop)
+        place = self._place[data]
+        slip = self._slippage[self.bar][place]
+        filled = price * (1.0 + slip) if buys else price * (1.0 - slip)
+        filled = whole_ticks(filled, self.instruments[place].tick, up=buys)
+        self._fill(order, filled, abs(filled - price), self.costs.taker_fee_bps * 1e-4)
 
     def _fill(self, order: Any, price: float, slippage: float, fee_rate: float) -> None:
+        data = order.data
+        place = self._place[data]
         self.commission.fee_rate = fee_rate
-        before = self.positions[order.data].size
-        self._capacity = self._size_within_margin(order, price, fee_rate)
+        before = self.positions[data].size
+        wanted = abs(order.executed.remsize)
+        lot = self.instruments[place].lot
+        allowed = self._size_within_margin(order, price, fee_rate)
+        if allowed < wanted:
+            allowed = whole_lots(allowed, lot)
+        self._capacity = allowed
+        volume = order.info.get("volume_share", math.inf) * data.volume[0]
+        if volume < allowed:
+            self._capacity = whole_lots(volume, lot)
         if self._capacity > 0.0:
             self._execute(order, ago=0, price=price)
-        size = self.positions[order.data].size - before
+        size = self.positions[data].size - before
         if size:
-            asset = self._panel.assets[self.cerebro.datas.index(order.data)]
             fee = abs(size) * price * fee_rate
-            stamp = self._open_times[self._bar]
+            stamp = self._open_times[self.bar]
+            asset = self._panel.assets[place]
             self.rows.append((stamp, asset, "fill", size, price, fee, abs(size) * slippage, 0.0))
-        if order.alive():  # what the margin cut off is not tried again
+        if order.alive() and self._capacity >= allowed:  # what the margin cut off is not tried again
             order.margin()
             self.notify(order)
 
@@ -186,11 +232,63 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         direction = 1.0 if order.isbuy() else -1.0
         closing = min(wanted, max(-direction * held, 0.0))
         kept = max(direction * held, 0.0)
-        room = equity - fee_rate * closing * price - (others + kept * price) / self.account.leverage
-        opening = room / (price * (1.0 / self.account.leverage + fee_rate))
+        room = equity - fee_rate * closing * price - (others + kept * price) / self.account.most_exposure
+        opening = room / (price * (1.0 / self.account.most_exposure + fee_rate))
         if wanted - closing <= opening:
             return float(wanted)
         return float(closing + max(opening, 0.0))
+
+    def _check_margin(self, worst: bool) -> None:
+        """Liquidate where equity does not cover the maintenance margin: at the open, or on the straight way from every
+        open to the worst price of its bar (all assets at once, which is the cautious reading of a bar)."""
+        held = [(data, position) for data, position in self.positions.items() if position.size]
+        if not held:
+            return
+        rate = self.account.maintenance
+        begin, end = [], []
+        room, room_at_worst = self.cash, self.cash
+        for data, position in held:
+            size, base = position.size, position.adjbase
+            first = data.open[0]
+            if first != first:
+                first = last = base
+            else:
+                last = (data.low[0] if size > 0.0 else data.high[0]) if worst else first
+            begin.append(first)
+            end.append(last)
+            room += size * (first - base) - rate * abs(size) * first
+            room_at_worst += size * (last - base) - rate * abs(size) * last
+        if room <= 0.0:
+            self._liquidate(held, begin)
+        elif room_at_worst <= 0.0:
+            share = room / (room - room_at_worst)
+            self._liquidate(held, [a + share * (b - a) for a, b in zip(begin, end, strict=True)])
+
+    def _liquidate(self, held: list[tuple[Any, Any]], prices: list[float]) -> None:
+        """Close everything near `prices` and cancel all orders. What is missing to zero is the exchange's loss."""
+        slips = [self._slippage[self.bar][self._place[data]] for data, _ in held]
+        signs = [1.0 if position.size > 0.0 else -1.0 for _, position in held]
+        closed = [p * (1.0 - sign * slip) for p, sign, slip in zip(prices, signs, slips, strict=True)]
+        worth, notional = self.cash, 0.0
+        for (_, position), price in zip(held, closed, strict=True):
+            worth += position.size * (price - position.adjbase)
+            notional += abs(position.size) * price
+        if worth < 0.0:  # taken over at the prices where equity is zero
+            closed = [p * (1.0 - sign * worth / notional) for p, sign in zip(closed, signs, strict=True)]
+            worth = 0.0
+            notional = sum(abs(position.size) * p for (_, position), p in zip(held, closed, strict=True))
+        fees = (self.costs.taker_fee_bps * 1e-4 + self.account.liquidation_fee) * notional
+        fees = min(fees, worth)
+        stamp = self._open_times[self.bar]
+        for (data, position), price, slip, first in zip(held, closed, slips, prices, strict=True):
+            size, place = position.size, self._place[data]
+            fee = fees * abs(size) * price / notional
+            slippage = abs(size) * first * slip
+            self.rows.append((stamp, self._panel.assets[place], "liquidation", -size, price, fee, slippage, 0.0))
+            position.update(-size, price)
+        self.cash = worth - fees
+        for order in list(self.pending):
+            self.cancel(order)
 
     def _mark(self) -> None:
         for data, position in self.positions.items():
@@ -219,18 +317,30 @@ def _settlements_by_bar(
     return out
 
 
+def whole_lots(size: float, lot: float) -> float:
+    """|size| rounded down to whole lots; a hair below a lot (rounding of floats) counts as the lot."""
+    return math.floor(size / lot + 1e-9) * lot if lot > 0.0 else size
+
+
+def whole_ticks(price: float, tick: float, up: bool) -> float:
+    if tick <= 0.0:
+        return price
+    return math.ceil(price / tick - 1e-9) * tick if up else math.floor(price / tick + 1e-9) * tick
+
+
 class TargetStrategy(bt.Strategy):  # type: ignore[misc]
     """Sends the order that brings the position to the line `target` of current equity."""
 
-    params = (("account", None),)
+    params = (("account", None), ("orders", Orders()))
 
     def __init__(self) -> None:
         self.reached: list[float] = [0.0] * len(self.datas)  # the target the last order aimed at
 
     def next(self) -> None:
         broker = self.broker
+        account = self.p.account
         equity = broker.cash
-        if equity <= 0.0:
+        if equity <= account.initial_equity * BANKRUPT:
             return
         for a, data in enumerate(self.datas):
             close = data.close[0]
@@ -238,16 +348,36 @@ class TargetStrategy(bt.Strategy):  # type: ignore[misc]
                 continue
             target = data.target[0]
             held = broker.positions[data].size
-            if target == self.reached[a] and abs(held * close / equity - target) <= self.p.account.rebalance_band:
+            if target == self.reached[a] and abs(held * close / equity - target) <= account.rebalance_band:
                 continue
             for order in [o for o in broker.pending if o.data is data]:
                 broker.cancel(order)
             self.reached[a] = target
             size = target * equity / close - held
-            if size > 0.0:
-                broker.buy(self, data, size)
-            elif size < 0.0:
-                broker.sell(self, data, -size)
+            instrument = broker.instruments[a]
+            if target != 0.0:  # a position may always be closed whole
+                size = math.copysign(whole_lots(abs(size), instrument.lot), size)
+                if abs(size) * close < instrument.minimum_notional:
+                    continue
+            if size != 0.0:
+                self._send(data, size, close, instrument.tick)
+
+    def _send(self, data: Any, size: float, close: float, tick: float) -> None:
+        orders: Orders = self.p.orders
+        buys = size > 0.0
+        send = self.broker.buy if buys else self.broker.sell
+        offset = orders.offset_bps * 1e-4
+        info: dict[str, Any] = {"volume_share": orders.volume_share}
+        if orders.expiry_bars:
+            info["last_bar"] = self.broker.bar + orders.expiry_bars
+        if orders.kind == "market":
+            send(self, data, abs(size), **info)
+        elif orders.kind == "limit":
+            price = whole_ticks(close * (1.0 - offset) if buys else close * (1.0 + offset), tick, up=not buys)
+            send(self, data, abs(size), price=price, exectype=bt.Order.Limit, **info)
+        else:
+            price = whole_ticks(close * (1.0 + offset) if buys else close * (1.0 - offset), tick, up=buys)
+            send(self, data, abs(size), price=price, exectype=bt.Order.Stop, **info)
 
     def _addnotification(self, order: Any, quicknotify: bool = False) -> None:
         """No Trade objects: the broker keeps the ledger."""

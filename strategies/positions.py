@@ -165,7 +165,7 @@ def _numbers(rule: PositionRule, bars_per_year: float) -> _Numbers:
     )
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _step(state: PositionState, forecast: float, volatility: float, bar_return: float, rule: _Numbers) -> PositionState:
     held = state.position
     equity = state.equity
@@ -211,7 +211,7 @@ def _step(state: PositionState, forecast: float, volatility: float, bar_return: 
     return PositionState(target, wait, equity, peak)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _loop(forecast: FloatArray, volatility: FloatArray, bar_returns: FloatArray, rule: _Numbers) -> FloatArray:
     out = np.empty(len(forecast))
     state = PositionState(0.0, 0, 1.0, 1.0)

@@ -73,6 +73,7 @@ def write_run(
     )
     _parquet(folder / "equity.parquet", equity, index=True)
     _parquet(folder / "trades.parquet", trades)
+    _parquet(folder / "sensitivity.parquet", book.sensitivity)
     _parquet(folder / "trials.parquet", book.trials)
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
@@ -165,6 +166,7 @@ def write_run(
         "policies": book.policies,
         "change_points": [iso(bar) for bar in _change_points(panel, start, stop)],
         "costs": {"taker_fee_bps": config.taker_fee_bps, "slippage_bps": config.slippage_bps},
+        "break_even_bps": book.break_even_bps,
         "strategies": book.kinds,
     }
     write_text(folder / "run.json", json.dumps(run, indent=1) + "\n")

@@ -19,6 +19,7 @@ from strategies.config import RunConfig
 from strategies.execution import Account, Backtest, Costs, backtest
 from strategies.positions import PositionRule
 from strategies.rules import RULES
+from strategies.sensitivity import break_even_bps, daily_sharpe, sensitivity
 
 if TYPE_CHECKING:
     from strategies.policies import PolicyOutcome
@@ -70,6 +71,8 @@ class Book:
     kinds: dict[str, dict[str, str]]
     headline: dict[str, dict[str, float]]
     policies: list[dict[str, Any]]
+    sensitivity: pd.DataFrame
+    break_even_bps: dict[str, float | None]
 
 
 def trade(
@@ -168,7 +171,7 @@ def trade(
     headline = {
         name: {
             "return": float(b.equity[-1] / b.equity[0] - 1.0),
-            "sharpe": _daily_sharpe(b),
+            "sharpe": daily_sharpe(b.timestamps, b.equity),
             "trades": int((b.trades["kind"] == "fill").sum()),
         }
         for name, b in backtests.items()
@@ -190,7 +193,20 @@ def trade(
         number[window.test.start - start : window.test.stop - start] = window.number
     table = long_table(panel, start, stop, forecasts, "forecast")
     table["window"] = np.tile(np.repeat(number, shape[1]), len(forecasts)).astype(np.int32)
-    return Book(backtests, table, pd.DataFrame(trial_rows), trial_returns, chosen, titles, headline, policies)
+    traded = {name: b.positions for name, b in backtests.items()}
+    stretch: dict[str, Any] = {"start": start, "stop": stop, "account": account}
+    return Book(
+        backtests,
+        table,
+        pd.DataFrame(trial_rows),
+        trial_returns,
+        chosen,
+        titles,
+        headline,
+        policies,
+        sensitivity(panel, traded, costs=costs, **stretch),
+        {name: break_even_bps(panel, book, **stretch) for name, book in traded.items()},
+    )
 
 
 def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:
@@ -209,13 +225,6 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
 def position_rule(config: RunConfig) -> PositionRule:
     """How forecasts become positions in this run, before the thresholds of each window."""
     return PositionRule(target_volatility=config.target_volatility, max_leverage=config.max_leverage, no_trade_band=0.1)
-
-
-def _daily_sharpe(result: Backtest) -> float:
-    days = pd.DatetimeIndex(result.timestamps).floor("D")
-    daily = pd.Series(result.equity).groupby(days).last().pct_change().dropna()
-    deviation = float(daily.std())
-    return 0.0 if len(daily) < 2 or deviation < 1e-12 else float(daily.mean() / deviation * np.sqrt(365))
 
 
 def long_table(panel: Panel, start: int, stop: int, columns: dict[str, FloatArray], value: str) -> pd.DataFrame:
