@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import html
 import logging
+import math
+import multiprocessing
+import os
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +20,90 @@ import numpy as np
 import pandas as pd
 
 from data.atomic import write_text
-from reports.performance import daily_returns
-from reports.run_folder import BENCHMARK, Run
+from reports.performance import daily_returns, sharpe_ratio
+from reports.run_folder import BENCHMARK, SEARCHED, Run
 
 PERIODS_PER_YEAR = 365  # daily returns of a market that never closes; QuantStats assumes 252 unless told
+DUEL = "searched-against-best-by-hand.html"
+FEWEST_FOR_PROCESSES = 8  # below that, starting a process costs more than it saves
 FEWEST_DAYS = 3  # below that QuantStats has nothing to draw
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """What one tearsheet is drawn from; small, so that it can be sent to another process."""
+
+    path: Path
+    returns: pd.Series
+    benchmark: pd.Series | None
+    title: str
+    benchmark_title: str
+    parameters: Mapping[str, str]
+
+
 def write_tearsheets(run: Run, progress: Callable[[str], None] | None = None) -> tuple[Path, ...]:
-    """`tearsheets/<strategy>.html` for every strategy, written one by one."""
-    benchmark = daily_returns(run.equity[BENCHMARK]) if BENCHMARK in run.equity.columns else None
-    written = []
-    for strategy in run.strategies:
-        if progress is not None:
-            progress(f"tearsheet of {run.title(strategy)}")
-        written.append(
-            write_tearsheet(
-                run.folder / "tearsheets" / f"{file_name(strategy)}.html",
-                daily_returns(run.equity[strategy]),
-                None if strategy == BENCHMARK else benchmark,
-                title=run.title(strategy),
-                benchmark_title=run.title(BENCHMARK),
-                parameters=parameters(run),
-            )
+    """`tearsheets/<strategy>.html` for every strategy, and the searched one against the best hand-designed one."""
+    sheets = planned_sheets(run)
+    workers = min(os.cpu_count() or 1, len(sheets))
+    say = progress or (lambda _: None)
+    if len(sheets) >= FEWEST_FOR_PROCESSES and workers > 1:
+        try:
+            # spawn: the parent may hold threads, and a fork of those can hang
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                waiting = [pool.submit(_write, sheet) for sheet in sheets]
+                for number, (sheet, done) in enumerate(zip(sheets, waiting, strict=True), 1):
+                    done.result()
+                    say(f"tearsheet {number} of {len(sheets)}: {sheet.title}")
+            return tuple(sheet.path for sheet in sheets)
+        except BrokenExecutor:
+            say("tearsheets one by one: no other process could be started")
+    for number, sheet in enumerate(sheets, 1):
+        say(f"tearsheet {number} of {len(sheets)}: {sheet.title}")
+        _write(sheet)
+    return tuple(sheet.path for sheet in sheets)
+
+
+def planned_sheets(run: Run) -> list[Sheet]:
+    daily = {strategy: daily_returns(run.equity[strategy]) for strategy in run.strategies}
+    folder, facts = run.folder / "tearsheets", parameters(run)
+    sheets = [
+        Sheet(
+            folder / f"{file_name(strategy)}.html",
+            daily[strategy],
+            None if strategy == BENCHMARK else daily.get(BENCHMARK),
+            run.title(strategy),
+            run.title(BENCHMARK),
+            facts,
         )
-    return tuple(written)
+        for strategy in run.strategies
+    ]
+    rival = best_by_hand(run)
+    if SEARCHED in daily and rival is not None:
+        title = f"{run.title(SEARCHED)} against {run.title(rival)}"
+        sheets.append(Sheet(folder / DUEL, daily[SEARCHED], daily[rival], title, run.title(rival), facts))
+    return sheets
+
+
+def best_by_hand(run: Run) -> str | None:
+    """The hand-designed network or rule of highest Sharpe ratio; None where the run has none that moved."""
+    found = [
+        (sharpe_ratio(daily_returns(run.equity[name]).to_numpy()), name)
+        for name in run.strategies
+        if run.kind(name) in {"rule", "network"}
+    ]
+    ranked = [pair for pair in found if not math.isnan(pair[0])]
+    return max(ranked)[1] if ranked else None
+
+
+def _write(sheet: Sheet) -> Path:
+    return write_tearsheet(
+        sheet.path,
+        sheet.returns,
+        sheet.benchmark,
+        title=sheet.title,
+        benchmark_title=sheet.benchmark_title,
+        parameters=sheet.parameters,
+    )
 
 
 def file_name(strategy: str) -> str:
@@ -99,15 +163,20 @@ def _quantstats(
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import quantstats
+
+    from reports.quick_figures import quick_figures, skipped_figures
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # QuantStats asks for Arial; any font will do
     series = _naive_days(returns)
     other = None if benchmark is None else _naive_days(benchmark).reindex(series.index).fillna(0.0)
     if other is not None and np.all(np.abs(other.to_numpy()) < 1e-12):
         other = None  # a flat benchmark has no beta and breaks the plots
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        warnings.catch_warnings(),
+        quick_figures(skipped_figures(len(series))),
+    ):
         warnings.simplefilter("ignore")
         output = Path(scratch) / "tearsheet.html"
         quantstats.reports.html(
@@ -122,7 +191,6 @@ def _quantstats(
             match_dates=False,  # matching would drop the days before the first trade
             parameters={html.escape(key): html.escape(value) for key, value in parameters.items()},
         )
-        plt.close("all")
         text = output.read_text(encoding="utf-8")
     return _without_remote_assets(text, f"{title}: tearsheet")
 
@@ -137,6 +205,8 @@ def _plain_label(name: str) -> str:
 
 
 def _without_remote_assets(text: str, title: str) -> str:
+    # matplotlib's metadata holds the time of drawing and addresses of vocabularies
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<link\b[^>]*https?://[^>]*>", "", text)
     text = re.sub(r'<a href="https?://[^"]*"[^>]*>(.*?)</a>', r"\1", text)
     text = re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", text, count=1, flags=re.S)

@@ -49,6 +49,31 @@ def _change_points(panel: Panel, start: int, stop: int) -> list[int]:
     return [start + block * BLOCK_BARS for block in change_points(volatility_stream(returns))]
 
 
+CANDLE_ROWS = 60_000
+
+
+def _candles(panel: Panel, start: int, stop: int) -> pd.DataFrame:
+    """Traded bars of every asset for the chart of trades, stamped with their open; joined to longer ones above CANDLE_ROWS."""
+    step = -(-(stop - start) * len(panel.assets) // CANDLE_ROWS)
+    first = np.arange(start, stop, step)
+    tables = []
+    for asset in panel.assets:
+        high, low = (panel.column(name, asset)[start:stop] for name in ("high", "low"))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "timestamp": pd.DatetimeIndex(panel.timestamps[first]).tz_localize("UTC"),
+                    "asset": asset,
+                    "open": panel.column("open", asset)[first],
+                    "high": np.fmax.reduceat(high, first - start),
+                    "low": np.fmin.reduceat(low, first - start),
+                    "close": panel.column("close", asset)[np.minimum(first + step, stop) - 1],
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
 def write_run(
     folder: Path,
     config: RunConfig,
@@ -74,6 +99,7 @@ def write_run(
     _parquet(folder / "equity.parquet", equity, index=True)
     _parquet(folder / "trades.parquet", trades)
     _parquet(folder / "sensitivity.parquet", book.sensitivity)
+    _parquet(folder / "candles.parquet", _candles(panel, start, stop))
     _parquet(folder / "trials.parquet", book.trials)
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 

@@ -187,3 +187,27 @@ def test_drawing_names_every_op_and_survives_an_empty_genotype() -> None:
     assert "&lt;op&gt;" in picture
     assert "dilated_conv5" in picture
     assert "no architecture recorded" in draw_genotype({})
+
+
+def test_pages_are_the_same_bytes_from_the_same_files(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS, strategies=("searched", "sma_cross", "buy_and_hold"))
+    contents = []
+    for _ in range(2):
+        build_pages(folder)
+        contents.append({path.name: path.read_bytes() for path in sorted(folder.rglob("*.html"))})
+    assert len(contents[0]) == 5  # page, three strategies, searched against the best by hand
+    assert contents[0] == contents[1]
+    assert b"<dc:date>" not in contents[0]["searched.html"]
+
+
+def test_timings_change_one_section_of_the_page_only(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS)
+    pages = []
+    for seconds in (1.5, 2.75):
+        info = json.loads((folder / "run.json").read_text())
+        info["timings"] = {"data": seconds}
+        (folder / "run.json").write_text(json.dumps(info))
+        pages.append(write_page(load_run(folder)).read_text())
+    cut = [re.sub(r'<section id="timings".*?</section>', "", page, flags=re.S) for page in pages]
+    assert pages[0] != pages[1]
+    assert cut[0] == cut[1]
