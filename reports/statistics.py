@@ -248,7 +248,10 @@ def resample(daily: pd.DataFrame) -> Resampled | None:
     if len(daily) < FEWEST_DAYS:
         return None
     block, matrix = block_days(daily), daily.to_numpy(dtype=np.float64)
-    draws = [data[0][0] for data in StationaryBootstrap(block, matrix, seed=SEED).bootstrap(RESAMPLES)]
+    draws = [
+        np.asarray(data[0][0], dtype=np.float64)
+        for data in StationaryBootstrap(block, matrix, seed=SEED).bootstrap(RESAMPLES)
+    ]
     annual = math.sqrt(DAYS_PER_YEAR)
     return Resampled(
         tuple(map(str, daily.columns)),
