@@ -71,12 +71,13 @@ def parse_policy(text: str) -> Policy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a policy did at one window: whether it searched, whose search it uses, the alarms that made it search."""
+    """What a policy did at one window: whether it searched, whose search it uses, the alarms heard, and the reason in a word."""
 
     window: int
     searched: bool
     source: int
     alarms: tuple[Alarm, ...] = ()
+    reason: str = "schedule"
 
 
 @dataclass(eq=False)
@@ -220,18 +221,27 @@ class Competition:
         searches: list[SearchTask] = []
         found: list[TaskResult] = []
         source = 0
+        alarm: int | None = None  # bar of the last alarm while the search data are still mostly older than it
         for window in self.windows:
             heard: tuple[Alarm, ...] = ()
             if window.number > 0:
                 heard = tuple(drift_alarms(self.samples, chosen[source:], window.validation.stop))
-            if window.number == 0 or heard:
+            alarm = max((a.bar for a in heard), default=alarm)
+            # a search right after an alarm learns mostly from the old market: it is repeated until half of the training
+            # stretch lies beyond the alarm
+            reason = (
+                "first" if window.number == 0 else "drift" if heard else "follow-up" if alarm is not None else "none"
+            )
+            if alarm is not None and window.train.start + window.train.stop >= 2 * alarm:
+                alarm = None
+            if reason != "none":
                 source = window.number
                 searches = self.searches(outcome.policy, window)
                 found = self._run(searches)
             trained = self._run(self.trainings(window, searches, found))
             mine = self._contenders(outcome, window, searches, found, trained)
             outcome.contenders += mine
-            outcome.decisions.append(Decision(window.number, source == window.number, source, heard))
+            outcome.decisions.append(Decision(window.number, source == window.number, source, heard, reason))
             judged = [judge(self.config, self.samples.panel, volatility, contender) for contender in mine]
             chosen.append(max(judged, key=lambda candidate: candidate.score))
 

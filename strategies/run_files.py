@@ -136,6 +136,7 @@ def write_run(
                     {
                         "policy": outcome.policy.name,
                         "searched": decision.searched,
+                        "reason": decision.reason,
                         "source": decision.source,
                         "drift": [drift(alarm) for alarm in decision.alarms],
                     }

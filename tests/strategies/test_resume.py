@@ -13,12 +13,12 @@ from benchmarks.kills import digests, kill_and_resume
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> list[str]:
-    market(1_700).to_parquet(tmp_path / "market.parquet")
+    market(1_450).to_parquet(tmp_path / "market.parquet")
     return [*command(tmp_path)[3:], "--data", str(tmp_path / "market.parquet"), "--no-pages", "--jobs", "1"]
 
 
 def test_killed_at_random_moments_the_same_command_ends_in_the_same_files(arguments: list[str], tmp_path: Path) -> None:
-    differing, _, _, _ = kill_and_resume(arguments, 3, tmp_path, seed=5)
+    differing, _, _, _ = kill_and_resume(arguments, 2, tmp_path, seed=5)
     assert differing == []
     assert any(name.endswith("equity.parquet") for name in digests(tmp_path / "whole"))
 
