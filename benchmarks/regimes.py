@@ -130,6 +130,9 @@ def main() -> None:
     )
     print(f"without a switch it changed in {changed} of {quiet} windows ({changed / max(quiet, 1):.0%})")
     print(f"searches: every {searches['every']}, drift {searches['drift']}")
+    gap = np.array(scores["drift"]) - np.array(scores["every"])
+    error = gap.std(ddof=1) / np.sqrt(len(gap)) if len(gap) > 1 else float("nan")
+    print(f"drift minus every, market by market: {gap.mean():+.4f} (standard error {error:.4f})")
     print(f"median correlation: every {np.median(scores['every']):.4f}, drift {np.median(scores['drift']):.4f}")
 
 

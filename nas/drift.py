@@ -18,9 +18,9 @@ FloatArray = npt.NDArray[np.float64]
 
 BLOCK_BARS = 12
 # calibrated on GARCH(1,1) with Student-t(5) shocks (benchmarks/drift.py): together well below one false alarm in 2,000 bars
-ADWIN_DELTA = 0.005
+ADWIN_DELTA = 0.02
 PAGE_HINKLEY_DELTA = 0.5  # in standard deviations of the reference blocks
-PAGE_HINKLEY_THRESHOLD = 14.0
+PAGE_HINKLEY_THRESHOLD = 12.0
 
 
 @dataclass(frozen=True)
