@@ -53,9 +53,22 @@ class RunConfig(BaseModel):
     training_epochs: int = 30
     target_volatility: float = 0.3
     max_leverage: float = 2.0
-    thresholds: tuple[float, ...] = (0.0, 0.5, 1.0)
+    thresholds: tuple[float, ...] = (0.5, 1.0, 2.0)
+    smoothings: tuple[float, ...] = (0.0, 2.0)
+    cost_hurdles: tuple[float, ...] = (0.0, 1.0)
+    evidence: float = 1.0
+    no_trade_band: float = 0.2
     taker_fee_bps: float = 5.5
+    maker_fee_bps: float = 2.0
     slippage_bps: float = 1.0
+    slippage_model: str = "fixed"
+    account: str = "perpetual"
+    account_leverage: float = 10.0
+    maintenance_margin: float = 0.005
+    order: str = "market"
+    order_offset_bps: float = 0.0
+    order_expiry_bars: int = 0
+    instruments: dict[str, dict[str, float]] = {}
     initial_equity: float = 100_000.0
 
     @field_validator(
@@ -69,6 +82,8 @@ class RunConfig(BaseModel):
         "ops",
         "horizon",
         "thresholds",
+        "smoothings",
+        "cost_hurdles",
         mode="before",
     )
     @classmethod

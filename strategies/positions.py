@@ -27,6 +27,10 @@ class PositionRule:
                        brake_bars bars; the peak then starts anew. Own equity: positions x bar returns, less
                        turnover x cost_bps.
     cooldown_bars:     bars to stay flat after a position was left or would change side.
+    smoothing_bars:    the forecast is averaged exponentially with this span first (0: taken as it comes).
+    cost_hurdle:       to enter or to change side, the expected move |forecast| x volatility x sqrt(horizon_bars) must be
+                       this many times the cost of a round trip, 2 x cost_bps (0: no hurdle).
+    horizon_bars:      bars the forecast looks ahead (for the hurdle).
     allow_short:       False turns short positions into flat ones.
     """
 
@@ -41,9 +45,21 @@ class PositionRule:
     cooldown_bars: int = 0
     allow_short: bool = True
     cost_bps: float = 6.5  # Bybit taker fee 5.5 + 1 of slippage
+    smoothing_bars: float = 0.0
+    cost_hurdle: float = 0.0
+    horizon_bars: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "forecast_scale", "target_volatility", "no_trade_band", "cost_bps"):
+        for name in (
+            "threshold",
+            "forecast_scale",
+            "target_volatility",
+            "no_trade_band",
+            "cost_bps",
+            "smoothing_bars",
+            "cost_hurdle",
+            "horizon_bars",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite number >= 0, not {value}")
@@ -66,6 +82,7 @@ class PositionState(NamedTuple):
     wait_bars: int = 0  # bars that must still stay flat
     equity: float = 1.0  # own equity of the rule, for the drawdown brake
     peak: float = 1.0
+    forecast: float = math.nan  # smoothed
 
 
 class _Numbers(NamedTuple):
@@ -80,6 +97,8 @@ class _Numbers(NamedTuple):
     cooldown_bars: int
     short: float
     cost: float
+    smoothing: float
+    hurdle: float
 
 
 def step(
@@ -162,7 +181,36 @@ def _numbers(rule: PositionRule, bars_per_year: float) -> _Numbers:
         int(rule.cooldown_bars),
         1.0 if rule.allow_short else 0.0,
         rule.cost_bps * 1e-4,
+        _smoothing(rule.smoothing_bars),
+        rule.cost_hurdle * 2.0 * rule.cost_bps * 1e-4 / math.sqrt(max(rule.horizon_bars, 1.0)),
     )
+
+
+def _smoothing(span_bars: float) -> float:
+    """Weight of the newest value in an exponential average of this span."""
+    return 2.0 / (max(span_bars, 1.0) + 1.0)
+
+
+def smoothed(forecast: FloatArray, span_bars: float) -> FloatArray:
+    """[T]: the forecast as a rule with smoothing_bars = span_bars sees it; NaN where the forecast is not known."""
+    out: FloatArray = _smooth(np.ascontiguousarray(forecast, dtype=np.float64), _smoothing(span_bars))
+    return out
+
+
+@numba.njit(cache=True)
+def _average(average: float, value: float, weight: float) -> float:
+    return value if math.isnan(average) or weight >= 1.0 else average + weight * (value - average)
+
+
+@numba.njit(cache=True)
+def _smooth(forecast: FloatArray, weight: float) -> FloatArray:
+    out = np.full(len(forecast), np.nan)
+    average = math.nan
+    for t in range(len(forecast)):
+        if math.isfinite(forecast[t]):
+            average = _average(average, forecast[t], weight)
+            out[t] = average
+    return out
 
 
 @numba.njit(cache=True)
@@ -178,9 +226,14 @@ def _step(state: PositionState, forecast: float, volatility: float, bar_return: 
         wait = rule.brake_bars
         peak = equity
 
+    average = state.forecast
+    if math.isfinite(forecast):
+        forecast = average = _average(average, forecast, rule.smoothing)
     side = 0.0
     if math.isfinite(forecast):
-        if abs(forecast) >= rule.threshold and forecast != 0.0:
+        # a held side may stay below the hurdle: its entry is paid for
+        pays = rule.hurdle == 0.0 or abs(forecast) * volatility >= rule.hurdle or forecast * held > 0.0
+        if abs(forecast) >= rule.threshold and forecast != 0.0 and pays:
             side = 1.0 if forecast > 0.0 else -1.0
         elif held != 0.0 and forecast * held > 0.0 and abs(forecast) >= rule.exit_threshold:
             side = 1.0 if held > 0.0 else -1.0
@@ -208,13 +261,13 @@ def _step(state: PositionState, forecast: float, volatility: float, bar_return: 
     if target * held > 0.0 and abs(target - held) <= rule.no_trade_band:
         target = held
     equity *= max(1.0 - abs(target - held) * rule.cost, 0.0)
-    return PositionState(target, wait, equity, peak)
+    return PositionState(target, wait, equity, peak, average)
 
 
 @numba.njit(cache=True)
 def _loop(forecast: FloatArray, volatility: FloatArray, bar_returns: FloatArray, rule: _Numbers) -> FloatArray:
     out = np.empty(len(forecast))
-    state = PositionState(0.0, 0, 1.0, 1.0)
+    state = PositionState(0.0, 0, 1.0, 1.0, math.nan)
     for t in range(len(forecast)):
         state = _step(state, forecast[t], volatility[t], bar_returns[t], rule)
         out[t] = state.position

@@ -35,7 +35,7 @@ def _distance(book: Book, number: int) -> dict[str, float | int | None]:
     """How far the architecture of a window is from the one before: edits, and total variation of the relaxed weights."""
     if number == 0:
         return {"edits": None, "total_variation": None}
-    pair = [book.chosen[k].contender.found for k in (number - 1, number)]
+    pair = [book.chosen[k].candidate.contender.found for k in (number - 1, number)]
     before, now = ({} if result is None else result.report for result in pair)
     return {
         "edits": edit_distance(Genotype.from_dict(before["genotype"]), Genotype.from_dict(now["genotype"])),
@@ -116,8 +116,8 @@ def write_run(
     decisions = {decision.window: decision for decision in headline.decisions}
     distances = [_distance(book, number) for number in range(len(windows))]
     described = []
-    for window, candidate in zip(windows, book.chosen, strict=True):
-        contender = candidate.contender
+    for window, choice in zip(windows, book.chosen, strict=True):
+        contender = choice.candidate.contender
         found = contender.found.report if contender.found is not None else {}
         described.append(
             {
@@ -146,7 +146,13 @@ def write_run(
                 ],
                 "variant": contender.variant,
                 "seed": contender.seed,
-                "threshold": candidate.threshold,
+                "plan": choice.plan.name,
+                "threshold": choice.best.threshold,
+                "evidence": {
+                    "best_plan": choice.best.name,
+                    "standard_errors": round(choice.evidence, 4),
+                    "needed": round(choice.needed, 4),
+                },
                 **{k: found[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
                 "diagnostics": {
                     k: contender.trained.report[k]
@@ -155,9 +161,9 @@ def write_run(
             }
         )
         spread = float(np.nanstd(contender.trained.stop_forecasts))
-        rule = scaled_rule(position_rule(config), contender.trained.stop_forecasts, candidate.threshold)
+        rule = scaled_rule(position_rule(config), contender.trained.stop_forecasts, choice.plan)
         extra = {
-            "threshold": candidate.threshold,
+            "plan": choice.plan.name,
             "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
             "horizons": list(config.horizon),
             "symbols": list(panel.assets),

@@ -1,4 +1,4 @@
-"""From finished tasks to traded strategies: thresholds and candidates chosen before the test stretch, then Backtrader."""
+"""From finished tasks to traded strategies: plans and candidates chosen before the test stretch, then Backtrader."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nas.baselines import BASELINES
 from nas.features import causal_volatility
 from nas.tasks import TaskResult
 from nas.windows import Window
-from strategies.choice import net_returns, scaled_rule, sharpe, targets_of
+from strategies.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe, targets_of
 from strategies.config import RunConfig
-from strategies.execution import Account, Backtest, Costs, backtest
+from strategies.execution import Account, Backtest, Costs, Instrument, Orders, backtest
 from strategies.positions import PositionRule
 from strategies.rules import RULES
 from strategies.sensitivity import break_even_bps, daily_sharpe, sensitivity
@@ -43,15 +43,15 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A contender with what its window allows to know before the test stretch: threshold by validation Sharpe."""
+    """A contender with what its window allows to know before the test stretch: every plan on the stop stretch."""
 
     contender: Contender
-    scores: tuple[tuple[float, float], ...]  # (threshold, net Sharpe on the stop stretch)
-    threshold: float
+    trials: tuple[Tried, ...]
 
     @property
     def score(self) -> float:
-        return max(s for _, s in self.scores)
+        """Best net Sharpe ratio on the stop stretch."""
+        return max(tried.sharpe for tried in self.trials)
 
     @property
     def key(self) -> str:
@@ -67,7 +67,7 @@ class Book:
     forecasts: pd.DataFrame
     trials: pd.DataFrame
     trial_returns: pd.DataFrame
-    chosen: list[Candidate]
+    chosen: list[Choice[Candidate]]
     kinds: dict[str, dict[str, str]]
     headline: dict[str, dict[str, float]]
     policies: list[dict[str, Any]]
@@ -85,10 +85,9 @@ def trade(
     """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader."""
     volatility = causal_volatility(panel)
     start, stop = windows[0].test.start, windows[-1].test.stop
-    costs = Costs(taker_fee_bps=config.taker_fee_bps, slippage_bps=config.slippage_bps)
-    account = Account(initial_equity=config.initial_equity)
+    terms = trading_terms(config)
+    costs, account = terms["costs"], terms["account"]
     base = position_rule(config)
-    cost_bps = config.taker_fee_bps + config.slippage_bps
     shape = (stop - start, len(panel.assets))
 
     candidates = [
@@ -97,7 +96,8 @@ def trade(
     candidates += [judge(config, panel, volatility, contender) for contender in rivals]
     targets: dict[str, FloatArray] = {}
     forecasts: dict[str, FloatArray] = {}
-    chosen: list[Candidate] = []
+    chosen: list[Choice[Candidate]] = []
+    records: dict[str, Records[Candidate]] = {}
     trial_rows: list[dict[str, Any]] = []
     chains: dict[str, FloatArray] = {}
     titles: dict[str, dict[str, str]] = {}
@@ -115,21 +115,23 @@ def trade(
         mine = [c for c in candidates if c.contender.window.number == window.number]
         place = slice(window.test.start - start, window.test.stop - start)
         for name in targets:
-            best = max((c for c in mine if c.contender.strategy == name), key=lambda c: c.score)
+            compared = [c for c in mine if c.contender.strategy == name]
+            record = records.setdefault(name, Records(config.evidence))
+            choice = record.choose([(c.key, c, c.trials) for c in compared])
+            forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
             if name == "searched":
-                chosen.append(best)
-            for candidate in mine:
-                if candidate.contender.strategy != name:
-                    continue
+                chosen.append(choice)
+            for candidate in compared:
                 trained = candidate.contender.trained
-                for threshold, score in candidate.scores:
-                    rule = scaled_rule(base, trained.stop_forecasts, threshold)
-                    book = targets_of(panel, trained.test_forecasts, volatility, window.test.start, rule)
-                    key = f"{candidate.key}/threshold{threshold:g}"
-                    selected = candidate is best and threshold == candidate.threshold
-                    chains.setdefault(key, np.zeros(shape))[place] = book
-                    if selected:
-                        targets[name][place], forecasts[name][place] = book, trained.test_forecasts
+                for tried in (*candidate.trials, FLAT_TRIAL):
+                    plan, key = tried.plan, f"{candidate.key}/{tried.plan.name}"
+                    selected = candidate is choice.candidate and plan == choice.plan
+                    if plan != FLAT:
+                        rule = scaled_rule(base, trained.stop_forecasts, plan)
+                        book = targets_of(panel, trained.test_forecasts, volatility, window.test.start, rule)
+                        chains.setdefault(key, np.zeros(shape))[place] = book
+                        if selected:
+                            targets[name][place] = book
                     trial_rows.append(
                         {
                             "trial": f"{key}/window{window.number}",
@@ -139,11 +141,13 @@ def trade(
                             "variant": candidate.contender.variant,
                             "architecture": trained.report["architecture"],
                             "seed": candidate.contender.seed,
-                            "threshold": threshold,
+                            "threshold": plan.threshold,
+                            "smoothing": plan.smoothing,
+                            "cost_hurdle": plan.hurdle,
                             "parameters": trained.report["parameters"],
                             "validation_loss": trained.report["validation_loss"],
                             "validation_correlation": trained.report["validation_correlation"],
-                            "validation_sharpe": score,
+                            "validation_sharpe": tried.sharpe,
                             "selected": selected,
                         }
                     )
@@ -158,12 +162,11 @@ def trade(
             targets[name] = targets_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0))
         titles[name] = {"kind": "rule", "title": rule_.title, "description": rule_.description}
     backtests = {
-        name: backtest(panel, book, start=start, stop=stop, name=name, costs=costs, account=account)
-        for name, book in targets.items()
+        name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
     }
     days = pd.DatetimeIndex(panel.close_times[start:stop]).tz_localize("UTC").floor("D")
     trial_returns = (
-        pd.DataFrame({key: net_returns(panel, book, start, cost_bps) for key, book in chains.items()})
+        pd.DataFrame({key: net_returns(panel, book, start, costs, account) for key, book in chains.items()})
         .groupby(days)
         .sum()
     )
@@ -194,7 +197,7 @@ def trade(
     table = long_table(panel, start, stop, forecasts, "forecast")
     table["window"] = np.tile(np.repeat(number, shape[1]), len(forecasts)).astype(np.int32)
     traded = {name: b.positions for name, b in backtests.items()}
-    stretch: dict[str, Any] = {"start": start, "stop": stop, "account": account}
+    stretch: dict[str, Any] = {"start": start, "stop": stop, **terms}
     return Book(
         backtests,
         table,
@@ -204,27 +207,58 @@ def trade(
         titles,
         headline,
         policies,
-        sensitivity(panel, traded, costs=costs, **stretch),
-        {name: break_even_bps(panel, book, **stretch) for name, book in traded.items()},
+        sensitivity(panel, traded, **stretch),
+        {
+            name: break_even_bps(panel, book, **{k: v for k, v in stretch.items() if k != "costs"})
+            for name, book in traded.items()
+        },
     )
 
 
+FLAT_TRIAL = Tried(FLAT, np.zeros(1), 0.0)
+
+
 def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:
-    """Choose the threshold of a contender on the stop stretch of its window."""
-    base = position_rule(config)
+    """Try every plan for a contender on the stop stretch of its window."""
+    base, terms = position_rule(config), trading_terms(config)
     start = contender.window.stop.start
     forecasts = contender.trained.stop_forecasts
-    scores = []
-    for threshold in config.thresholds:
-        book = targets_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, threshold))
-        returns = net_returns(panel, book, start, config.taker_fee_bps + config.slippage_bps)
-        scores.append((threshold, sharpe(returns, panel.bars_per_year)))
-    return Candidate(contender, tuple(scores), max(scores, key=lambda item: item[1])[0])
+    trials = []
+    for plan in plans(config.thresholds, config.smoothings, config.cost_hurdles):
+        book = targets_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan))
+        returns = net_returns(panel, book, start, terms["costs"], terms["account"])
+        trials.append(Tried(plan, returns, sharpe(returns, panel.bars_per_year)))
+    return Candidate(contender, tuple(trials))
+
+
+def trading_terms(config: RunConfig) -> dict[str, Any]:
+    """Costs, account, orders and exchange rules of a run, as `backtest` takes them. InputError where they do not fit."""
+    try:
+        return {
+            "costs": Costs(config.taker_fee_bps, config.maker_fee_bps, config.slippage_bps, config.slippage_model),
+            "account": Account(
+                initial_equity=config.initial_equity,
+                leverage=config.account_leverage,
+                kind=config.account,
+                maintenance_margin=config.maintenance_margin,
+            ),
+            "orders": Orders(config.order, config.order_offset_bps, config.order_expiry_bars),
+            "instruments": {name: Instrument(**rules) for name, rules in config.instruments.items()},
+        }
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
 
 
 def position_rule(config: RunConfig) -> PositionRule:
-    """How forecasts become positions in this run, before the thresholds of each window."""
-    return PositionRule(target_volatility=config.target_volatility, max_leverage=config.max_leverage, no_trade_band=0.1)
+    """How forecasts become positions in this run, before the plans of each window."""
+    return PositionRule(
+        target_volatility=config.target_volatility,
+        max_leverage=config.max_leverage,
+        no_trade_band=config.no_trade_band,
+        cost_bps=config.taker_fee_bps + config.slippage_bps,
+        horizon_bars=config.horizon[0],
+        allow_short=config.account != "spot",
+    )
 
 
 def long_table(panel: Panel, start: int, stop: int, columns: dict[str, FloatArray], value: str) -> pd.DataFrame:

@@ -1,0 +1,152 @@
+"""What may trade a window: chosen on stop stretches, held to the luck of many trials, flat where nothing beats it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data.panel import CANDLE_FIELDS, FloatArray, Panel
+from strategies.choice import (
+    FLAT,
+    Plan,
+    Records,
+    Tried,
+    expected_maximum,
+    net_returns,
+    plans,
+    scaled_rule,
+    sharpe,
+    targets_of,
+)
+from strategies.execution import Account, Costs
+from strategies.positions import PositionRule, PositionState, smoothed, step, target_positions
+
+HOUR = 3_600_000_000_000
+EAGER, CALM = Plan(0.5), Plan(2.0, 2.0, 1.0)
+
+
+def tried(plan: Plan, returns: FloatArray) -> Tried:
+    return Tried(plan, returns, sharpe(returns, 8760))
+
+
+def earning(standard_errors: float, bars: int = 400) -> FloatArray:
+    """Returns whose mean is this many standard errors above zero."""
+    values = np.where(np.arange(bars) % 2 == 0, 1.0, -1.0)
+    result: FloatArray = values + standard_errors / np.sqrt(bars)
+    return result
+
+
+def test_expected_maximum_is_that_of_normal_draws() -> None:
+    draws = np.random.default_rng(0).normal(size=(20_000, 12)).max(axis=1)
+    assert expected_maximum(12) == pytest.approx(draws.mean(), abs=0.05)
+    assert expected_maximum(1) == 0.0
+
+
+def test_record_trades_only_where_it_beats_the_best_of_as_many_worthless_plans() -> None:
+    needed = expected_maximum(2)
+    for errors, trades in ((needed - 0.1, False), (needed + 0.1, True)):
+        offered = [("a", "network", [tried(EAGER, earning(errors)), tried(CALM, earning(-1))])]
+        choice = Records[str](1.0).choose(offered)
+        assert choice.plan == (EAGER if trades else FLAT)
+        assert choice.best == EAGER
+        assert choice.evidence == pytest.approx(errors)
+
+
+def test_losing_plans_leave_the_strategy_flat_however_lenient_it_is() -> None:
+    offered = [("a", "network", [tried(EAGER, earning(-0.5)), tried(CALM, earning(-1))])]
+    assert Records[str](0.0).choose(offered).plan == FLAT
+    nothing = [("a", "network", [tried(EAGER, np.zeros(50))])]
+    assert Records[str](0.0).choose(nothing).plan == FLAT
+
+
+def test_evidence_gathers_over_the_stop_stretches_of_earlier_windows() -> None:
+    records = Records[str](1.0)
+    offered = [("a", "network", [tried(EAGER, earning(0.5)), tried(CALM, earning(-1))])]
+    chosen = [records.choose(offered).plan for _ in range(8)]
+    # 0.5 standard errors a window grow with its square root: sqrt(k) x 0.5 > expected_maximum(2) from window k on
+    first = int(np.ceil((expected_maximum(2) / 0.5) ** 2)) - 1
+    assert chosen == [FLAT] * first + [EAGER] * (8 - first)
+
+
+def test_a_choice_knows_nothing_of_later_windows() -> None:
+    rng = np.random.default_rng(1)
+    stretches = [rng.normal(0.05, 1, (2, 100)) for _ in range(6)]
+
+    def run(count: int) -> list[tuple[Plan, float]]:
+        records = Records[str](0.5)
+        found = []
+        for part in stretches[:count]:
+            choice = records.choose([("a", "x", [tried(EAGER, part[0]), tried(CALM, part[1])])])
+            found.append((choice.plan, choice.evidence))
+        return found
+
+    assert run(6)[:3] == run(3)
+
+
+def test_plans_are_every_combination_the_most_cautious_first() -> None:
+    found = plans((0.5, 2.0), (0.0, 2.0), (0.0, 1.0))
+    assert len(set(found)) == 8
+    assert found[0] == CALM
+    assert found[-1] == EAGER
+
+
+def test_forecasts_must_beat_the_round_trip_to_enter_but_not_to_stay() -> None:
+    rule = PositionRule(target_volatility=0.0, cost_hurdle=1.0, cost_bps=5.0, horizon_bars=4, exit_threshold=0.0)
+    # a round trip costs 10 bps; forecast x volatility x sqrt(4) must reach that: forecast 0.5 at 10 bps does
+    forecast = np.array([0.49, 0.5, 0.1, -0.1, -0.5, np.nan, 0.4, 0.4])
+    volatility = np.array([0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.002])
+    assert target_positions(forecast, volatility, rule, 8760).tolist() == [0, 1, 1, 0, -1, 0, 0, 1]
+
+
+def test_hurdle_without_known_volatility_stays_flat() -> None:
+    rule = PositionRule(target_volatility=0.0, cost_hurdle=1.0)
+    assert step(PositionState(), 5.0, np.nan, rule, 8760).position == 0.0
+
+
+def test_smoothing_is_an_exponential_average_that_skips_what_is_unknown() -> None:
+    # span 3: weight 1/2
+    assert smoothed(np.array([4.0, 0.0, np.nan, 1.0]), 3.0)[[0, 1, 3]].tolist() == [4.0, 2.0, 1.5]
+    assert np.isnan(smoothed(np.array([4.0, np.nan]), 3.0)[1])
+    rule = PositionRule(target_volatility=0.0, threshold=1.6, smoothing_bars=3.0)
+    assert target_positions(np.array([4.0, 0.0, np.nan, 1.0]), np.ones(4), rule, 8760).tolist() == [1, 1, 0, 0]
+
+
+def test_step_by_step_is_the_loop_with_smoothing_and_hurdle() -> None:
+    rng = np.random.default_rng(3)
+    forecast, volatility = rng.normal(0, 0.3, 300), rng.uniform(0.001, 0.02, 300)
+    forecast[rng.random(300) < 0.1] = np.nan
+    rule = PositionRule(threshold=0.1, exit_threshold=0.0, smoothing_bars=6, cost_hurdle=1.0, horizon_bars=6)
+    state, path = PositionState(), []
+    for f, v in zip(forecast, volatility, strict=True):
+        state = step(state, f, v, rule, 8760)
+        path.append(state.position)
+    assert np.array_equal(path, target_positions(forecast, volatility, rule, 8760))
+    assert len(set(path)) > 10
+
+
+def noise(bars: int = 600) -> Panel:
+    rng = np.random.default_rng(5)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.005, bars)))
+    opens = np.concatenate([[100.0], close[:-1]])
+    candles = np.stack([opens, np.maximum(opens, close), np.minimum(opens, close), close, np.ones(bars)], 1)
+    stamps = np.datetime64("2024-01-01", "ns") + np.arange(bars) * np.timedelta64(HOUR, "ns")
+    return Panel(stamps, ("A",), CANDLE_FIELDS, candles[:, None, :], HOUR, "test")
+
+
+def test_worthless_forecasts_stay_flat_and_foresight_trades() -> None:
+    panel = noise()
+    rng = np.random.default_rng(7)
+    base = PositionRule(horizon_bars=1)
+    volatility = np.full((len(panel), 1), 0.005)
+    opens = np.log(panel.column("open", "A"))
+    coming = np.zeros(len(panel))
+    coming[:-2] = (opens[2:] - opens[1:-1]) / 0.005  # what no strategy may know
+    for forecast, trades in ((rng.normal(size=len(panel)), False), (coming, True)):
+        column = forecast[:, None]
+        tries = []
+        for plan in plans((0.5, 1.0, 2.0), (0.0, 2.0), (0.0, 1.0)):
+            book = targets_of(panel, column, volatility, 0, scaled_rule(base, column, plan))
+            tries.append(tried(plan, net_returns(panel, book, 0, Costs(), Account())))
+        choice = Records[str](1.0).choose([("a", "x", tries)])
+        assert (choice.plan != FLAT) == trades
+    assert scaled_rule(base, column, FLAT).threshold > 1e6
