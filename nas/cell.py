@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from data.panel import InputError
 from nas.ema import ema
 from nas.ops import GATED_MEMORY_BARS, Op, get_op
 
@@ -31,6 +32,15 @@ def soft_norm(x: Tensor) -> Tensor:
     A full channel norm would erase how large a move was, which is half of what a return says.
     """
     return x * torch.rsqrt(1.0 + x.square().mean(-1, keepdim=True))
+
+
+def activation(x: Tensor) -> Tensor:
+    """silu, scaled to unit variance for a standard normal input."""
+    return nn.functional.silu(x) * 1.5
+
+
+def added(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total + part
 
 
 def lagged(x: Tensor, lag: int) -> Tensor:
@@ -89,19 +99,28 @@ def max_pool(x: Tensor, span: int) -> Tensor:
 class Cell(nn.Module):
     """Nodes joined by edges; each edge is a weighted mix of its ops, each node the sum of its edges, soft-normed and activated.
 
-    forward(x [time, batch, channel], mix) -> [time, batch, nodes * channel]; mix: one weight per (edge, op) in the order of
-    `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
+    forward(x [time, batch, channel], mix, bypass) -> [time, batch, nodes * channel]; mix: one weight per (edge, op) in the order
+    of `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
+
+    partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
+    (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
     """
 
-    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, inputs: int = 1) -> None:
+    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, partial: int = 1) -> None:
         super().__init__()
+        if partial < 1 or channels % partial:
+            raise InputError(
+                f"1/{partial} of the channels cannot go through the ops: {channels} channels are no multiple of {partial}; "
+                f"give channels that are"
+            )
         self.edges = tuple(edges)
         self.nodes = nodes
         self.channels = channels
-        self.inputs = inputs
+        self.partial = partial
+        self.active = channels // partial
         entries = [(e, get_op(name)) for e in self.edges for name in e.ops]
         self.entries = entries
-        c = channels
+        c = self.active
         self.weights = nn.ParameterDict()
         self.sources = sorted({e.source for e in self.edges})
         self._plans: dict[int, _Plan] = {}
@@ -145,7 +164,7 @@ class Cell(nn.Module):
 
     def folded(self, source: int, mix: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]."""
-        plan, c = self._plans[source], self.channels
+        plan, c = self._plans[source], self.active
         buffer = {name: getattr(self, f"i{source}_{name}") for name in plan.index}
         total = torch.zeros(len(plan.blocks) * len(plan.nodes), c, c, dtype=dtype)
         if "constant_slot" in buffer:
@@ -170,25 +189,46 @@ class Cell(nn.Module):
         blocks, nodes = len(plan.blocks), len(plan.nodes)
         return total.view(blocks, nodes, c, c).permute(0, 2, 1, 3).reshape(blocks * c, nodes * c)
 
-    def forward(self, x: Tensor, mix: Tensor | None = None) -> Tensor:
-        bars, batch, c = x.shape
+    def forward(self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
+        bars, batch, _ = x.shape
+        values: dict[int, Tensor] = {0: x}  # per source, before the activation
         sums: list[Tensor | None] = [None] * self.nodes
-        hidden = x
+        passed: list[Tensor | None] = [None] * self.nodes
+        residual: list[Tensor | None] = [None] * self.nodes
         for source in range(self.nodes + 1):
+            hidden = x
             if source > 0:
                 total = sums[source - 1]
                 if total is None:
                     continue
-                sums[source - 1] = total = soft_norm(total)
-                hidden = nn.functional.silu(total) * 1.5  # 1.5: unit variance out of silu for a normal input
+                value = soft_norm(self.joined(total, passed[source - 1]))
+                skipped = residual[source - 1]
+                values[source] = value = value if skipped is None else value + skipped
+                hidden = activation(value)
             if source not in self._plans:
                 continue
             plan = self._plans[source]
-            product = self.blocks(source, hidden).view(bars * batch, -1) @ self.folded(source, mix, x.dtype)
-            for node, part in zip(plan.nodes, product.view(bars, batch, -1, c).unbind(2), strict=True):
-                previous = sums[node]
-                sums[node] = part if previous is None else previous + part
-        return torch.cat([s for s in sums if s is not None], -1)
+            active = hidden if self.partial == 1 else hidden[..., : self.active]
+            product = self.blocks(source, active).view(bars * batch, -1) @ self.folded(source, mix, x.dtype)
+            for node, part in zip(plan.nodes, product.view(bars, batch, -1, self.active).unbind(2), strict=True):
+                sums[node] = added(sums[node], part)
+            if self.partial > 1:
+                for node, edge in plan.edge_of.items():
+                    rest = hidden[..., self.active :]
+                    passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
+            if plan.skips:
+                ones = torch.ones(len(self.entries), dtype=x.dtype) if mix is None else mix
+                for node, entries in plan.skips.items():
+                    residual[node] = added(residual[node], ones[entries].sum() * values[source])
+        return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
+
+    def joined(self, mixed: Tensor, passed: Tensor | None) -> Tensor:
+        """The channels that went through the ops and those that passed by, shuffled so that both kinds mix in the next node."""
+        if passed is None:
+            return mixed
+        bars, batch, _ = mixed.shape
+        together = torch.cat([mixed, passed], -1)
+        return together.view(bars, batch, self.partial, self.active).transpose(2, 3).reshape(bars, batch, -1)
 
 
 class _Plan:
@@ -196,7 +236,13 @@ class _Plan:
 
     def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
         mine = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
-        self.nodes = sorted({e.node for _, e, _ in mine} | {e.node for e, _ in entries if e.source == source})
+        self.nodes = sorted({e.node for e, _ in entries if e.source == source})
+        order = list(dict.fromkeys(e for e, _ in entries))
+        self.edge_of = {e.node: k for k, e in enumerate(order) if e.source == source}
+        self.skips: dict[int, list[int]] = {}
+        for k, edge, op in mine:
+            if op.kind == "skip":
+                self.skips.setdefault(edge.node, []).append(k)
         lags = sorted({lag for _, _, op in mine for lag in op.lags})
         self.ema_ops = {op.span: op for _, _, op in mine if op.kind == "ema"}
         self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)
@@ -219,6 +265,8 @@ class _Plan:
         self.separable: list[tuple[int, Op, Edge]] = []
         separable: list[tuple[int, int, int]] = []
         for k, edge, op in mine:
+            if op.kind == "skip":
+                continue
             if op.kind == "constant":
                 constant += [
                     (slot(("lag", lag), edge.node), op.gain * w, k)

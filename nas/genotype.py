@@ -1,15 +1,12 @@
-"""A discrete architecture: immutable, JSON, and the rule that turns relaxed weights into one."""
+"""A discrete architecture: immutable, JSON, text. `nas.discretisation` has the rules that make one of relaxed weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from nas.ops import get_op
 
@@ -66,9 +63,7 @@ class Genotype:
         """Short name of the architecture: equal choices, equal name; weights do not count."""
         plain = self.to_dict()
         for cell in plain["cells"]:
-            for node in cell["nodes"]:
-                for connection in node:
-                    del connection["weight"]
+            cell["nodes"] = [[{k: v for k, v in c.items() if k != "weight"} for c in node] for node in cell["nodes"]]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
     def __str__(self) -> str:
@@ -81,35 +76,3 @@ class Genotype:
             if node
         ]
         return "; ".join(lines)
-
-
-def discretise(
-    weights: Sequence[npt.NDArray[np.float64]],
-    edges: Sequence[tuple[int, int]],
-    ops: Sequence[Sequence[str]],
-    *,
-    nodes: int,
-    edges_per_node: int,
-    edge_strength: Sequence[float] | None = None,
-) -> tuple[tuple[Connection, ...], ...]:
-    """DARTS rule (Liu et al. 2019, section 2.4): per edge the strongest op other than zero; per node the strongest edges.
-
-    weights: per edge, the relaxed weight of each op. edge_strength multiplies them where edges compete (PC-DARTS's beta).
-    Every node keeps at least one input even where zero dominates (as the original does).
-    """
-    chosen: list[tuple[Connection, ...]] = []
-    for node in range(nodes):
-        found = []
-        for k, (source, target) in enumerate(edges):
-            if target != node:
-                continue
-            scores = [(-np.inf if name == "zero" else float(w)) for name, w in zip(ops[k], weights[k], strict=True)]
-            best = int(np.argmax(scores))
-            if scores[best] == -np.inf:
-                continue
-            factor = 1.0 if edge_strength is None else float(edge_strength[k])
-            found.append((scores[best] * factor, source, ops[k][best], scores[best]))
-        found.sort(key=lambda item: -item[0])
-        kept = sorted(found[:edges_per_node], key=lambda item: item[1])
-        chosen.append(tuple(Connection(op, source, weight) for _, source, op, weight in kept))
-    return tuple(chosen)

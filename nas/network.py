@@ -27,7 +27,8 @@ MODEL_FORMAT = 1
 class CellNetwork(nn.Module):
     """Stem, stacked cells, head. forward(x [batch, input, time]) -> [batch, horizon, time], causal.
 
-    x must be free of NaN. With `mix` (weights per edge and op) and `input_mix` (weight per input column) it is the supernet.
+    x must be free of NaN. With `mix` (weights per edge and op), `input_mix` (weight per input column) and, with partial channels,
+    `bypass` (weight per edge) it is the supernet.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class CellNetwork(nn.Module):
         inputs: int,
         horizons: int,
         receptive_field: int,
+        partial: int = 1,
     ) -> None:
         super().__init__()
         self.receptive_field = receptive_field
         self.stem = nn.Parameter(torch.randn(inputs, channels) * inputs**-0.5)
         self.stem_bias = nn.Parameter(torch.zeros(channels))
-        self.cells = nn.ModuleList(Cell(edges, nodes, channels) for _ in range(cells))
+        self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial) for _ in range(cells))
         width = len({e.node for e in edges}) * channels
         self.joints = nn.ParameterList(
             nn.Parameter(torch.randn(width, channels) * width**-0.5) for _ in range(cells - 1)
@@ -53,13 +55,19 @@ class CellNetwork(nn.Module):
         self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
         self.head_bias = nn.Parameter(torch.zeros(horizons))
 
-    def forward(self, x: Tensor, mix: Tensor | None = None, input_mix: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mix: Tensor | None = None,
+        input_mix: Tensor | None = None,
+        bypass: Tensor | None = None,
+    ) -> Tensor:
         stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
         hidden = x.permute(2, 0, 1) @ stem + self.stem_bias
         for k, cell in enumerate(self.cells):
             if k > 0:
                 hidden = hidden @ self.joints[k - 1]
-            hidden = cell(hidden, mix)
+            hidden = cell(hidden, mix, bypass)
         return (hidden @ self.head + self.head_bias).permute(1, 2, 0)
 
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
 
-Kind = Literal["zero", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated"]
+from data.panel import InputError
+
+Kind = Literal["zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated"]
 
 EMA_LENGTHS_PER_SPAN = (
     3  # an EMA is cut after 3 spans: e^-6 = 0.25% of its weight lies beyond; its receptive field is then finite
@@ -35,7 +37,7 @@ class Op:
 
     @property
     def linear(self) -> bool:
-        return self.kind in ("zero", "constant", "matrix", "separable", "ema")
+        return self.kind in ("zero", "skip", "constant", "matrix", "separable", "ema")
 
     @property
     def length(self) -> int:
@@ -63,6 +65,8 @@ class Op:
         """Bars the output at t depends on, bar t included (0 for zero)."""
         if self.kind == "zero":
             return 0
+        if self.kind == "skip":
+            return 1
         if self.kind in ("ema", "attention", "maxpool"):
             return self.length
         if self.kind == "gated":
@@ -104,6 +108,7 @@ def register(op: Op) -> Op:
 
 register(Op("zero", "zero", "no connection"))
 register(Op("identity", "constant", "identity", (0,), (1.0,)))
+register(Op("skip", "skip", "residual: joins after the node's norm"))
 register(Op("dense", "matrix", "dense", (0,)))
 register(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
 register(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
@@ -119,11 +124,12 @@ register(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
 register(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
 register(Op("gated", "gated", "gated recurrent unit with bounded memory"))
 
+SKIPS = ("identity", "skip")  # the ops that skip rules count, limit and drop: they pass a value on without work
 DEFAULT_OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")
 
 
 def get_op(name: str) -> Op:
-    """The op of that name; ValueError lists what there is."""
+    """The op of that name; InputError lists what there is."""
     if name not in OPS:
-        raise ValueError(f"no op named {name!r}; there are {', '.join(OPS)}")
+        raise InputError(f"no op named {name!r}; there are {', '.join(OPS)}")
     return OPS[name]

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nas.cell import Cell, banded_attention, gated_unit, lagged, max_pool, soft_norm
+from nas.cell import Cell, activation, added, banded_attention, gated_unit, lagged, max_pool, soft_norm
 from nas.ema import ema_reference
 
 
-def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None) -> Tensor:
-    """Same arguments, weights and result as `cell(x, mix)`."""
-    values: dict[int, Tensor] = {0: x}
-    outputs = []
+def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
+    """Same arguments, weights and result as `cell(x, mix, bypass)`."""
+    values, hidden = {0: x}, {0: x}
+    active = cell.active
     for node in range(cell.nodes):
         total: Tensor | None = None
-        for k, (edge, _op) in enumerate(cell.entries):
+        passed: Tensor | None = None
+        residual: Tensor | None = None
+        for k, (edge, op) in enumerate(cell.entries):
             if edge.node != node or edge.source not in values:
                 continue
             weight = 1.0 if mix is None else mix[k]
-            part = weight * _apply(cell, k, values[edge.source])
+            if op.kind == "skip":
+                residual = added(residual, weight * values[edge.source])
+            part = weight * _apply(cell, k, hidden[edge.source][..., :active])
             total = part if total is None else total + part
+        for k, edge in enumerate(cell.edges):
+            if cell.partial > 1 and edge.node == node and edge.source in values:
+                weight = 1.0 if bypass is None else bypass[k]
+                passed = added(passed, weight * hidden[edge.source][..., active:])
         if total is None:
             continue
-        total = soft_norm(total)
-        outputs.append(total)
-        values[node + 1] = nn.functional.silu(total) * 1.5
-    return torch.cat(outputs, -1)
+        if passed is not None:
+            together = torch.cat([total, passed], -1)
+            order = [g * active + i for i in range(active) for g in range(cell.partial)]
+            total = together[..., order]
+        value = soft_norm(total)
+        values[node + 1] = value if residual is None else value + residual
+        hidden[node + 1] = activation(values[node + 1])
+    return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
 
 
 def _apply(cell: Cell, k: int, x: Tensor) -> Tensor:
     """Op of entry k on the activated source x: [time, batch, channel]."""
     edge, op = cell.entries[k]
     source = edge.source
-    if op.kind == "zero":
+    if op.kind in ("zero", "skip"):  # a skip joins after the norm
         return torch.zeros_like(x)
     if op.kind == "constant":
         taps = zip(op.lags, op.coefficients, strict=True)

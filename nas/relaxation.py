@@ -1,14 +1,18 @@
-"""From logits to mixing weights. Every relaxation maps [rows, choices] logits (padding masked) to weights of the same shape."""
+"""From logits to mixing weights. Every relaxation maps [rows, choices] logits (`mask` false: no such choice) to weights of the same shape.
+
+`draw` is the search's random generator. A relaxation without randomness ignores it, and every relaxation without a generator
+gives its noiseless weights: what is reported, validated and discretised.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 Schedule = Literal["constant", "linear", "exponential", "cosine"]
 
@@ -37,27 +41,79 @@ class Temperature:
 
 
 class Choices:
-    """Rows of choices of unequal length, padded to one matrix; `flat` order is row by row without padding."""
+    """Rows of choices out of one list of names each; `flat` order is row by row, left-out choices skipped.
 
-    def __init__(self, rows: tuple[tuple[str, ...], ...]) -> None:
-        self.rows = rows
+    rows: all names per row. kept: per row which of them may still be chosen (default: all).
+    """
+
+    def __init__(self, rows: Sequence[Sequence[str]], kept: Sequence[Sequence[bool]] | None = None) -> None:
+        self.rows = tuple(tuple(r) for r in rows)
         width = max((len(r) for r in rows), default=1)
-        self.mask = torch.tensor([[k < len(r) for k in range(width)] for r in rows]).view(len(rows), width)
-        self.shape = (len(rows), width)
+        self.mask = torch.zeros(len(self.rows), width, dtype=torch.bool)
+        for k, row in enumerate(self.rows):
+            self.mask[k, : len(row)] = torch.tensor([True] * len(row) if kept is None else list(kept[k]))
+        self.shape = (len(self.rows), width)
 
     def flat(self, padded: Tensor) -> Tensor:
-        """[rows, width] -> [sum of lengths]."""
+        """[rows, width] -> [choices that are kept]."""
         return padded[self.mask]
 
 
-Relaxation = Callable[[Tensor, Tensor, float], Tensor]
+Relaxation = Callable[[Tensor, Tensor, float, Generator | None], Tensor]
 
 
-def softmax(logits: Tensor, mask: Tensor, temperature: float) -> Tensor:
+def softmax(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
     """DARTS, equation 2, with temperature. logits, mask: [rows, choices]."""
     return torch.softmax((logits / temperature).masked_fill(~mask, float("-inf")), -1)
 
 
-def sigmoid(logits: Tensor, mask: Tensor, temperature: float) -> Tensor:
+def sigmoid(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
     """FairDARTS (Chu et al. 2020): each choice by itself, no competition."""
     return torch.sigmoid(logits / temperature) * mask
+
+
+def perturbed(spread: float) -> Relaxation:
+    """Softmax weights plus uniform noise in [-spread, spread], back on the simplex: SDARTS-RS (Chen and Hsieh 2020)."""
+
+    def relax(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+        weights = softmax(logits, mask, temperature)
+        if draw is None:
+            return weights
+        noise = (2.0 * torch.rand(weights.shape, generator=draw) - 1.0).to(weights.dtype) * spread
+        moved = (weights + noise).clamp_min(0.0) * mask
+        total = moved.sum(-1, keepdim=True)
+        return torch.where(total > 0, moved / total.clamp_min(1e-12), weights)
+
+    return relax
+
+
+def sampled(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+    """One choice per row by the Gumbel-max trick, gradient of the softmax: GDAS (Dong and Yang 2019), straight through.
+
+    Noiseless: one-hot on the largest logit.
+    """
+    if draw is not None:
+        uniform = torch.rand(logits.shape, generator=draw).to(logits.dtype).clamp(1e-9, 1.0 - 1e-7)
+        logits = torch.log_softmax(logits.masked_fill(~mask, float("-inf")), -1) - torch.log(-torch.log(uniform))
+    soft = softmax(logits, mask, temperature)
+    hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard - soft.detach() + soft
+
+
+def uniform_path(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+    """One choice per row, all equally likely: random search with weight sharing (Li and Talwalkar 2019). Noiseless: all equal."""
+    if draw is None:
+        return mask / mask.sum(-1, keepdim=True).clamp_min(1)
+    score = torch.rand(logits.shape, generator=draw).masked_fill(~mask, -1.0)
+    return torch.zeros(logits.shape, dtype=logits.dtype).scatter(-1, score.argmax(-1, keepdim=True), 1.0)
+
+
+def edge_softmax(logits: Tensor, targets: Tensor, nodes: int) -> Tensor:
+    """Softmax over the edges that enter the same node: PC-DARTS's edge normalisation (Xu et al. 2020, equation 3).
+
+    logits, targets: [edges]; targets[e] is the node that edge e enters. Returns [edges], summing to 1 per node.
+    """
+    table = logits.new_full((nodes, len(logits)), float("-inf"))
+    place = (targets, torch.arange(len(logits)))
+    filled = table.index_put(place, logits)
+    return torch.softmax(filled, -1)[place]

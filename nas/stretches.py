@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data.panel import Panel
+from data.panel import InputError, Panel
 from nas.features import Choice, FeatureBank, build_bank, causal_volatility
 
 FloatArray = npt.NDArray[np.float64]
@@ -143,3 +144,24 @@ def stack_stretches(
         ys.append(tensors.y[asset, :, start : start + length])
         ws.append(tensors.weight[asset, :, start : start + length])
     return torch.stack(xs), torch.stack(ys), torch.stack(ws)
+
+
+def alternating(
+    train: slice, validation: slice, blocks: int, purge_bars: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(stretches for weights, stretches for alphas). blocks 0: the two as they are.
+
+    blocks n: all bars from the start of `train` to the end of `validation` are cut into 2n blocks that serve weights and alphas in
+    turn, so that both see every part of the time; each block gives up its last `purge_bars` bars. InputError where none remain.
+    """
+    if blocks == 0:
+        return (train,), (validation,)
+    edges = np.linspace(train.start, validation.stop, 2 * blocks + 1).astype(int).tolist()
+    parts = [slice(a, b - purge_bars) for a, b in itertools.pairwise(edges)]
+    parts[-1] = slice(parts[-1].start, validation.stop)
+    if min(p.stop - p.start for p in parts) < purge_bars:
+        raise InputError(
+            f"{blocks} pairs of blocks over {validation.stop - train.start} bars leave less than the purge of {purge_bars} bars "
+            f"in each; use fewer blocks"
+        )
+    return tuple(parts[::2]), tuple(parts[1::2])

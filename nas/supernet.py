@@ -2,64 +2,149 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from nas.cell import Edge
-from nas.genotype import Genotype, discretise
+from nas.discretisation import Rule, discretise
+from nas.genotype import Connection, Genotype
 from nas.network import CellNetwork
-from nas.relaxation import Choices, Relaxation, softmax
+from nas.ops import SKIPS
+from nas.relaxation import Choices, Relaxation, edge_softmax, softmax
 from nas.space import SearchSpace
 
 NONE = "none"  # the choice that drops an input
 
 
-class Architecture(nn.Module):
-    """The relaxed choices: `ops` logits [edges, ops] and `features` logits [inputs, pipelines + none]."""
+class Mix(NamedTuple):
+    """What a supernet is called with after x. ops: per (edge, kept op); columns: per bank column; bypass: per edge (partial channels)."""
 
-    def __init__(self, space: SearchSpace, *, generator: torch.Generator, spread: float = 1e-3) -> None:
+    ops: Tensor
+    columns: Tensor
+    bypass: Tensor | None = None
+
+
+class Architecture(nn.Module):
+    """The relaxed choices: logits `ops` [edges, ops], `features` [inputs, pipelines + none] and `strength` [edges].
+
+    kept: [edges][ops], which ops are still in the race (P-DARTS); auxiliary: every edge also carries a skip whose weight
+    `auxiliary_weight` is set from outside (DARTS-); normalised: `strength` weighs the edges of a node (PC-DARTS).
+    random_init: logits start as a real preference (standard normal) instead of equal up to 1e-3.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        generator: Generator,
+        relaxation: Relaxation = softmax,
+        rule: Rule = Rule(),
+        kept: Sequence[Sequence[bool]] | None = None,
+        normalised: bool = False,
+        auxiliary: bool = False,
+        random_init: bool = False,
+    ) -> None:
         super().__init__()
         self.space = space
-        self.op_choices = Choices(tuple(space.ops for _ in space.edges))
-        self.feature_choices = Choices(tuple((*pipelines, NONE) for _, pipelines in space.features))
+        self.relaxation = relaxation
+        self.rule = rule
+        self.op_choices = Choices([space.ops] * len(space.edges), kept)
+        self.feature_choices = Choices([(*pipelines, NONE) for _, pipelines in space.features])
         # 1e-3: the originals start alpha at 1e-3 * normal so that ties break without a preference
+        spread = 1.0 if random_init else 1e-3
         self.ops = nn.Parameter(spread * torch.randn(self.op_choices.shape, generator=generator))
         self.features = nn.Parameter(spread * torch.randn(self.feature_choices.shape, generator=generator))
-        self.relaxation: Relaxation = softmax
+        self.strength = nn.Parameter(spread * torch.randn(len(space.edges), generator=generator))
         self.temperature = 1.0
+        self.normalised = normalised
+        self.auxiliary_weight = 0.0
+        self.auxiliary = auxiliary
+        self.targets = torch.tensor([node for _, node in space.edges])
+        names = self.feature_choices.rows
+        self.is_pipeline = self.feature_choices.mask & torch.tensor(
+            [[k < len(row) - 1 for k in range(self.feature_choices.shape[1])] for row in names]
+        ).view(self.feature_choices.shape)
+        self.is_skip = torch.tensor([name in SKIPS for name in space.ops])
 
-    def op_weights(self) -> Tensor:
-        """[edges, ops]."""
-        return self.relaxation(self.ops, self.op_choices.mask, self.temperature)
+    def op_weights(self, draw: Generator | None = None, relaxation: Relaxation | None = None) -> Tensor:
+        """[edges, ops]; an op out of the race weighs 0."""
+        return (relaxation or self.relaxation)(self.ops, self.op_choices.mask, self.temperature, draw)
 
-    def feature_weights(self) -> Tensor:
+    def feature_weights(self, draw: Generator | None = None, relaxation: Relaxation | None = None) -> Tensor:
         """[inputs, pipelines + none]."""
-        return self.relaxation(self.features, self.feature_choices.mask, self.temperature)
+        return (relaxation or self.relaxation)(self.features, self.feature_choices.mask, self.temperature, draw)
 
-    def mixes(self) -> tuple[Tensor, Tensor]:
-        """Weights as the network wants them: per (edge, op) and per bank column."""
-        features = self.feature_weights()
-        columns = features[self.feature_choices.mask & ~self._none_mask()]
-        return self.op_choices.flat(self.op_weights()), columns
+    def edge_weights(self) -> Tensor | None:
+        """[edges], None where edges of a node do not compete."""
+        return edge_softmax(self.strength, self.targets, self.space.nodes) if self.normalised else None
 
-    def _none_mask(self) -> Tensor:
-        mask = torch.zeros(self.feature_choices.shape, dtype=torch.bool)
-        for row, names in enumerate(self.feature_choices.rows):
-            mask[row, len(names) - 1] = True
-        return mask
+    def mix(
+        self,
+        draw: Generator | None = None,
+        relaxation: Relaxation | None = None,
+        skip_dropout: float = 0.0,
+    ) -> Mix:
+        """Weights as the network wants them. skip_dropout: share of edges whose skip ops are left out this time (needs `draw`)."""
+        ops = self.op_weights(draw, relaxation)
+        if skip_dropout > 0.0 and draw is not None:
+            stays = (torch.rand(len(ops), 1, generator=draw) >= skip_dropout).to(ops.dtype) / (1.0 - skip_dropout)
+            ops = torch.where(self.is_skip, ops * stays, ops)
+        return self.assemble(ops, self.feature_weights(draw, relaxation))
+
+    def assemble(self, ops: Tensor, features: Tensor) -> Mix:
+        """ops: [edges, ops]; features: [inputs, pipelines + none] -> what the network is called with."""
+        strength = self.edge_weights()
+        if strength is not None:
+            ops = ops * strength[:, None]
+        mask = self.op_choices.mask
+        if self.auxiliary:
+            ops = torch.cat([ops, ops.new_full((len(ops), 1), self.auxiliary_weight)], -1)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
+        return Mix(ops[mask], features[self.is_pipeline], strength)
+
+    @torch.no_grad()
+    def chosen_mix(self, genotype: Genotype) -> Mix:
+        """The supernet's weights cut down to `genotype`: its ops and pipelines weigh 1, everything else 0."""
+        place = {edge: k for k, edge in enumerate(self.space.edges)}
+        ops = torch.zeros(self.op_choices.shape)
+        for node, connections in enumerate(genotype.nodes):
+            for c in connections:
+                ops[place[c.source, node], self.space.ops.index(c.op)] = 1.0
+        features, chosen = torch.zeros(self.feature_choices.shape), dict(genotype.features)
+        for row, (name, pipelines) in enumerate(self.space.features):
+            if name in chosen:
+                features[row, pipelines.index(chosen[name])] = 1.0
+        was, self.auxiliary_weight = self.auxiliary_weight, 0.0
+        mix = self.assemble(ops, features)
+        self.auxiliary_weight = was
+        return mix
 
     @torch.no_grad()
     def genotype(self) -> Genotype:
         """The discrete architecture these weights stand for; the strongest input stays even where `none` wins everywhere."""
-        space = self.space
+        space, strength = self.space, self.edge_weights()
         weights = self.op_weights().double().numpy()
+        mask = self.op_choices.mask.numpy()
+        # an op out of the race weighs exactly 0 under every relaxation; so that it loses to a kept op of weight 0 as well:
+        rows = [[(name if kept else "zero") for name, kept in zip(space.ops, row, strict=True)] for row in mask]
         nodes = discretise(
             list(weights),
             space.edges,
-            [space.ops] * len(space.edges),
+            rows,
             nodes=space.nodes,
             edges_per_node=space.edges_per_node,
+            edge_strength=None if strength is None else strength.tolist(),
+            rule=self.rule,
         )
+        return self.discrete(nodes)
+
+    @torch.no_grad()
+    def discrete(self, nodes: tuple[tuple[Connection, ...], ...]) -> Genotype:
+        """A genotype of these nodes with the pipelines that weigh most."""
+        space = self.space
         features = self.feature_weights().double().numpy()
         chosen, fallback = [], (-1.0, "", "")
         for row, (name, pipelines) in enumerate(space.features):
@@ -71,16 +156,29 @@ class Architecture(nn.Module):
         return Genotype(nodes, space.channels, space.cells, space.horizons, tuple(chosen) or (fallback[1:],))
 
 
-def supernet_of(space: SearchSpace, seed: int) -> CellNetwork:
-    """The weights of every candidate, freshly drawn."""
+def supernet_of(
+    space: SearchSpace,
+    seed: int,
+    *,
+    kept: Sequence[Sequence[bool]] | None = None,
+    partial: int = 1,
+    auxiliary: bool = False,
+    cells: int | None = None,
+) -> CellNetwork:
+    """The weights of every candidate, freshly drawn. It is the search's proxy: `space.search_cells` of `space.search_channels`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        edges = []
+        for k, (source, node) in enumerate(space.edges):
+            ops = tuple(name for i, name in enumerate(space.ops) if kept is None or kept[k][i])
+            edges.append(Edge(source, node, (*ops, "identity") if auxiliary else ops))
         return CellNetwork(
-            [Edge(source, node, space.ops) for source, node in space.edges],
+            edges,
             nodes=space.nodes,
-            channels=space.channels,
-            cells=space.cells,
+            channels=space.search_channels or space.channels,
+            cells=cells or space.search_cells or space.cells,
             inputs=sum(len(p) for _, p in space.features),
             horizons=len(space.horizons),
             receptive_field=space.receptive_field,
+            partial=partial,
         )

@@ -118,7 +118,8 @@ def run_task(task: Task, samples: Samples) -> TaskResult:
 def _search(task: SearchTask, samples: Samples) -> TaskResult:
     window = task.window
     scaler = Scaler.fit(samples.bank.values, window.train)
-    found = search(task.space, Tensors.of(samples, scaler), window.train, window.validation, task.settings, task.seed)
+    tensors = Tensors.of(samples, scaler)
+    found = search(task.space, tensors, window.train, window.validation, task.settings, task.seed, variant=task.variant)
     report = {
         "variant": task.variant,
         "seed": task.seed,
@@ -126,6 +127,7 @@ def _search(task: SearchTask, samples: Samples) -> TaskResult:
         "architecture": found.genotype.key(),
         "text": str(found.genotype),
         "history": list(found.history),
+        "note": found.note,
         "weights": {
             "edges": [list(edge) for edge in task.space.edges],
             "ops": list(task.space.ops),

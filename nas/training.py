@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.panel import InputError
+from nas.losses import LOSSES, Loss, huber
 from nas.stretches import Tensors, batches
 
 
@@ -23,6 +25,7 @@ class TrainingSettings:
     batch: int = 4
     patience: int = 8
     gradient_clip: float = 1.0
+    loss: str = "huber"
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,15 @@ class Trained:
     correlation: float
 
 
-def huber(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Huber loss (delta 1 standard deviation) averaged over weighted bars. forecast, label: [batch, horizon, time]."""
-    loss = nn.functional.huber_loss(forecast, label, reduction="none", delta=1.0)
-    return (loss * weight).sum() / (weight.sum() * label.shape[1]).clamp_min(1.0)
-
-
 @torch.no_grad()
-def evaluate(forward: Callable[[Tensor], Tensor], tensors: Tensors, bars: slice, context: int) -> tuple[float, float]:
+def evaluate(
+    forward: Callable[[Tensor], Tensor], tensors: Tensors, bars: slice, context: int, loss_function: Loss = huber
+) -> tuple[float, float]:
     """(loss, correlation of first-horizon forecast and label) over `bars`, one pass per asset batch."""
     begin = max(0, bars.start - context)
     out = forward(tensors.x[:, :, begin : bars.stop])[:, :, bars.start - begin :]
     y, w = tensors.y[:, :, bars], tensors.weight[:, :, bars]
-    loss = float(huber(out, y, w))
+    loss = float(loss_function(out, y, w))
     mask = w[:, 0] > 0
     a, b = out[:, 0][mask].double().numpy(), y[:, 0][mask].double().numpy()
     if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
@@ -67,6 +66,7 @@ def train(
     """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping)."""
     generator = torch.Generator().manual_seed(seed)
     context = int(network.receptive_field)  # type: ignore[arg-type]
+    loss_function = LOSSES[settings.loss]
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
@@ -83,10 +83,10 @@ def train(
         for x, y, w in batches(
             tensors, train_bars, length=settings.length, batch=settings.batch, context=context, generator=generator
         ):
-            loss = huber(network(x)[:, :, context:], y, w)
+            loss = loss_function(network(x)[:, :, context:], y, w)
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"training loss became {float(loss)} in epoch {epoch}; lower the learning rate"
+                raise InputError(
+                    f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
                 )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -95,7 +95,7 @@ def train(
             total, steps = total + float(loss.detach()), steps + 1
         schedule.step()
         network.eval()
-        stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context)
+        stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context, loss_function)
         train_losses.append(total / steps)
         stop_losses.append(stop_loss)
         on_epoch(epoch)

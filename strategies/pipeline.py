@@ -18,6 +18,7 @@ from nas.ops import DEFAULT_OPS
 from nas.space import SearchSpace
 from nas.stretches import Samples
 from nas.tasks import SearchTask, TrainTask, run_task
+from nas.variants import get_variant
 from nas.windows import Window, WindowPlan, separation, timeline
 from strategies.config import RunConfig, bars_of
 from strategies.job import Options
@@ -52,6 +53,8 @@ class Pipeline:
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        for name in config.variant:
+            get_variant(name)
         unknown = [name for name in config.baselines if name not in BASELINES]
         if unknown:
             raise InputError(f"no baseline network {unknown[0]!r}; there are {', '.join(BASELINES)}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from data.panel import InputError
 from nas.cell import Cell, Edge, banded_attention, gated_unit
 from nas.ema import ema, ema_reference
 from nas.ops import GATED_MEMORY_BARS, OPS
@@ -37,6 +38,28 @@ def test_folded_gradients_equal_the_reference() -> None:
     plain = torch.autograd.grad((reference_forward(cell, x, mix) * weight).sum(), wanted)
     for a, b in zip(folded, plain, strict=True):
         assert torch.allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("partial", [2, 4])
+def test_partial_channels_folded_equal_the_reference_with_gradients(partial: int) -> None:
+    torch.manual_seed(3)
+    edges = [Edge(s, n, EVERY_OP) for n in range(2) for s in range(n + 1)]
+    cell, x = Cell(edges, 2, 8, partial).double(), torch.randn(120, 2, 8, dtype=torch.float64)
+    mix, bypass = mix_of(cell), torch.rand(len(edges), dtype=torch.float64).requires_grad_()
+    folded, plain = cell(x, mix, bypass), reference_forward(cell, x, mix, bypass)
+    assert torch.allclose(folded, plain, atol=2e-6)
+    weight, wanted = torch.randn_like(folded), [mix, bypass, *cell.parameters()]
+    for a, b in zip(
+        torch.autograd.grad((folded * weight).sum(), wanted),
+        torch.autograd.grad((plain * weight).sum(), wanted),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_partial_channels_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(InputError, match="6 channels are no multiple of 4"):
+        Cell([Edge(0, 0, ("identity",))], 1, 6, 4)
 
 
 @pytest.mark.parametrize("name", [name for name in OPS if name != "zero"])

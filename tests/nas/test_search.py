@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.genotype import Connection, Genotype, discretise
+from nas.discretisation import discretise
+from nas.genotype import Connection, Genotype
 from nas.network import forecast_sequence, network_of
 from nas.search import SearchSettings, search
 from nas.space import SearchSpace
