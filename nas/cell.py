@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data.panel import InputError
 from nas.ema import ema
-from nas.ops import GATED_MEMORY_BARS, Op, get_op
+from nas.ops import GATED_MEMORY_BARS, MAXPOOL_MEAN, Op, get_op
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def gated_unit(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def max_pool(x: Tensor, span: int) -> Tensor:
-    """Maximum over the last `span` bars (zeros before the first). x: [time, ...]."""
-    return torch.stack([lagged(x, k) for k in range(span)]).amax(0)
+    """Maximum over the last `span` bars (zeros before the first), less its mean for standard normal bars. x: [time, ...]."""
+    return torch.stack([lagged(x, k) for k in range(span)]).amax(0) - MAXPOOL_MEAN[span]
 
 
 class Cell(nn.Module):
@@ -176,18 +176,31 @@ class Cell(nn.Module):
         if plan.matrix_entries:
             kernel = self.weights[f"matrix{source}"]
             if mix is not None:
-                kernel = kernel * mix[buffer["matrix_mix"]][:, None, None]
+                size = self.unit_gain(kernel, buffer["matrix_op"], c)
+                kernel = kernel * (size * mix[buffer["matrix_mix"]])[:, None, None]
             total = total.index_add(0, buffer["matrix_slot"], kernel)
         if plan.separable:
             point, depth = self.weights[f"point{source}"], self.weights[f"depth{source}"]
             if mix is not None:
-                point = point * mix[buffer["separable_mix"]][:, None, None]
+                each = torch.arange(len(plan.separable))
+                size = self.unit_gain(point, each, c) * self.unit_gain(depth, each, c)
+                point = point * (size * mix[buffer["separable_mix"]])[:, None, None]
             rows = (
                 point[buffer["separable_entry"]] * depth[buffer["separable_entry"], buffer["separable_tap"]][:, :, None]
             )
             total = total.index_add(0, buffer["separable_slot"], rows)
         blocks, nodes = len(plan.blocks), len(plan.nodes)
         return total.view(blocks, nodes, c, c).permute(0, 2, 1, 3).reshape(blocks * c, nodes * c)
+
+    @staticmethod
+    def unit_gain(kernel: Tensor, op: Tensor, channels: int) -> Tensor:
+        """Factor per kernel that gives its op unit gain: the sum of squares over all kernels of one op becomes `channels`.
+
+        In a supernet only: otherwise a learned op outweighs the others by growing, whatever alpha says. The originals
+        hold every op to unit variance by a batch norm without scale; this is its counterpart for a white input.
+        """
+        squares = torch.zeros(int(op.max()) + 1, dtype=kernel.dtype).index_add(0, op, kernel.square().flatten(1).sum(1))
+        return (channels / squares.clamp_min(1e-12)).sqrt()[op]
 
     def forward(self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
         bars, batch, _ = x.shape
@@ -281,7 +294,7 @@ class _Plan:
                 self.separable.append((k, op, edge))
             else:
                 block = (op.kind, 0 if op.kind == "gated" else op.span)
-                constant.append((slot(block, edge.node), 1.0, k))
+                constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
         self.index: dict[str, Tensor] = {}
         if constant:
             self.index["constant_slot"] = torch.tensor([s for s, _, _ in constant])
@@ -290,6 +303,8 @@ class _Plan:
         if self.matrix_entries:
             self.index["matrix_slot"] = torch.tensor([s for s, _, _ in self.matrix_entries])
             self.index["matrix_mix"] = torch.tensor([k for _, k, _ in self.matrix_entries])
+            own = {k: place for place, k in enumerate(dict.fromkeys(k for _, k, _ in self.matrix_entries))}
+            self.index["matrix_op"] = torch.tensor([own[k] for _, k, _ in self.matrix_entries])
         if separable:
             self.index["separable_slot"] = torch.tensor([s for s, _, _ in separable])
             self.index["separable_entry"] = torch.tensor([e for _, e, _ in separable])

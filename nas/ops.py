@@ -11,7 +11,7 @@ computed once per source node and shared by the edges that leave it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import e, sqrt
 from typing import Literal
 
 from data.panel import InputError
@@ -22,6 +22,9 @@ EMA_LENGTHS_PER_SPAN = (
     3  # an EMA is cut after 3 spans: e^-6 = 0.25% of its weight lies beyond; its receptive field is then finite
 )
 GATED_MEMORY_BARS = 64
+# mean and standard deviation of the maximum of n standard normals (Tippett 1925)
+MAXPOOL_MEAN = {6: 1.26721}
+MAXPOOL_SPREAD = {6: 0.64492}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,15 @@ class Op:
             # sum of squared weights of the truncated, renormalised EMA
             squares = (1 - d) / (1 + d) * (1 - d ** (2 * n)) / (1 - d**n) ** 2
             return 1.0 / sqrt(squares)
+        if self.kind == "attention":
+            # scores of unit variance make lognormal weights: sum of squares e / span (a fresh projection, a white input)
+            return sqrt(self.span / e)
+        if self.kind == "gated":
+            # a fresh gate of mean z keeps z / (2 - z) of the variance of tanh of a standard normal, 0.394
+            z = 0.5 + 0.5 * 8.0 / GATED_MEMORY_BARS
+            return 1.0 / sqrt(0.394 * z / (2.0 - z))
+        if self.kind == "maxpool":
+            return 1.0 / MAXPOOL_SPREAD[self.span]
         return 1.0
 
     @property

@@ -23,7 +23,7 @@ def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: 
             weight = 1.0 if mix is None else mix[k]
             if op.kind == "skip":
                 residual = added(residual, weight * values[edge.source])
-            part = weight * _apply(cell, k, hidden[edge.source][..., :active])
+            part = weight * _apply(cell, k, hidden[edge.source][..., :active], mix is not None)
             total = part if total is None else total + part
         for k, edge in enumerate(cell.edges):
             if cell.partial > 1 and edge.node == node and edge.source in values:
@@ -41,30 +41,34 @@ def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: 
     return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
 
 
-def _apply(cell: Cell, k: int, x: Tensor) -> Tensor:
-    """Op of entry k on the activated source x: [time, batch, channel]."""
+def _apply(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
+    """Op of entry k on the activated source x: [time, batch, channel]. In a supernet learned ops have unit gain."""
     edge, op = cell.entries[k]
-    source = edge.source
+    source, c = edge.source, x.shape[-1]
     if op.kind in ("zero", "skip"):  # a skip joins after the norm
         return torch.zeros_like(x)
     if op.kind == "constant":
         taps = zip(op.lags, op.coefficients, strict=True)
-        return op.gain * torch.stack([c * lagged(x, lag) for lag, c in taps]).sum(0)
+        return op.gain * torch.stack([w * lagged(x, lag) for lag, w in taps]).sum(0)
     if op.kind == "ema":
         return ema_reference(x, op.decay, op.length, op.gain)
     if op.kind == "attention":
-        return banded_attention(x, cell.weights[f"attention{source}"], op.span)
+        return op.gain * banded_attention(x, cell.weights[f"attention{source}"], op.span)
     if op.kind == "maxpool":
-        return max_pool(x, op.span)
+        return op.gain * max_pool(x, op.span)
     if op.kind == "gated":
-        return gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
+        return op.gain * gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
     plan = cell._plans[source]
     if op.kind == "matrix":
         first = [entry for _, entry, _ in plan.matrix_entries].index(k)
         kernel = cell.weights[f"matrix{source}"][first : first + len(op.lags)]
+        if supernet:
+            kernel = kernel * (c / kernel.square().sum()).sqrt()
         return torch.stack([lagged(x, lag) @ kernel[i] for i, lag in enumerate(op.lags)]).sum(0)
     position = [entry for entry, _, _ in plan.separable].index(k)
     depth, point = cell.weights[f"depth{source}"][position], cell.weights[f"point{source}"][position]
+    if supernet:
+        depth, point = depth * (c / depth.square().sum()).sqrt(), point * (c / point.square().sum()).sqrt()
     mixed: Tensor = torch.stack([lagged(x, lag) * depth[i] for i, lag in enumerate(op.lags)]).sum(0)
     out: Tensor = mixed @ point
     return out
