@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data import files as user_files
 from data import simulated
+from data.alignment import add_timeframe, coarser
 from data.intervals import interval_ns, parse_interval, parse_span
 from data.panel import InputError, Panel
 
@@ -25,12 +28,17 @@ def load_panel(
     funding_files: Sequence[Path] = (),
     fill_gaps: bool = False,
     seed: int = 0,
+    timeframes: Sequence[str] = (),
+    category: str = "linear",
+    progress: Callable[[str], Callable[[int, int], None]] | None = None,
     echo: Callable[[str], None] | None = None,
 ) -> Panel:
     """The market history a user asked for.
 
     interval: None means the files' own, or one hour from a source. start, end: ISO, UTC; a bar belongs to the span if
     it opens at or after `start` and has closed by `end`. files: one per symbol, in order; they replace the source.
+    timeframes: longer intervals that come along as fields `close@240` and so on, each candle seen after its close only.
+    source "auto": Bybit where it answers within a few seconds, else the simulated market. category, progress: of Bybit.
     echo: told what a person should know (one line a call). InputError, one line, for everything the user can mend.
     """
     names = tuple(symbol.strip() for symbol in symbols)
@@ -44,17 +52,61 @@ def load_panel(
         interval_ns(parse_interval(interval))
     first, last = parse_span(start, end)
     say = echo or (lambda _line: None)
+    longer = tuple(parse_interval(name) for name in timeframes)
     if files:
-        return user_files.load_files(
+        panel = user_files.load_files(
             names, files, interval=interval, funding_files=funding_files, start=first, end=last, fill_gaps=fill_gaps
         )
+        return _with_timeframes(panel, longer)
     if funding_files:
         raise InputError("--funding FILE goes with --data FILE; a source brings its own funding")
     asked = parse_interval(interval or DEFAULT_INTERVAL)
-    if source == "bybit":
-        raise InputError("Bybit cannot be reached from here; use --source simulated or --data FILE")
-    if source == "auto":
+    if source != "simulated":
+        panel_of_bybit = _from_bybit(names, asked, first, last, source, category, longer, fill_gaps, say, progress)
+        if panel_of_bybit is not None:
+            return panel_of_bybit
         say(
             "SIMULATED MARKET: Bybit cannot be reached from here. These prices are invented; no result says anything about a real market."
         )
-    return simulated.simulate(names, asked, start=first, end=last, seed=seed)
+    return _with_timeframes(simulated.simulate(names, asked, start=first, end=last, seed=seed), longer)
+
+
+def _from_bybit(
+    names: Sequence[str],
+    interval: str,
+    start: np.datetime64 | None,
+    end: np.datetime64 | None,
+    source: str,
+    category: str,
+    timeframes: Sequence[str],
+    fill_gaps: bool,
+    say: Callable[[str], None],
+    progress: Callable[[str], Callable[[int, int], None]] | None,
+) -> Panel | None:
+    """None where the source is "auto" and Bybit does not answer."""
+    from data.bybit import Bybit
+    from data.history import History
+    from data.market import load_bybit
+    from data.store import Store
+
+    client = Bybit(say=say)
+    history = History(Store(), client, say)
+
+    def load() -> Panel:
+        return load_bybit(
+            names, interval, start=start, end=end, category=category, timeframes=timeframes, fill_gaps=fill_gaps,
+            history=history, say=say, progress=progress,
+        )  # fmt: skip
+
+    if client.reachable():
+        return load()
+    if source == "auto":
+        return None
+    client.offline = True  # what the store holds needs no network
+    return load()
+
+
+def _with_timeframes(panel: Panel, timeframes: Sequence[str]) -> Panel:
+    for name in timeframes:
+        panel = add_timeframe(panel, name, coarser(panel, name))
+    return panel

@@ -1,0 +1,98 @@
+"""python -m data.download: fetch history from Bybit into the store."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(
+    epilog="Example:  python -m data.download --symbol BTCUSDT,ETHUSDT --interval 60 --start 2023-01-01 "
+    "--what klines,funding,open-interest"
+)
+def main(
+    symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
+    interval: Annotated[str, typer.Option(help="Bar length, or several: 1 3 5 15 30 60 120 240 360 720 D W M.")] = "60",
+    start: Annotated[str | None, typer.Option(help="First bar, UTC (default: two years before the end).")] = None,
+    end: Annotated[str | None, typer.Option(help="End of the history, UTC (default: now).")] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            help="klines, funding, open-interest, mark-price, index-price, premium-index, long-short-ratio; or all."
+        ),
+    ] = "klines,funding",
+    category: Annotated[str, typer.Option(help="linear, inverse or spot.")] = "linear",
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Pages asked for at once.")] = 16,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+) -> None:
+    """Download history; only what the store lacks is asked for. An interrupted download goes on where it was."""
+    from data.panel import InputError
+
+    try:
+        _download(symbol, interval, start, end, what, category, parallel, quiet)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: what was fetched is kept; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+def _download(
+    symbol: str, interval: str, start: str | None, end: str | None, what: str, category: str, parallel: int, quiet: bool
+) -> None:
+    import time
+
+    import numpy as np
+
+    from data.bybit import Bybit, Unreachable
+    from data.history import History
+    from data.intervals import parse_interval, parse_span
+    from data.market import DEFAULT_SPAN
+    from data.panel import InputError
+    from data.progress import download_progress
+    from data.series import KINDS, SeriesKey, series_key
+    from data.store import Store
+
+    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
+    if not symbols:
+        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
+    intervals = [parse_interval(name) for name in interval.split(",")]
+    kinds = [name.strip() for name in what.split(",")]
+    if kinds == ["all"]:
+        kinds = [k.name for k in KINDS.values() if category != "spot" or not k.derivatives_only]
+    first, last = parse_span(start, end)
+    if last is None:
+        last = np.datetime64(int(time.time() * 1000), "ms").astype("datetime64[ns]")
+    if first is None:
+        first = last - DEFAULT_SPAN
+    if first >= last:
+        raise InputError(f"--start {start} lies in the future; history ends now")
+    low, high = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (first, last))
+    keys: dict[SeriesKey, None] = {}
+    for name in symbols:
+        for kind in kinds:
+            for step in intervals:
+                keys[series_key(category, name, kind, step)] = None
+    store = Store()
+    with download_progress(quiet) as (say, progress):
+        client = Bybit(say=say)
+        if any(store.series(key).missing(low, high) for key in keys) and not client.reachable():
+            raise Unreachable(f"Bybit cannot be reached from here ({client.endpoint}); check the network or a proxy")
+        history = History(store, client, say, parallel)
+        for key in keys:
+            rows = history.load(key, low, high, progress(str(key)))
+            for hole in history.holes(key, rows):
+                say(hole)
+    if not quiet:
+        typer.echo(
+            f"store: {store.root} ({client.requests} requests); python -m data.info shows what it holds", err=True
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(app())

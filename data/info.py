@@ -1,0 +1,52 @@
+"""python -m data.info: what the store holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(json_: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False) -> None:
+    """Per series: rows, first and last time (UTC), missing rows in gaps, size on disk. Every file's checksum is checked."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from data.store import Damaged, Store
+
+    store = Store()
+    table = Table("category", "symbol", "kind", "interval", "rows", "first", "last", "gaps", "KiB", box=None)
+    listed = []
+    for key in store:
+        name = (key.category, key.symbol, key.kind, key.interval)
+        try:
+            held = store.series(key).held()
+        except Damaged as damaged:
+            table.add_row(*name, f"damaged: {damaged.path.name}; the next download fetches it again")
+            listed.append({**key.__dict__, "damaged": str(damaged.path)})
+            continue
+        if held is None:
+            continue
+        first, last = (str(np.datetime64(t, "ms").astype("datetime64[m]")) for t in (held.first_ms, held.last_ms))
+        gaps = f"{held.missing} missing in {len(held.gaps)}" if held.gaps else "none"
+        table.add_row(*name, f"{held.rows:,}", first, last, gaps, f"{held.size / 1024:,.0f}")
+        listed.append({
+            **key.__dict__, "rows": held.rows, "first": first, "last": last, "missing": held.missing,
+            "gaps": [[str(np.datetime64(t, "ms")) for t in gap] for gap in held.gaps], "bytes": held.size,
+        })  # fmt: skip
+    if json_:
+        sys.stdout.write(json.dumps(listed, indent=1) + "\n")
+    elif listed:
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    else:
+        typer.echo(f"the store {store.root} is empty; python -m data.download --symbol BTCUSDT fills it")
+
+
+if __name__ == "__main__":
+    sys.exit(app())

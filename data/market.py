@@ -1,0 +1,121 @@
+"""A Panel from Bybit: candles, funding and statistics through the store, several timeframes aligned."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from data.alignment import add_known, add_timeframe
+from data.assembly import build_panel, check_candles
+from data.bybit import Bybit
+from data.history import History, Progress
+from data.intervals import interval_ns
+from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
+from data.series import KINDS, Rows, series_key
+from data.store import Store
+
+#: history that is fetched where no --start is given
+DEFAULT_SPAN = np.timedelta64(730, "D")
+#: further histories that a panel takes along: kind -> (panel field, column of the kind)
+FURTHER = {
+    "open-interest": ("open_interest", "open_interest"),
+    "premium-index": ("premium", "close"),
+    "mark-price": ("mark_price", "close"),
+    "index-price": ("index_price", "close"),
+    "long-short-ratio": ("long_ratio", "long_ratio"),
+}
+DEFAULT_FURTHER = ("open-interest", "premium-index")
+
+
+def default_end() -> np.datetime64:
+    """Today 00:00 UTC: the same all day, so that the same command finds its own run again."""
+    return np.datetime64(dt.datetime.now(dt.UTC).date(), "ns")
+
+
+def load_bybit(
+    symbols: Sequence[str],
+    interval: str,
+    *,
+    start: np.datetime64 | None = None,
+    end: np.datetime64 | None = None,
+    category: str = "linear",
+    timeframes: Sequence[str] = (),
+    further: Sequence[str] = DEFAULT_FURTHER,
+    fill_gaps: bool = False,
+    history: History | None = None,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> Panel:
+    """Candles, funding and `further` kinds of the symbols, from the store and, where it lacks them, from Bybit.
+
+    timeframes: longer intervals whose candles come along as `close@240` and so on. further: kinds of FURTHER; spot has
+    none of them, nor funding. progress(name) makes the progress callback of one series.
+    """
+    length = interval_ns(interval)
+    last = end if end is not None else default_end()
+    first = start if start is not None else last - DEFAULT_SPAN
+    if first >= last:
+        raise InputError(f"--start {first} leaves nothing before the end of the history ({last}); give an earlier one")
+    low, high = _milliseconds(first), _milliseconds(last)
+    source = history or History(Store(), Bybit(say=say), say)
+
+    def rows(symbol: str, kind: str, name: str, early: int = 0) -> Rows:
+        key = series_key(category, symbol, kind, name)
+        return source.load(key, low - early, high, progress(str(key)) if progress else None)
+
+    tables: dict[str, pd.DataFrame] = {}
+    settlements: dict[str, Settlements] = {}
+    for symbol in symbols:
+        tables[symbol] = _table(rows(symbol, "klines", interval), symbol)
+        if category != "spot":
+            # a week before the start, so that the first bars know a rate
+            paid = rows(symbol, "funding", interval, early=7 * 86_400_000)
+            settlements[symbol] = Settlements(_stamps(paid), paid.values[:, 0])
+    panel = build_panel(
+        tables, length, source="bybit", start=first, end=last, settlements=settlements, fill_gaps=fill_gaps
+    )
+    for kind in further if category != "spot" else ():
+        if kind not in FURTHER:
+            raise InputError(f"unknown kind {kind!r} for a panel; expected {', '.join(FURTHER)}")
+        name, column = FURTHER[kind]
+        length_ns = interval_ns(series_key(category, symbols[0], kind, interval).interval)
+        # a bar's value is known at its close; a statistic only after its stamp
+        delay = length_ns if len(KINDS[kind].columns) > 1 else 1_000_000
+        known: dict[str, tuple[TimeArray, FloatArray]] = {}
+        for symbol in symbols:
+            found = rows(symbol, kind, interval, early=3 * length_ns // 1_000_000)
+            at = KINDS[kind].columns.index(column)
+            known[symbol] = (_stamps(found) + np.timedelta64(delay, "ns"), found.values[:, at])
+        panel = add_known(panel, name, known, length_ns)
+    for coarse in timeframes:
+        early = 2 * interval_ns(coarse) // 1_000_000
+        coarse_tables = {s: _table(rows(s, "klines", coarse, early), s, least=0) for s in symbols}
+        panel = add_timeframe(panel, coarse, coarse_tables)
+    return panel
+
+
+def _table(rows: Rows, symbol: str, least: int = 2) -> pd.DataFrame:
+    index = pd.DatetimeIndex(_stamps(rows), name="timestamp")
+    columns = KINDS["klines"].columns
+    table = pd.DataFrame(
+        {name: rows.values[:, i] for i, name in enumerate(columns) if name in CANDLE_FIELDS}, index=index
+    )
+    if len(table) < least:
+        raise InputError(
+            f"Bybit has {len(table)} bars of {symbol} between --start and --end; choose an earlier --start"
+        )
+    if len(table) >= 2:
+        check_candles(table, symbol)
+    return table
+
+
+def _stamps(rows: Rows) -> TimeArray:
+    out: TimeArray = rows.times.astype("datetime64[ms]").astype("datetime64[ns]")
+    return out
+
+
+def _milliseconds(stamp: np.datetime64) -> int:
+    return int(stamp.astype("datetime64[ms]").astype(np.int64))

@@ -1,0 +1,42 @@
+"""The progress bar of a download: rows, rows per second, time left; on a terminal only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from data.history import Progress
+
+
+@contextlib.contextmanager
+def download_progress(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
+    """Yields (say, progress): `say` prints a line above the bars; `progress(name)` starts a bar and returns its callback."""
+    from rich.console import Console
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{task.completed:>9,.0f} rows {'' if speed is None else f'{speed:,.0f} rows/s'}")
+
+    console = Console(stderr=True)
+    shown = Bars(
+        TextColumn("{task.description}", markup=False), BarColumn(30), Rate(), TimeRemainingColumn(),
+        console=console, disable=quiet or not console.is_terminal,
+    )  # fmt: skip
+
+    def start(name: str) -> Progress:
+        task = None
+
+        def tell(done: int, expected: int) -> None:
+            nonlocal task
+            if task is None:
+                task = shown.add_task(name, total=expected)
+            shown.update(task, completed=done, total=expected)
+
+        return tell
+
+    with shown:
+        yield (lambda line: shown.console.print(line, markup=False, soft_wrap=True)), start

@@ -1,0 +1,40 @@
+"""A stand-in exchange that stands still at NOW, and a client and store against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from moment import EAGER, HOUR, NOW
+
+from data.bybit import Bybit, Patience
+from data.history import History
+from data.standin import Clock, Market, StandIn, World
+from data.store import Store
+
+#: candles are made once: making a year of minutes costs more than a test
+MARKET = Market(first_ms=NOW - 9000 * HOUR, last_ms=NOW + 100 * HOUR)
+
+
+@pytest.fixture
+def exchange() -> Iterator[StandIn]:
+    MARKET.base("BTCUSDT"), MARKET.base("ETHUSDT")
+    market = replace(MARKET, instruments=dict(MARKET.instruments), holes={}, _candles=dict(MARKET._candles))
+    world = World(market, Clock(NOW, speed=0))
+    with StandIn(world, tick_s=0.02) as running:
+        yield running
+
+
+@pytest.fixture
+def history(exchange: StandIn, tmp_path: Path) -> Callable[..., History]:
+    """history(folder="store", parallel=8): a History of its own store under tmp_path; `.said` collects its lines."""
+
+    def make(folder: str = "store", parallel: int = 8, patience: Patience = EAGER) -> History:
+        said: list[str] = []
+        made = History(Store(tmp_path / folder), Bybit(exchange.url, patience, said.append), said.append, parallel)
+        made.said = said  # type: ignore[attr-defined]
+        return made
+
+    return make
