@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_spans_behave_like_sets(first: list[tuple[int, int]], second: list[tuple
     assert points(add_spans(first, second)) == points(first) | points(second)
     assert points(without_spans(first, second)) == points(first) - points(second)
     merged = add_spans(first, second)
-    assert all(a[1] < b[0] for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(merged))
 
 
 @pytest.mark.parametrize("interval", ["1", "60", "720", "D", "W", "M"])
