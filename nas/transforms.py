@@ -199,7 +199,7 @@ def _rsi(k: ModuleType, x: FloatArray, span: int) -> FloatArray:
 
 @transform("clip", "cut at N standard deviations of the last 168 bars around their mean", lambda _: CLIP_WINDOW - 1, 3)
 def _clip(k: ModuleType, x: FloatArray, deviations: int) -> FloatArray:
-    mean, std = k.rolling_mean(x, CLIP_WINDOW), k.rolling_std(x, CLIP_WINDOW)
+    mean, std, _ = k.rolling_moments(x, CLIP_WINDOW)
     return np.clip(x, mean - deviations * std, mean + deviations * std)
 
 

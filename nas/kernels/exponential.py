@@ -45,20 +45,37 @@ def _ewm(
                     # the weights no longer move: the same arithmetic without them
                     gain = 1.0 / weight
                     keep, factor, squares = 1.0 - gain, weight * weight - squared, weight * weight
-                    for k in range(n):
-                        delta = (v[k] - last) + distance
-                        distance = keep * delta
-                        variance = keep * (variance + gain * delta * delta)
-                        last = v[k]
-                        distances[k] = distance
-                        variances[k] = variance * squares
-                        factors[k] = factor
-                        lasts[k] = last
-                    seen += n
-                    first = n
-                else:
-                    first = 0
-                for k in range(first, n):
+                    if want == MEAN:
+                        target = mean[s, column, start:stop]
+                        for k in range(n):
+                            distance = keep * ((v[k] - last) + distance)
+                            last = v[k]
+                            target[k] = v[k] - distance
+                    else:
+                        for k in range(n):
+                            delta = (v[k] - last) + distance
+                            distance = keep * delta
+                            variance = keep * (variance + gain * delta * delta)
+                            last = v[k]
+                            distances[k] = distance
+                            variances[k] = variance
+                        if want & MEAN:
+                            target = mean[s, column, start:stop]
+                            for k in range(n):
+                                target[k] = v[k] - distances[k]
+                        for k in range(n):
+                            variances[k] = math.sqrt(variances[k] * squares / factor)
+                        if want & STD:
+                            target = std[s, column, start:stop]
+                            for k in range(n):
+                                target[k] = variances[k]
+                        if want & ZSCORE:
+                            target = z[s, column, start:stop]
+                            for k in range(n):
+                                target[k] = distances[k] / variances[k] if variances[k] > 0.0 else 0.0
+                    state[s, 2], state[s, 3], state[s, 4], state[s, 5] = distance, variance, last, seen + n
+                    continue
+                for k in range(n):
                     weight *= decay
                     squared *= decay * decay
                     if math.isfinite(v[k]):

@@ -141,8 +141,6 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                 clean = _sweep2(v, head1, head2, new1, new2)
             else:
                 clean = _sweep1(v, head1, new1)
-            out_sum, out_mean = outs[0][column, start : start + n], outs[1][column, start : start + n]
-            out_std, out_z = outs[2][column, start : start + n], outs[3][column, start : start + n]
             new_anchor = v[n - 1]
             if clean and old_clean and (window > 1 or not second):
                 base = v[0]
@@ -151,22 +149,25 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                     _combine2(head1, head2, old1, old2, full, gap, n, shift, spread)
                     for k in range(n):
                         spread[k] = math.sqrt(spread[k] * one_less)
-                else:
+                    if want & STD:
+                        outs[2][column, start : start + n] = spread[:n]
+                    if want & ZSCORE:
+                        target = outs[3][column, start : start + n]
+                        for k in range(n):
+                            z = ((v[k] - base) - shift[k] * one_over) / spread[k]
+                            target[k] = z if spread[k] > 0.0 else 0.0
+                    if want & MEAN:
+                        target = outs[1][column, start : start + n]
+                        for k in range(n):
+                            target[k] = base + shift[k] * one_over
+                if want == MEAN:
+                    target = outs[1][column, start : start + n]
                     for k in range(n):
-                        shift[k] = head1[k] + (old1[k + 1] + (full - (k + 1.0)) * gap)
-                if want & SUM:
+                        target[k] = base + (head1[k] + (old1[k + 1] + (full - (k + 1.0)) * gap)) * one_over
+                if want == SUM:
+                    target = outs[0][column, start : start + n]
                     for k in range(n):
-                        out_sum[k] = full * base + shift[k]
-                if want & MEAN:
-                    for k in range(n):
-                        out_mean[k] = base + shift[k] * one_over
-                if want & STD:
-                    for k in range(n):
-                        out_std[k] = spread[k]
-                if want & ZSCORE:
-                    for k in range(n):
-                        z = ((v[k] - base) - shift[k] * one_over) / spread[k]
-                        out_z[k] = z if spread[k] > 0.0 else 0.0
+                        target[k] = full * base + (head1[k] + (old1[k + 1] + (full - (k + 1.0)) * gap))
             else:
                 if old_clean:
                     for k in range(window + 1):
@@ -188,14 +189,15 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                         m2 = m2 if m2 > 0.0 else 0.0
                     deviation = math.sqrt(m2 * less)
                     if want & SUM:
-                        out_sum[k] = total * base + s1
+                        outs[0][column, start + k] = total * base + s1
                     if want & MEAN:
-                        out_mean[k] = base + s1 * one
+                        outs[1][column, start + k] = base + s1 * one
                     if want & STD:
-                        out_std[k] = deviation
+                        outs[2][column, start + k] = deviation
                     if want & ZSCORE:
                         z = ((v[k] - base) - s1 * one) / deviation
-                        out_z[k] = (z if deviation > 0.0 else 0.0) if math.isfinite(v[k] + deviation) else np.nan
+                        value = z if deviation > 0.0 else 0.0
+                        outs[3][column, start + k] = value if math.isfinite(v[k] + deviation) else np.nan
             old_clean = clean and n == window
             old_anchor = new_anchor
             old1, new1 = new1, old1

@@ -37,22 +37,22 @@ def _bits(word: np.uint64) -> int:
 def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: FloatArray, spare_bars: IntArray) -> int:
     """Known values in ascending order with the bars they came from, an infinity behind; returns their number."""
     n = 0
+    equals = np.empty(RUN, dtype=np.int64)  # placed so far, by the number of smaller ones
     for k in range(len(v)):
         if math.isfinite(v[k]):
             spare_keys[n] = v[k]
             spare_bars[n] = k
             n += 1
-    bars[:n] = -1
     for low in range(0, n, RUN):
         run = spare_keys[low : min(low + RUN, n)]
+        equals[:] = 0
         for i in range(len(run)):
             key = run[i]
             smaller = 0
             for j in range(len(run)):
                 smaller += int(run[j] < key)
-            slot = low + smaller
-            while bars[slot] >= 0:  # its equals that came before
-                slot += 1
+            slot = low + smaller + equals[smaller]
+            equals[smaller] += 1
             keys[slot] = key
             bars[slot] = spare_bars[low + i]
     from_keys, from_bars, to_keys, to_bars = keys, bars, spare_keys, spare_bars
@@ -89,20 +89,41 @@ def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: F
 @compiled
 def _merge(
     a_keys: FloatArray, a_bars: IntArray, a: int, b_keys: FloatArray, b_bars: IntArray, b: int, places: IntArray, keys: FloatArray
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """keys: the values of both blocks in order; places: where each bar's value stands there (the second block's bars
-    from the middle on), -1 where it is missing."""
+    from the middle on), -1 where it is missing. True where two values are equal."""
     window = len(places) // 2
     places[:] = -1
     i = j = 0
+    ties = 0
+    last = np.nan
     for k in range(a + b):
         x, y = a_keys[i], b_keys[j]
         right = int(y < x)
         bar = a_bars[i] + (window + b_bars[j] - a_bars[i]) * right
-        keys[k] = y if right else x
+        value = y if right else x
+        ties += int(value == last)
+        last = value
+        keys[k] = value
         places[bar] = k
         j += right
         i += 1 - right
+    return ties > 0
+
+
+@compiled
+def _runs(keys: FloatArray, n: int, first: IntArray, last: IntArray) -> None:
+    """Where the run of equal values around each place begins, and where it ends (exclusive)."""
+    start = 0
+    for k in range(n):
+        if keys[k] != keys[start]:
+            start = k
+        first[k] = start
+    stop = n
+    for k in range(n - 1, -1, -1):
+        last[k] = stop
+        if first[k] == k:
+            stop = k
 
 
 @compiled
@@ -156,15 +177,16 @@ def _previous(bits: WordArray, place: int) -> int:
 @compiled
 def _ranks(
     places: IntArray,
-    keys: FloatArray,
-    known: int,
+    ties: bool,
+    first: IntArray,
+    last: IntArray,
     total: int,
     least: int,
     bits: WordArray,
     tree: IntArray,
     out: FloatArray,
 ) -> None:
-    """One block. known: values in both blocks; total: those of the older one."""
+    """One block. ties: whether any values are equal; first, last: the runs of equal ones; total: known values of the older block."""
     window = len(places) // 2
     for k in range(len(out)):
         gone, place = places[k], places[window + k]
@@ -179,15 +201,11 @@ def _ranks(
         if total < least:
             out[k] = np.nan
             continue
-        value = keys[place]
-        first, last = place, place + 1
-        while first > 0 and keys[first - 1] == value:
-            first -= 1
-        while last < known and keys[last] == value:
-            last += 1
-        below = _below(bits, tree, first)
-        equal = _below(bits, tree, last) - below if last - first > 1 else 1
-        out[k] = below + 0.5 * (equal + 1)
+        if ties:
+            # between the ones below it and the ones up to its last equal
+            out[k] = 0.5 * (_below(bits, tree, first[place]) + _below(bits, tree, last[place]) + 1)
+        else:
+            out[k] = _below(bits, tree, place) + 1.0
 
 
 @compiled
@@ -236,6 +254,7 @@ def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: F
     old_bars[:] = 0
     new_bars[:] = 0
     places, keys = np.empty(2 * window, dtype=np.int64), np.empty(2 * window + 1)
+    first, last = np.empty(2 * window, dtype=np.int64), np.empty(2 * window + 1, dtype=np.int64)
     words = (2 * window) // 64 + 1
     groups = (words - 1) // GROUP + 1
     bits, tree = np.zeros(words, dtype=np.uint64), np.zeros(groups, dtype=np.int64)
@@ -246,14 +265,16 @@ def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: F
             v = x[column, start : min(start + window, bars)]
             target = out[column, start : min(start + window, bars)]
             new_n = _sorted_block(v, new_keys, new_bars, spare_keys, spare_bars)
-            _merge(old_keys, old_bars, old_n, new_keys, new_bars, new_n, places, keys)
+            ties = _merge(old_keys, old_bars, old_n, new_keys, new_bars, new_n, places, keys)
             bits[:] = np.uint64(0)
             tree[:] = 0
             for k in range(window):
                 if places[k] >= 0:
                     _change(bits, tree, places[k], 1)
             if quantile < 0.0:
-                _ranks(places, keys, old_n + new_n, old_n, min_periods, bits, tree, target)
+                if ties:
+                    _runs(keys, old_n + new_n, first, last)
+                _ranks(places, ties, first, last, old_n, min_periods, bits, tree, target)
             else:
                 _quantiles(places, keys, quantile, old_n, min_periods, bits, target)
             old_keys, new_keys = new_keys, old_keys

@@ -73,6 +73,12 @@ def rolling_zscore(x: FloatArray, window: int, min_periods: int | None = None) -
     return np.where(np.isfinite(x), over_windows(x, window, min_periods, score), np.nan)
 
 
+def rolling_moments(
+    x: FloatArray, window: int, min_periods: int | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return tuple(f(x, window, min_periods) for f in (rolling_mean, rolling_std, rolling_zscore))  # type: ignore[return-value]
+
+
 def rolling_min(x: FloatArray, window: int, min_periods: int | None = None) -> FloatArray:
     return over_windows(x, window, min_periods, lambda v: float(v.min()))
 

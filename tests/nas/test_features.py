@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data.panel import InputError, Panel
+from nas import feature_docs
 from nas.features import build_bank, causal_volatility
 
 
@@ -114,3 +115,7 @@ def test_volatility_is_causal_and_unknown_in_the_first_day() -> None:
     assert np.isfinite(volatility[24:]).all()
     assert causal_volatility(panel.cut(0, 120)).tobytes() == volatility[:120].tobytes()
     np.testing.assert_allclose(volatility[100:], 0.01, rtol=0.5)
+
+
+def test_the_page_of_features_is_what_the_registries_say() -> None:
+    assert feature_docs.PAGE.read_text() == feature_docs.page(), "run python -m nas.feature_docs"
