@@ -66,7 +66,7 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
     for column, members in columns.items():
         for row, index in enumerate(members):
             y = middle + (row - (len(members) - 1) / 2) * (NODE_HEIGHT + ROW_GAP)
-            label = ("input" if inputs == 1 else f"input {index}") if index < inputs else f"node {index - inputs}"
+            label = ("input" if inputs == 1 else f"input {index}") if index < inputs else f"node {index - inputs + 1}"
             boxes[index] = _Box(
                 MARGIN + column * (NODE_WIDTH + COLUMN_GAP), y, label, "input" if index < inputs else "node"
             )

@@ -46,7 +46,7 @@ def equity_figure(run: Run) -> Figure:
         first = next((value for value in values if np.isfinite(value) and value > 0), 1.0)
         traces.append(curve(run, strategy, column, times, significant(values / first, 5)))
     lead = ", ".join(
-        f"{run.title(strategy)} ends at {_growth(run.equity[strategy]):.2f}" for strategy in run.strategies[:6]
+        f"{run.short(strategy)} ends at {_growth(run.equity[strategy]):.2f}" for strategy in run.strategies[:6]
     )
     return Figure(
         "equity",
@@ -67,7 +67,7 @@ def drawdown_figure(run: Run) -> Figure:
         curve(run, strategy, column, times, significant(curves[:, order.index(strategy)], 4))
         for column, strategy in enumerate(run.strategies)
     ]
-    worst = ", ".join(f"{run.title(name)} {falls[name].min():.1%}" for name in run.strategies[:6])
+    worst = ", ".join(f"{run.short(name)} {falls[name].min():.1%}" for name in run.strategies[:6])
     return Figure(
         "drawdown",
         "Drawdown",
@@ -85,7 +85,7 @@ def curve(run: Run, strategy: str, column: int, times: Sequence[str], values: Se
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": label(run.title(strategy)),
+        "name": label(run.short(strategy)),
         "x": times,
         "y": values,
         "line": {

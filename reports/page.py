@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,21 @@ from markupsafe import Markup
 
 from data.atomic import write_text
 from reports.architecture import draw_genotype
+from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
 from reports.figures import drawdown_figure, equity_figure
+from reports.luck import LuckSection, luck_section
 from reports.performance import Performance, performance
-from reports.run_folder import Run, link_latest, list_runs, load_run
-from reports.tearsheets import file_name, write_tearsheets
+from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
+from reports.search_section import (
+    chance_figure,
+    feature_table,
+    has_random,
+    missing_health,
+    timeline_figure,
+    window_figures,
+)
+from reports.tearsheets import DUEL, best_by_hand, file_name, write_tearsheets
+from reports.trades_section import candle_figures, trade_table, weeks
 from reports.verdict import verdict
 
 Progress = Callable[[str], None]
@@ -46,17 +57,38 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
 
 def write_page(run: Run) -> Path:
     rows = [performance(run, strategy) for strategy in run.strategies]
-    figures = [equity_figure(run), drawdown_figure(run)]
+    luck = luck_section(run)
+    rival = best_by_hand(run)
+    windows = [_window(run, number, window) for number, window in enumerate(run.windows)]
+    figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
+    figures += [figure for figure in (chance_figure(run), timeline_figure(run)) if figure is not None]
+    figures += [figure for window in windows for figure in window["figures"]]
+    feature_windows, features = feature_table(run)
+    week_titles, worst, best = weeks(run, rival)
     text = (
         _environment()
         .get_template("page.html.j2")
         .render(
             run=run,
-            verdict=verdict(run, rows),
-            rows=[_row(run, row) for row in rows],
+            verdict=verdict(run, rows, luck),
+            rows=[_row(run, row, luck) for row in rows],
             figures={figure.name: figure for figure in figures},
             charts=_json_for_script({figure.name: figure.specification() for figure in figures}),
-            windows=[_window(run, number, window) for number, window in enumerate(run.windows)],
+            luck=luck,
+            lucky=[(run.short(name), found) for name, found in luck.strategies.items()],
+            cost_rows=cost_rows(run),
+            scenarios=[scenario_title(*pair) for pair in scenarios(run)],
+            windows=windows,
+            policies=_policies(run, rows),
+            has_random=has_random(run),
+            feature_windows=feature_windows,
+            features=features,
+            candle_charts=[figure.name for figure in figures if figure.name.startswith("candles-")],
+            trades=_json_for_script(trade_table(run)),
+            trade_count=len(run.trades),
+            week_titles=week_titles,
+            weeks=[("Worst weeks", worst), ("Best weeks", best)],
+            duel=DUEL if rival is not None and SEARCHED in run.equity.columns else None,
             facts=_provenance(run),
             settings=_flat(run.info.get("config") or {}),
             costs=_flat(run.info.get("costs") or {}),
@@ -106,7 +138,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(percent=percent, ratio=ratio, money=money, count=count)
+    templates.filters.update(percent=percent, ratio=ratio, money=money, count=count, probability=probability, span=span)
     templates.globals["asset"] = lambda name: Markup(
         (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
     )
@@ -125,6 +157,19 @@ def money(value: float) -> str:
     return f"{value:,.0f}" if _finite(value) and abs(value) >= 100 else (f"{value:,.2f}" if _finite(value) else "–")
 
 
+def probability(value: float) -> str:
+    return f"{value:.3f}" if _finite(value) else "–"
+
+
+def span(days: float) -> str:
+    """A number of days, in years where there are many."""
+    if math.isinf(days):
+        return "never"
+    if math.isnan(days):
+        return "–"
+    return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365:,.1f} years"
+
+
 def count(value: float) -> str:
     return f"{value:,.0f}" if _finite(value) else "–"
 
@@ -133,13 +178,25 @@ def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _row(run: Run, row: Performance) -> dict[str, Any]:
+def _row(run: Run, row: Performance, luck: LuckSection) -> dict[str, Any]:
+    interval = None if luck.resampled is None else luck.resampled.interval(row.strategy)
+    returned = None if luck.resampled is None else luck.resampled.interval(row.strategy, "return")
     return asdict(row) | {
-        "title": run.title(row.strategy),
+        "sharpe_interval": interval,
+        "return_interval": returned,
+        "title": run.short(row.strategy),
+        "long_title": run.title(row.strategy),
         "kind": run.kind(row.strategy),
         "description": run.description(row.strategy),
         "tearsheet": f"tearsheets/{file_name(row.strategy)}.html",
     }
+
+
+def _policies(run: Run, rows: Sequence[Performance]) -> list[dict[str, Any]]:
+    """The run's policies, each with the figures of its strategy as the table of all strategies shows them."""
+    by_name = {row.strategy: row for row in rows}
+    entries = [entry for entry in run.info.get("policies") or [] if isinstance(entry, Mapping)]
+    return [{**entry, "row": by_name[name]} for entry in entries if (name := str(entry.get("strategy"))) in by_name]
 
 
 def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +216,15 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "seed": window.get("seed", "–"),
         "searched": window.get("searched", True),
         "picture": Markup(picture),
+        "text": str(window.get("text") or ""),
+        "architecture": str(window.get("architecture") or ""),
+        "threshold": window.get("threshold"),
+        "distance": [(name, value) for name, value in _flat(window.get("distance") or {}) if value != "None"],
+        "diagnostics": _flat(window.get("diagnostics") or {}),
+        "figures": (drawn := window_figures(index, window)),
+        "curves": [figure.name for figure in drawn if not figure.name.startswith("alpha-")],
+        "edges": [figure.name for figure in drawn if figure.name.startswith("alpha-")],
+        "missing": missing_health(window.get("history") or []),
     }
 
 

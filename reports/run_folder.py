@@ -22,9 +22,10 @@ FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
         "trial", "window", "strategy", "kind", "variant", "architecture", "seed", "threshold", "parameters",
         "validation_loss", "validation_correlation", "validation_sharpe", "selected",
     ),
+    "sensitivity": ("strategy", "cost_multiple", "delay_bars", "return", "sharpe"),
     "candles": ("timestamp", "asset", "open", "high", "low", "close"),
 }  # fmt: skip
-"""Columns of each optional long table. `candles` is not needed for anything but the candle chart and the delay test."""
+"""Columns of each optional long table. """
 
 BENCHMARK = "buy_and_hold"
 SEARCHED = "searched"
@@ -48,6 +49,7 @@ class Run:
     positions: pd.DataFrame
     trades: pd.DataFrame
     trials: pd.DataFrame
+    sensitivity: pd.DataFrame
     candles: pd.DataFrame
     architectures: Mapping[int, str]
 
@@ -80,6 +82,10 @@ class Run:
     def title(self, strategy: str) -> str:
         described = _mapping(_mapping(self.info.get("strategies")).get(strategy))
         return str(described.get("title") or strategy.replace("_", " "))
+
+    def short(self, strategy: str) -> str:
+        """A name for charts and narrow columns; titles of policies are sentences."""
+        return f"Policy {strategy.removeprefix('policy:')}" if strategy.startswith("policy:") else self.title(strategy)
 
     def description(self, strategy: str) -> str:
         return str(_mapping(_mapping(self.info.get("strategies")).get(strategy)).get("description") or "")

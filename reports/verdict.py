@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.luck import LuckSection
 from reports.performance import Performance
 from reports.run_folder import Run
+from reports.statistics import CONFIDENCE, Luck
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Verdict:
     tone: str
 
 
-def verdict(run: Run, rows: Sequence[Performance]) -> Verdict:
+def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict:
     searched = _best([row for row in rows if run.kind(row.strategy) == "searched"])
     rival = _best([row for row in rows if run.kind(row.strategy) in {"rule", "network"}])
     benchmark = _best([row for row in rows if run.kind(row.strategy) == "benchmark"])
@@ -33,18 +35,41 @@ def verdict(run: Run, rows: Sequence[Performance]) -> Verdict:
     if math.isnan(searched.sharpe):
         return Verdict(f"The searched strategy made no trade, so it did not beat {sort} ({name}).", (), "bad")
     difference = searched.sharpe - (0.0 if math.isnan(against.sharpe) else against.sharpe)
-    verb = "beat" if difference > 0 else "did not beat"
-    headline = (
-        f"The searched strategy {verb} {sort} ({name}) after costs: Sharpe {searched.sharpe:.2f} against "
-        f"{against.sharpe:.2f}, a difference of {difference:+.2f}."
-    )
+    chance = luck.strategies[searched.strategy]
+    interval = None if luck.resampled is None else luck.resampled.difference(searched.strategy, against.strategy)
+    certain = interval is not None and interval.low > 0.0 and chance.dsr >= CONFIDENCE
+    verb = "did not beat" if difference <= 0 else "beat" if certain else "was ahead of, but did not provably beat,"
+    measured = f"difference {difference:+.2f} Sharpe"
+    if interval is not None:
+        measured += f", 95% interval {interval.low:.2f} to {interval.high:.2f}"
+    if not math.isnan(chance.dsr):
+        measured += f"; deflated Sharpe {chance.dsr:.2f}"
+    headline = f"The searched strategy {verb} {sort} ({name}) after costs ({measured})."
     details = [
-        f"It returned {searched.total_return:+.1%} out of sample, maximum drawdown {searched.max_drawdown:.1%}; "
-        f"{name} returned {against.total_return:+.1%} with {against.max_drawdown:.1%}."
+        f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown "
+        f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} (Sharpe {against.sharpe:.2f}, "
+        f"{against.max_drawdown:.1%})."
     ]
     if benchmark is not None and benchmark is not against:
         details.append(f"Buy and hold returned {benchmark.total_return:+.1%} (Sharpe {benchmark.sharpe:.2f}).")
-    return Verdict(headline, tuple(details), "good" if difference > 0 else "bad")
+    details.append(_could_it_be_luck(luck, chance))
+    tone = "bad" if difference <= 0 else "good" if certain else "open"
+    return Verdict(headline, tuple(details), tone)
+
+
+def _could_it_be_luck(luck: LuckSection, chance: Luck) -> str:
+    if luck.resampled is None:
+        return f"The run traded {chance.days} days: too few to tell luck from skill."
+    words = [f"Could it be luck? {luck.ledger_rows:,} trials are in the ledger"]
+    if not math.isnan(chance.dsr):
+        believed = "enough" if chance.dsr >= CONFIDENCE else "not enough"
+        words.append(
+            f"after that many, the probability that the true Sharpe ratio is above zero is {chance.dsr:.0%} "
+            f"({believed} at the usual 95%)"
+        )
+    if luck.overfitting is not None:
+        words.append(f"the probability of backtest overfitting is {luck.overfitting.pbo:.0%} (choosing by chance: 50%)")
+    return "; ".join(words) + "."
 
 
 def _best(rows: Sequence[Performance]) -> Performance | None:

@@ -89,8 +89,12 @@ def break_even_bps(
 
 
 def daily_sharpe(close_times: TimeArray, equity: FloatArray) -> float:
-    """Annualised Sharpe ratio of daily returns of an equity curve at `close_times`; 0 where it never moves."""
-    days = pd.DatetimeIndex(close_times).floor("D")
-    daily = pd.Series(equity).groupby(days).last().pct_change().dropna()
+    """Annualised Sharpe ratio of daily returns of an equity curve at `close_times`; 0 where it never moves.
+
+    Days as on the report's page: a bar that closes at midnight ends its day, the first day counts from the first bar.
+    """
+    days = (pd.DatetimeIndex(close_times) - pd.Timedelta(1, "ns")).floor("D")
+    closing = pd.Series(equity).groupby(days).last()
+    daily = closing / closing.shift(fill_value=equity[0]) - 1.0
     deviation = float(daily.std())
     return 0.0 if len(daily) < 2 or not deviation >= 1e-12 else float(daily.mean() / deviation * np.sqrt(365))

@@ -38,24 +38,8 @@ def history(epochs: int, rng: np.random.Generator) -> list[dict[str, Any]]:
                 "validation_loss": 1.0 - 0.05 * sharp + 0.01 * float(rng.normal()),
                 "entropy": 1.6 * (1 - 0.7 * sharp),
                 "eigenvalue": 0.1 + 0.2 * sharp,
-                "weights": [
-                    {
-                        "cell": 0,
-                        "node": 0,
-                        "source": 0,
-                        "ops": {
-                            "ema16": 0.25 + 0.4 * sharp,
-                            "conv3": 0.25 - 0.1 * sharp,
-                            "identity": 0.5 - 0.3 * sharp,
-                        },
-                    },
-                    {
-                        "cell": 0,
-                        "node": 1,
-                        "source": 1,
-                        "ops": {"difference": 0.5 + 0.2 * sharp, "zero": 0.5 - 0.2 * sharp},
-                    },
-                ],
+                "gap": 0.02 * sharp,
+                "op_weights": [[0.2 + 0.5 * sharp, 0.4 - 0.2 * sharp, 0.4 - 0.3 * sharp]] * 2,
             }
         )
     return rows
@@ -117,6 +101,21 @@ def build_run(
         else [],
         "timings": {"search_s": 12.3, "training_s": 4.5, "backtest_s": 2.0},
         "headline": {"sharpe": 0.5},
+        "change_points": [str(opens[bars // 3])],
+        "break_even_bps": dict.fromkeys(strategies, 3.25) | {"buy_and_hold": None},
+        "policies": [
+            {
+                "name": "every",
+                "title": "search on every window",
+                "strategy": "searched",
+                "searches": windows,
+                "windows": windows,
+                "median_score": 1.25,
+                "return": 0.1,
+                "sharpe": 0.5,
+                "trades": 10,
+            }
+        ],
         "costs": {"taker_fee_bps": 5.5, "slippage_bps": 1.0, "funding": True},
         "strategies": {
             name: {"kind": KINDS.get(name, "rule"), "title": name.replace("_", " "), "description": f"what {name} does"}
@@ -142,10 +141,18 @@ def build_run(
                 "test": {"start": str(start), "stop": str(stop)},
                 "genotype": genotype(("ema16", "ema64", "conv7")[k % 3]),
                 "history": history(12, rng),
-                "features": {
-                    "returns": {"pipeline": "raw", "weight": 0.6 + 0.1 * k},
-                    "volume": {"pipeline": ("log", "zscore")[k % 2], "weight": 0.5},
-                },
+                "weights": {"edges": [[0, 0], [1, 1]], "ops": ["ema16", "conv3", "identity"]},
+                "policies": [
+                    {"policy": "every", "searched": True, "source": k, "drift": []},
+                    {
+                        "policy": "drift",
+                        "searched": k == 0,
+                        "source": 0,
+                        "drift": [
+                            {"time": str(start + pd.Timedelta("3D")), "detector": "adwin", "stream": "volatility"}
+                        ],
+                    },
+                ],
                 "diagnostics": {
                     "supernet_loss": 0.95,
                     "discrete_loss": 0.97 + 0.01 * k,
@@ -211,6 +218,12 @@ def build_run(
                     }
                 )
             )
+    scenarios = [(m, 0) for m in (0.0, 1.0, 2.0, 4.0)] + [(1.0, 1)]
+    rows = [
+        (name, m, d, 0.1 - 0.05 * m - 0.02 * d, 1.0 - 0.5 * m - 0.2 * d) for name in strategies for m, d in scenarios
+    ]
+    columns = ["strategy", "cost_multiple", "delay_bars", "return", "sharpe"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "sensitivity.parquet")
     pd.concat(candles).to_parquet(folder / "candles.parquet")
     pd.concat(held).to_parquet(folder / "positions.parquet")
     pd.concat(fills).sort_values("timestamp", kind="stable").to_parquet(folder / "trades.parquet")
@@ -235,7 +248,9 @@ def build_run(
     ]
     pd.DataFrame(ledger).to_parquet(folder / "trials.parquet")
     returns = pd.DataFrame(
-        rng.normal(0, 0.01, (len(days), trials)), index=days, columns=[f"darts/{t}/0.1" for t in range(trials)]
+        rng.normal(0, 0.01, (len(days), trials)),
+        index=days,
+        columns=[f"{('searched', 'policy:random')[t % 2]}/darts/seed{t}/threshold0.1" for t in range(trials)],
     )
     returns.to_parquet(folder / "trial_returns.parquet")
     return folder

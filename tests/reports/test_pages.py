@@ -24,7 +24,7 @@ BARS = 24 * 12
 
 def without_library(page: str) -> str:
     """The page less the embedded plotly, whose text holds addresses it never calls here."""
-    scripts = re.findall(r"<script>.*?</script>", page, flags=re.S)
+    scripts = re.findall(r"<script.*?</script>", page, flags=re.S)
     return page.replace(max(scripts, key=len), "")
 
 

@@ -1,0 +1,279 @@
+"""The search section: how each search went, what it chose, how it fares against chance, and when it was repeated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.figures import Figure, Trace, label, significant
+from reports.run_folder import BENCHMARK, Run
+from reports.statistics import DAYS_PER_YEAR, sharpes
+
+LOSSES = {"train_loss": "training loss", "validation_loss": "validation loss"}
+HEALTH = {
+    "entropy": "entropy of the op weights (nats)",
+    "feature_entropy": "entropy of the feature weights (nats)",
+    "eigenvalue": "largest eigenvalue of the validation Hessian",
+    "gap": "discretisation gap (loss after minus before)",
+}
+REGIME_COLOURS = ("series-0", "series-1", "series-2", "series-3", "series-5", "series-7")
+
+
+def window_figures(number: int, window: Mapping[str, Any]) -> list[Figure]:
+    """Losses, entropy and the like over the epochs, and the weight of every op on every edge."""
+    history = [row for row in window.get("history") or [] if isinstance(row, Mapping)]
+    drawn = [
+        figure
+        for figure in (
+            _over_epochs(f"losses-{number}", f"Losses of the search, window {number}", history, LOSSES, "loss"),
+            _over_epochs(f"health-{number}", f"Health of the search, window {number}", history, HEALTH, ""),
+        )
+        if figure is not None
+    ]
+    return drawn + _edge_figures(number, window, history)
+
+
+def missing_health(history: Sequence[Any]) -> list[str]:
+    """Which of the recorded-per-epoch measures this run does not have, in words."""
+    rows = [row for row in history if isinstance(row, Mapping)]
+    return [words for key, words in HEALTH.items() if not any(_number(row.get(key)) is not None for row in rows)]
+
+
+def _over_epochs(
+    name: str, title: str, history: Sequence[Mapping[str, Any]], keys: Mapping[str, str], axis: str
+) -> Figure | None:
+    traces: list[Trace] = []
+    for column, (key, words) in enumerate(keys.items()):
+        points = [(row.get("epoch", k), _number(row.get(key))) for k, row in enumerate(history)]
+        points = [(epoch, value) for epoch, value in points if value is not None]
+        if points:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": words,
+                    "x": [epoch for epoch, _ in points],
+                    "y": significant(np.array([value for _, value in points]), 5),
+                    "line": {"color": f"var(--series-{column})"},
+                }
+            )
+    if not traces:
+        return None
+    ends = "; ".join(f"{trace['name']} from {trace['y'][0]:.3g} to {trace['y'][-1]:.3g}" for trace in traces)
+    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": axis}}, "hovermode": "x unified"}
+    return Figure(name, title, f"Over {len(history)} epochs: {ends}.", traces, layout, 300)
+
+
+def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    weights = window.get("weights")
+    ops = [str(op) for op in weights.get("ops") or []] if isinstance(weights, Mapping) else []
+    edges = weights.get("edges") or [] if isinstance(weights, Mapping) else []
+    rows = [row for row in history if isinstance(row.get("op_weights"), list)]
+    figures = []
+    for k, edge in enumerate(edges):
+        table = [_numbers(row["op_weights"][k], len(ops)) for row in rows if k < len(row["op_weights"])]
+        if not table or not ops:
+            continue
+        grid = np.array(table).T
+        last = grid[:, -1]
+        best = ops[int(np.nanargmax(last))] if np.isfinite(last).any() else "none"
+        figures.append(
+            Figure(
+                f"alpha-{number}-{k}",
+                edge_name(edge),
+                f"Weight of each op on this edge over the epochs; {best} ends highest at {np.nanmax(last):.2f}.",
+                [
+                    {
+                        "type": "heatmap",
+                        "x": [row.get("epoch", n) for n, row in enumerate(rows)],
+                        "y": [label(op) for op in ops],
+                        "z": [significant(line, 3) for line in grid],
+                        "zmin": 0,
+                        "zmax": float(f"{np.nanmax(grid):.3g}") if np.isfinite(grid).any() else 1.0,
+                        "colorscale": [[0, "var(--card)"], [1, "var(--series-0)"]],
+                        "colorbar": {"thickness": 8, "len": 0.9},
+                        "hovertemplate": "%{y}, epoch %{x}: %{z:.3f}<extra></extra>",
+                    }
+                ],
+                {
+                    "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, len(rows) // 6)},
+                    "yaxis": {"autorange": "reversed"},
+                },
+                max(180, 22 * len(ops) + 70),
+            )
+        )
+    return figures
+
+
+def edge_name(edge: Any) -> str:
+    """`[source, node]` or `[cell, source, node]`, source 0 being the input of the cell."""
+    if isinstance(edge, list) and len(edge) >= 2:
+        cell = f"cell {edge[0]}: " if len(edge) > 2 else ""
+        source, node = edge[-2], edge[-1]
+        return f"{cell}{'input' if source == 0 else f'node {source}'} to node {int(node) + 1}"
+    return f"edge {edge}"
+
+
+def feature_table(run: Run) -> tuple[list[int], list[tuple[str, list[str]]]]:
+    """Window numbers, and per input the pipeline each window chose."""
+    chosen: list[Mapping[str, Any]] = []
+    for window in run.windows:
+        genotype = window.get("genotype")
+        picked = genotype.get("features") if isinstance(genotype, Mapping) else None
+        chosen.append(picked if isinstance(picked, Mapping) else {})
+    inputs = list(dict.fromkeys(name for picked in chosen for name in picked))
+    numbers = [int(window.get("window", k)) for k, window in enumerate(run.windows)]
+    return numbers, [(str(name), [str(picked.get(name, "–")) for picked in chosen]) for name in inputs]
+
+
+def chance_figure(run: Run) -> Figure | None:
+    """Out-of-sample Sharpe ratio of every configuration, by strategy; random architectures beside the searched ones."""
+    if run.trial_returns.empty:
+        return None
+    names = [str(name) for name in run.trial_returns.columns]
+    values = sharpes(run.trial_returns.fillna(0.0).to_numpy(dtype="float64")) * math.sqrt(DAYS_PER_YEAR)
+    groups: dict[str, list[float]] = {}
+    for name, value in zip(names, values, strict=True):
+        groups.setdefault(name.split("/")[0], []).append(float(value))
+    traces = [
+        {
+            "type": "box",
+            "name": label(_short(run, group)),
+            "x": significant(np.array(found), 4),
+            "boxpoints": "all",
+            "jitter": 0.5,
+            "pointpos": 0,
+            "marker": {"color": f"var(--series-{k % 10})", "size": 6},
+            "line": {"width": 1},
+            "orientation": "h",
+            "showlegend": False,
+        }
+        for k, (group, found) in enumerate(groups.items())
+    ]
+    medians = "; ".join(
+        f"{_short(run, group)} {np.median(found):.2f} ({len(found)})" for group, found in groups.items()
+    )
+    return Figure(
+        "chance",
+        "Out-of-sample Sharpe ratio of everything that was tried",
+        f"One point per configuration (architecture, seed and threshold chained over the windows); medians, with counts: {medians}.",
+        traces,
+        {"xaxis": {"title": {"text": "Sharpe ratio, annual, after costs"}}, "yaxis": {"autorange": "reversed"}},
+        90 + 62 * len(groups),
+    )
+
+
+def has_random(run: Run) -> bool:
+    return bool((run.trials["kind"] == "random").any()) or any(
+        str(name).startswith("policy:random") for name in run.trial_returns.columns
+    )
+
+
+def timeline_figure(run: Run) -> Figure | None:
+    """Per policy when it searched, its drift alarms, the change points found offline, and the true regimes where simulated."""
+    first, last = run.equity.index[0], run.equity.index[-1]
+    traces: list[Trace] = []
+    rows: list[str] = []
+    regimes = [entry for entry in run.info.get("regimes") or [] if isinstance(entry, Mapping)]
+    names = list(dict.fromkeys(str(entry.get("name")) for entry in regimes))
+    if names:
+        rows.append("true regime")
+    for k, name in enumerate(names):
+        xs: list[str | None] = []
+        for entry in regimes:
+            begin, end = _moment(entry.get("start")), _moment(entry.get("stop"))
+            if str(entry.get("name")) != name or begin is None or end is None or end <= first or begin >= last:
+                continue
+            xs += [_text(max(begin, first)), _text(min(end, last)), None]
+        if xs:
+            colour = f"var(--{REGIME_COLOURS[k % len(REGIME_COLOURS)]})"
+            traces.append(
+                {
+                    "type": "scatter", "mode": "lines", "name": label(name), "x": xs,
+                    "y": [None if x is None else "true regime" for x in xs],
+                    "line": {"color": colour, "width": 16}, "connectgaps": False,
+                }
+            )  # fmt: skip
+    marks: dict[str, list[tuple[str, str]]] = {"searched": [], "kept": [], "alarm": []}
+    for window in run.windows:
+        begin = _moment((window.get("test") or {}).get("start"))
+        for entry in window.get("policies") or []:
+            if not isinstance(entry, Mapping) or begin is None:
+                continue
+            row = f"policy {entry.get('policy')}"
+            rows += [row] if row not in rows else []
+            marks["searched" if entry.get("searched") else "kept"].append((_text(begin), row))
+            for alarm in entry.get("drift") or []:
+                moment = _moment(alarm.get("time")) if isinstance(alarm, Mapping) else None
+                if moment is not None and first <= moment <= last:
+                    marks["alarm"].append((_text(moment), row))
+    symbols = {
+        "searched": ("searched again", "circle", "var(--series-2)"),
+        "kept": ("architecture kept", "circle-open", "var(--benchmark)"),
+        "alarm": ("drift alarm", "x", "var(--series-4)"),
+    }
+    for key, points in marks.items():
+        if points:
+            words, symbol, colour = symbols[key]
+            traces.append(
+                {
+                    "type": "scatter", "mode": "markers", "name": words,
+                    "x": [x for x, _ in points], "y": [label(y) for _, y in points],
+                    "marker": {"symbol": symbol, "size": 11, "color": colour},
+                }
+            )  # fmt: skip
+    changes = [moment for moment in map(_moment, run.info.get("change_points") or []) if moment is not None]
+    if changes:
+        rows.append("volatility change")
+        traces.append(
+            {
+                "type": "scatter", "mode": "markers", "name": "volatility change, found afterwards",
+                "x": [_text(moment) for moment in changes], "y": ["volatility change"] * len(changes),
+                "marker": {"symbol": "line-ns-open", "size": 14, "color": "var(--series-3)"},
+            }
+        )  # fmt: skip
+    if not traces:
+        return None
+    order = [label(row) for row in reversed(rows)]
+    return Figure(
+        "timeline",
+        "Regimes, searches and drift alarms",
+        f"From {first:%Y-%m-%d} to {last:%Y-%m-%d}: {len(marks['searched'])} searches, architectures kept "
+        f"{len(marks['kept'])} times, {len(marks['alarm'])} drift alarms, {len(changes)} changes of volatility found afterwards"
+        + (f"; true regimes: {', '.join(names)}." if names else "; the market's true regimes are not known."),
+        traces,
+        {"yaxis": {"categoryorder": "array", "categoryarray": order}, "xaxis": {"type": "date"}},
+        120 + 44 * len(rows),
+    )
+
+
+def _short(run: Run, group: str) -> str:
+    return run.short(group) if group != BENCHMARK else "Buy and hold"
+
+
+def _numbers(row: Any, count: int) -> list[float]:
+    found = [math.nan if (value := _number(cell)) is None else value for cell in (row if isinstance(row, list) else [])]
+    return (found + [math.nan] * count)[:count]
+
+
+def _number(value: Any) -> float | None:
+    fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if fine else None
+
+
+def _moment(value: Any) -> pd.Timestamp | None:
+    try:
+        stamp = pd.Timestamp(value)
+    except (TypeError, ValueError):
+        return None
+    if pd.isna(stamp):
+        return None
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def _text(moment: pd.Timestamp) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M")
