@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from torch import Generator, Tensor, nn
 from data.panel import InputError
 from nas.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.diagnostics import PowerIteration, entropy, leading_ops, norm
+from nas.drawing import draw_curves, draw_genotype
 from nas.genotype import Genotype
 from nas.losses import LOSSES
 from nas.ops import SKIPS, get_op
@@ -32,6 +37,7 @@ class SearchSettings:
     """How one search runs. lengths in bars. Alpha moves by Adam as in DARTS; its betas and decay are the original's.
 
     blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
+    fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
     eigenvalue_every: epochs between measurements of the dominant eigenvalue (0: only where the variant stops by it).
     parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss, n the training bars: 1 is the
     Bayesian information criterion, which lets the smaller of two ops win that forecast alike; 0 leaves parameters free.
@@ -51,12 +57,15 @@ class SearchSettings:
     blocks: int = 0
     eigenvalue_every: int = 1
     random_init: bool = False
+    fraction: float = 1.0
     parameter_cost: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
+        if not 0.0 < self.fraction <= 1.0:
+            raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:
             raise InputError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
 
@@ -80,6 +89,32 @@ class SearchResult:
     @property
     def text(self) -> str:
         return str(self.genotype)
+
+    @property
+    def svg(self) -> str:
+        """The network as a picture."""
+        return draw_genotype(self.genotype.to_dict())
+
+    def to_json(self) -> str:
+        """Genotype, weights and history; `Genotype.from_dict` reads its `genotype`."""
+        content = {
+            "variant": self.variant,
+            "note": self.note,
+            "genotype": self.genotype.to_dict(),
+            "edges": [list(edge) for edge in self.space.edges],
+            "ops": list(self.space.ops),
+            "op_weights": [list(row) for row in self.op_weights],
+            "features": {name: [*pipelines, "none"] for name, pipelines in self.space.features},
+            "feature_weights": [list(row) for row in self.feature_weights],
+            "history": list(self.history),
+        }
+        return json.dumps(content, indent=1)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the network, its text, the curves."""
+        curves = draw_curves(self.history) if self.history else ""
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"<div>{self.svg}<p><code>{html.escape(self.text)}</code></p>{note}{curves}</div>"
 
 
 def search(
@@ -202,7 +237,9 @@ class SearchRun:
         learns = variant.order > 0 and within >= warmup
         validation = self.batches(self.validation_bars)
         losses, norms = [], []
-        for step, batch in enumerate(self.batches(self.train_bars)):
+        training = self.batches(self.train_bars)
+        # they come in random order, so that the first ones are a sample
+        for step, batch in enumerate(training[: max(1, round(settings.fraction * len(training)))]):
             if learns:
                 norms.append(self.alpha_step(validation[step % len(validation)], batch))
             losses.append(self.weight_step(batch))
@@ -416,3 +453,20 @@ def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice,
             )
         if float(tensors.weight[:, :, bars].sum()) == 0.0:
             raise InputError(f"no bar of the {name} stretch has all inputs and a label; begin later or drop an input")
+
+
+class _Callable(ModuleType):
+    """`from nas import search; search(panel)`: the module itself is the notebook's door (see `nas.single.search_panel`)."""
+
+    def __call__(self, *arguments: Any, **settings: Any) -> SearchResult:
+        from nas.single import search_panel
+
+        return search_panel(*arguments, **settings)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+if __name__ == "__main__":
+    from nas.command import app
+
+    sys.exit(app())

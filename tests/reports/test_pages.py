@@ -13,7 +13,7 @@ import pytest
 from run_builder import build_run, genotype
 
 from data.panel import InputError
-from reports.architecture import draw_genotype
+from nas.drawing import draw_genotype
 from reports.page import build_pages, write_page, write_runs_index
 from reports.performance import daily_returns, performance
 from reports.run_folder import link_latest, load_run

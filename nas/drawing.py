@@ -1,4 +1,4 @@
-"""The picture of a discrete network: cells, nodes and the op on every edge, drawn as SVG without any library."""
+"""Pictures without any library, as SVG: a discrete network (cells, nodes, the op on every edge) and the curves of a search."""
 
 from __future__ import annotations
 
@@ -157,3 +157,26 @@ def _svg(width: float, height: float, shapes: Sequence[str], described: str) -> 
         + "".join(shapes)
         + "</svg>"
     )
+
+
+def draw_curves(
+    history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("train_loss", "validation_loss", "entropy")
+) -> str:
+    """SVG with one small panel per field of a search's history, over the epochs; epochs without a value are skipped."""
+    wide, high, gap = 250.0, 90.0, 44.0
+    shapes: list[str] = []
+    for k, name in enumerate(names):
+        points = [(int(row["epoch"]), float(row[name])) for row in history if row.get(name) is not None]
+        left, top = MARGIN + k * (wide + gap), 28.0
+        shapes.append(_text(left, 18, name.replace("_", " "), "start", "cell"))
+        shapes.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{high:.1f}"/>')
+        if not points:
+            shapes.append(_text(left + wide / 2, top + high / 2, "not measured", "middle"))
+            continue
+        low, top_value = min(v for _, v in points), max(v for _, v in points)
+        span, last = (top_value - low) or 1.0, max(1, points[-1][0])
+        path = " L ".join(f"{left + wide * e / last:.1f} {top + high - high * (v - low) / span:.1f}" for e, v in points)
+        shapes.append(f'<path class="edge" stroke-width="1.5" d="M {path}"/>')
+        shapes.append(_text(left, top + high + 16, f"{points[0][1]:.4g} to {points[-1][1]:.4g}", "start", "op"))
+    width = MARGIN * 2 + len(names) * (wide + gap) - gap
+    return _svg(width, 142.0, shapes, "Curves of the search over its epochs: " + ", ".join(names) + ".")

@@ -1,0 +1,171 @@
+"""Does a variant find the op that made the data? `python -m benchmarks.recovery --seeds 20` fills the tables of docs/variants.md.
+
+Data: white noise through a random network of one node with one op, half of the label's variance; the other half is noise. The search
+gets the default ops (and the op itself) on one edge; it recovers the op when that is the one it chooses. Collapse: the
+label comes from two convolutions in a row, so every skip is wrong; what is counted is the share of skips among the chosen connections.
+
+Every search is its own small file under --store: the command goes on where it was stopped, seed by seed, and the tables tell how
+many seeds they rest on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+OPS = ("identity", "conv3", "dilated3", "ema4", "ema12", "diff1", "maxpool6", "attention", "gated")
+COLLAPSE = "collapse"
+BARS, TRAIN, VALIDATION = 6_000, slice(200, 3_900), slice(4_100, 5_900)
+BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Trial:
+    seed: int
+    variant: str
+    target: str  # an op, or `collapse`
+
+    @property
+    def file(self) -> str:
+        return f"{self.seed:03d}-{self.variant}-{self.target}.json"
+
+
+def trials(variants: list[str], targets: list[str], seeds: int) -> Iterator[Trial]:
+    """Seed by seed, so that a table stopped early has few seeds and no holes."""
+    for seed in range(seeds):
+        for variant in variants:
+            for target in targets:
+                yield Trial(seed, variant, target)
+
+
+def planted(target: str, seed: int) -> Any:
+    """(tensors, features) of one asset and two inputs whose label the target made."""
+    import numpy as np
+    import torch
+
+    from nas.genotype import Connection, Genotype
+    from nas.network import network_of
+    from nas.stretches import Tensors
+
+    features = tuple((f"input{k}", ("raw",)) for k in range(2))
+    nodes: tuple[tuple[Connection, ...], ...] = ((Connection(target, 0),),)
+    if target == COLLAPSE:
+        nodes = ((Connection("conv3", 0),), (Connection("conv3", 1),))
+    teacher = network_of(Genotype(nodes, 4, 1, (1,), features), 1_000 + seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.standard_normal((1, 2, BARS)).astype(np.float32))
+    with torch.no_grad():
+        for name, weight in teacher.named_parameters():
+            if "attention" in name or "gated0" in name:
+                weight.mul_(3.0)  # a fresh attention or gate hardly differs from a mean; a trained one is sharp
+        if target == COLLAPSE:
+            teacher.head[:4] = 0.0  # only the second node is heard
+        signal = teacher(x)[0, 0].double().numpy()
+    label = (signal - signal.mean()) / signal.std() * 0.5**0.5 + rng.standard_normal(BARS) * 0.5**0.5
+    y = torch.from_numpy(label.astype(np.float32))[None, None]
+    return Tensors(x, y, torch.ones(1, 1, BARS)), features
+
+
+def run(trial: Trial) -> dict[str, Any]:
+    from nas.ops import DEFAULT_OPS, SKIPS
+    from nas.search import SearchSettings, search
+    from nas.space import SearchSpace
+
+    tensors, features = planted(trial.target, trial.seed)
+    if trial.target == COLLAPSE:
+        space = SearchSpace(
+            ops=("zero", "identity", "skip", "conv3", "dilated3", "ema4"), nodes=2, channels=4, features=features
+        )
+    else:
+        ops = DEFAULT_OPS if trial.target in DEFAULT_OPS else (*DEFAULT_OPS, trial.target)
+        space = SearchSpace(ops=ops, nodes=1, channels=4, features=features)
+    # 0.3: between free parameters (a convolution imitates every simpler op) and the full criterion (no convolution is worth it)
+    settings = SearchSettings(
+        epochs=15, learning_rate=1e-2, alpha_warmup_epochs=1, eigenvalue_every=0, parameter_cost=0.3
+    )
+    began = time.perf_counter()
+    found = search(space, tensors, TRAIN, VALIDATION, settings, trial.seed, variant=trial.variant)
+    chosen = [c.op for node in found.genotype.nodes for c in node]
+    return {
+        "chosen": chosen,
+        "recovered": trial.target in chosen and len(chosen) == 1,
+        "skips": sum(op in SKIPS for op in chosen) / len(chosen),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def tables(store: Path, variants: list[str], targets: list[str], seeds: int) -> str:
+    """Markdown of everything in `store`, whole seeds and begun ones alike, with the number of searches in every cell."""
+    from nas.variants import VARIANTS
+
+    done: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for trial in trials(variants, [*targets, COLLAPSE], seeds):
+        if (store / trial.file).is_file():
+            done.setdefault((trial.variant, trial.target), []).append(json.loads((store / trial.file).read_text()))
+    lines = ["| variant | " + " | ".join(targets) + " | all |", "|---" * (len(targets) + 2) + "|"]
+    mistaken: dict[str, dict[str, int]] = {}
+    for variant in variants:
+        row, hits, total = [], 0, 0
+        for target in targets:
+            found = done.get((variant, target), [])
+            good = sum(f["recovered"] for f in found)
+            hits, total = hits + good, total + len(found)
+            row.append(f"{good}/{len(found)}")
+            for f in found:
+                if not f["recovered"]:
+                    taken = mistaken.setdefault(target, {})
+                    taken["+".join(f["chosen"])] = taken.get("+".join(f["chosen"]), 0) + 1
+        lines.append(f"| `{variant}` | " + " | ".join(row) + f" | {hits / max(1, total):.0%} |")
+    lines += ["", "Chosen instead (all variants together):", ""]
+    for target, taken in mistaken.items():
+        most = sorted(taken.items(), key=lambda item: -item[1])[:4]
+        lines.append(f"- {target}: " + ", ".join(f"{name} {count}" for name, count in most))
+    lines += ["", "| variant | share of skips where every skip is wrong | searches |", "|---|---|---|"]
+    for variant in variants:
+        found = done.get((variant, COLLAPSE), [])
+        share = f"{sum(f['skips'] for f in found) / len(found):.0%}" if found else "not run"
+        lines.append(f"| {VARIANTS[variant].title} (`{variant}`) | {share} | {len(found)} |")
+    return "\n".join(lines)
+
+
+@app.command()
+def main(
+    seeds: Annotated[int, typer.Option(help="Searches per variant and op.")] = 20,
+    variant: Annotated[str, typer.Option(help="Variants, comma separated; all by default.")] = "",
+    op: Annotated[str, typer.Option(help="Ops to plant, comma separated.")] = ",".join((*OPS, COLLAPSE)),
+    store: Annotated[Path, typer.Option(help="Folder of finished searches.")] = Path("benchmarks/results/recovery"),
+    minutes: Annotated[float, typer.Option(help="Stop after so many minutes; the same command goes on.")] = 1e9,
+    page: Annotated[Path, typer.Option(help="Page whose tables are written.")] = Path("docs/variants.md"),
+    only_tables: Annotated[bool, typer.Option("--only-tables", help="Search nothing, write the tables.")] = False,
+) -> None:
+    """Run what is missing, then write the tables into the page."""
+    import torch
+    from rich.progress import track
+
+    from data.atomic import write_text
+    from nas.variants import VARIANTS, get_variant
+
+    torch.set_num_threads(1)
+    variants = [get_variant(v.strip()).name for v in variant.split(",") if v.strip()] or list(VARIANTS)
+    targets = op.split(",")
+    waiting = [t for t in trials(variants, targets, seeds) if not (store / t.file).is_file()]
+    stop = time.monotonic() + 60 * minutes
+    for trial in track([] if only_tables else waiting, "searching"):
+        if time.monotonic() > stop:
+            break
+        write_text(store / trial.file, json.dumps(run(trial)))
+    text = page.read_text() if page.is_file() else f"{BEGIN}\n{END}\n"
+    head, rest = text.split(BEGIN)
+    shown = tables(store, list(VARIANTS), list(OPS), seeds)
+    write_text(page, head + BEGIN + "\n" + shown + "\n" + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    app()
