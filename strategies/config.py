@@ -49,7 +49,11 @@ class RunConfig(BaseModel):
     channels: int = 16
     ops: tuple[str, ...] = ()
     features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
-    search_epochs: int = 20
+    search_cells: int | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
+    search_channels: int | None = None
+    search_epochs: int = 50
+    search_fraction: float = 1.0
+    loss: str = "huber"
     training_epochs: int = 30
     target_volatility: float = 0.3
     max_leverage: float = 2.0

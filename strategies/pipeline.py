@@ -50,6 +50,8 @@ class Pipeline:
             nodes=config.nodes,
             cells=config.cells,
             channels=config.channels,
+            search_cells=config.search_cells,
+            search_channels=config.search_channels,
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)

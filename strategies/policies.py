@@ -113,8 +113,10 @@ class Competition:
         if len(set(names)) != len(names):
             raise InputError(f"a policy is named twice: {', '.join(names)}")
         self.seeds = range(config.seed, config.seed + config.seeds)
-        self.search_settings = SearchSettings(epochs=config.search_epochs)
-        self.training = TrainingSettings(epochs=config.training_epochs)
+        self.search_settings = SearchSettings(
+            epochs=config.search_epochs, fraction=config.search_fraction, loss=config.loss
+        )
+        self.training = TrainingSettings(epochs=config.training_epochs, loss=config.loss)
 
     def searches(self, policy: Policy, window: Window) -> list[SearchTask]:
         variants = policy.variants or self.config.variant

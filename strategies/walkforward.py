@@ -49,7 +49,13 @@ def main(
         str | None,
         typer.Option(help="When to search again, several side by side: every, period:N, drift, never, frozen, random."),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="Search variants that compete; validation chooses.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Search variants that compete (docs/variants.md); validation chooses.")
+    ] = None,
+    search_fraction: Annotated[
+        float | None, typer.Option(help="Share of the training stretches that a search epoch looks at.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="huber, direction or sharpe.")] = None,
     horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
     baselines: Annotated[str | None, typer.Option(help="Hand-designed networks to compete with.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
@@ -93,7 +99,20 @@ def main(
         name: value
         for name, value in locals().items()
         if name
-        in (*names, "step", "purge", "embargo", "anchored", "policy", "variant", "horizon", "baselines", "rules")
+        in (
+            *names,
+            "step",
+            "purge",
+            "embargo",
+            "anchored",
+            "policy",
+            "variant",
+            "search_fraction",
+            "loss",
+            "horizon",
+            "baselines",
+            "rules",
+        )
     }
     flags["data"] = tuple(str(p) for p in data) if data else None
     flags["funding"] = tuple(str(p) for p in funding) if funding else None
