@@ -13,13 +13,13 @@ import safetensors
 import safetensors.numpy
 import torch
 
-from nas.baselines import build_baseline
+from nas.baselines import BASELINES, Fit, build_baseline
 from nas.genotype import Genotype
 from nas.network import TrainedModel, forecast_sequence, network_of
 from nas.search import SearchSettings, search
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors
-from nas.training import TrainingSettings, train
+from nas.training import TrainingSettings, first_horizon_score, train
 from nas.windows import Window
 
 
@@ -148,38 +148,72 @@ def _search(task: SearchTask, samples: Samples) -> TaskResult:
 def _train(task: TrainTask, samples: Samples) -> TaskResult:
     window = task.window
     report: dict[str, Any] = {"name": task.name, "seed": task.seed}
+    network: torch.nn.Module | None = None
     if task.genotype is not None:
         features = task.genotype.features
-        network: torch.nn.Module = network_of(task.genotype, task.seed)
+        network = network_of(task.genotype, task.seed)
         report |= {"genotype": task.genotype.to_dict(), "architecture": task.genotype.key()}
     else:
-        # hand-designed networks read the first candidate pipeline of every input
+        # hand-designed rivals read the first candidate pipeline of every input
         features = tuple((name, choices[0]) for name, choices in task.space.features)
-        network = build_baseline(task.name, len(features), len(task.space.horizons), task.seed)
+        if BASELINES[task.name].fit is None:
+            network = build_baseline(task.name, len(features), len(task.space.horizons), task.seed)
         report |= {"architecture": task.name}
     columns = samples.columns(features)
     scaler = Scaler.fit(samples.bank.values[:, columns], window.fit)
     tensors = Tensors.of(samples, scaler, columns)
-    outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
     x, known = scaler.apply(samples.bank.values[:, columns])
-    forecasts = []
-    for bars in (window.stop, window.test):
-        out = forecast_sequence(network, x, bars.start, bars.stop)[:, 0]
-        forecasts.append(np.where(known[:, bars], out, np.nan).T)
+    if network is None:
+        found = _fit(task, samples, tensors, known)
+    else:
+        outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
+        arrays = {}
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
+            out = forecast_sequence(network, x, bars.start, bars.stop)[:, 0]
+            arrays[name] = np.where(known[:, bars], out, np.nan).T
+        arrays |= {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
+        found = TaskResult(
+            arrays,
+            {
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "receptive_field": int(network.receptive_field),  # type: ignore[arg-type]
+                "validation_loss": outcome.validation_losses[outcome.best_epoch],
+                "validation_correlation": outcome.correlation,
+                "epochs": len(outcome.train_losses),
+                "train_losses": list(outcome.train_losses),
+                "stop_losses": list(outcome.validation_losses),
+            },
+        )
     report |= {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "receptive_field": int(network.receptive_field),  # type: ignore[arg-type]
-        "validation_loss": outcome.validation_losses[outcome.best_epoch],
-        "validation_correlation": outcome.correlation,
-        "epochs": len(outcome.train_losses),
-        "train_losses": list(outcome.train_losses),
-        "stop_losses": list(outcome.validation_losses),
+        **found.report,
         "pipelines": [list(item) for item in features],
         "mean": scaler.mean.tolist(),
         "deviation": scaler.deviation.tolist(),
     }
-    weights = {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
-    return TaskResult({"stop_forecasts": forecasts[0], "test_forecasts": forecasts[1], **weights}, report)
+    return TaskResult(found.arrays, report)
+
+
+def _fit(task: TrainTask, samples: Samples, tensors: Tensors, known: npt.NDArray[np.bool_]) -> TaskResult:
+    """A rival that is no torch module: it fits itself and is judged on the stop stretch like the others."""
+    fit, window = BASELINES[task.name].fit, task.window
+    assert fit is not None
+    job = Fit(samples, tensors, window.fit, window.stop, task.space.horizons, task.settings, task.seed)
+    fitted = fit(job)
+    arrays = {
+        name: np.where(known[:, bars], fitted.forecast(bars), np.nan).T
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test))
+    }
+    loss, correlation = first_horizon_score(arrays["stop_forecasts"].T, tensors, window.stop)
+    report = {
+        "parameters": fitted.parameters,
+        "receptive_field": fitted.receptive_field,
+        "validation_loss": loss,
+        "validation_correlation": correlation,
+        "epochs": fitted.rounds,
+        "train_losses": [],
+        "stop_losses": [loss],
+    }
+    return TaskResult(arrays, report)
 
 
 def model_of(result: TaskResult, interval_ns: int, forecast_scale: float, extra: dict[str, Any]) -> TrainedModel:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,18 @@ def evaluate(
     loss = float(loss_function(out, y, w))
     mask = w[:, 0] > 0
     a, b = out[:, 0][mask].double().numpy(), y[:, 0][mask].double().numpy()
+    if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
+        return loss, 0.0
+    return loss, float(np.corrcoef(a, b)[0, 1])
+
+
+def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, bars: slice) -> tuple[float, float]:
+    """(Huber loss, correlation) of forecasts [asset, bar] of `bars`, NaN left out, against the first horizon's labels."""
+    out = torch.from_numpy(np.nan_to_num(forecasts)[:, None]).float()
+    weight = tensors.weight[:, :, bars] * torch.from_numpy(np.isfinite(forecasts)[:, None])
+    loss = float(huber(out, tensors.y[:, :1, bars], weight))
+    mask = weight[:, 0] > 0
+    a, b = out[:, 0][mask].double().numpy(), tensors.y[:, 0, bars][mask].double().numpy()
     if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
         return loss, 0.0
     return loss, float(np.corrcoef(a, b)[0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from dataclasses import replace
@@ -23,6 +24,7 @@ from nas.windows import Window, WindowPlan, separation, timeline
 from strategies.config import RunConfig, bars_of
 from strategies.job import Options
 from strategies.policies import Competition, PolicyOutcome
+from strategies.rules import RULES
 from strategies.run_files import write_run
 from strategies.trading import Contender, trade
 
@@ -35,7 +37,7 @@ class Pipeline:
     def __init__(
         self, config: RunConfig, options: Options, panel: Panel, code: str, console: Console, timings: dict[str, float]
     ) -> None:
-        self.config = config
+        self.config = config = with_rivals(config)
         self.options = options
         self.panel = panel
         self.code = code
@@ -57,9 +59,6 @@ class Pipeline:
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
         for name in config.variant:
             get_variant(name)
-        unknown = [name for name in config.baselines if name not in BASELINES]
-        if unknown:
-            raise InputError(f"no baseline network {unknown[0]!r}; there are {', '.join(BASELINES)}")
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
@@ -141,6 +140,26 @@ class Pipeline:
             count = sum(task.name == name for task in rivals)
             total += count * seconds(replace(first, settings=training)) * competition.training.epochs
         return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+
+def with_rivals(config: RunConfig) -> RunConfig:
+    """`--baselines all|none|a,b,c` resolved: names of networks and of rules may be mixed. InputError for a name that is neither."""
+    named, rules = config.baselines, config.rules
+    if named == ("all",):
+        named, rules = tuple(BASELINES), tuple(RULES)
+    elif named == ("none",):
+        named, rules = (), ()
+    for kind, names, known in (
+        ("baseline", named, {**BASELINES, **RULES}),
+        ("rule", rules, RULES),
+    ):
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InputError(f"no {kind} {name!r}{hint}; there are all, none, {', '.join(known)}")
+    rules = tuple(dict.fromkeys((*rules, *(name for name in named if name in RULES))))
+    return config.model_copy(update={"baselines": tuple(name for name in named if name in BASELINES), "rules": rules})
 
 
 def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:

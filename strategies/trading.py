@@ -152,15 +152,17 @@ def trade(
                         }
                     )
     for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
-        if name not in RULES:
-            raise InputError(f"no rule {name!r}; there are {', '.join(RULES)}")
         rule_ = RULES[name]
         signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
         if name == "buy_and_hold":
             targets[name] = signal / shape[1]
         else:
             targets[name] = targets_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0))
-        titles[name] = {"kind": "rule", "title": rule_.title, "description": rule_.description}
+        titles[name] = {
+            "kind": "rule",
+            "title": rule_.title,
+            "description": f"{rule_.description} Source: {rule_.source}.",
+        }
     backtests = {
         name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
     }

@@ -57,7 +57,7 @@ def main(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="huber, direction or sharpe.")] = None,
     horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
-    baselines: Annotated[str | None, typer.Option(help="Hand-designed networks to compete with.")] = None,
+    baselines: Annotated[str | None, typer.Option(help="Rivals: all, none, or names of networks and rules.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes (default: all cores).")] = None,
     engine: Annotated[str, typer.Option(help="Where tasks run: local processes, or ray.")] = "local",

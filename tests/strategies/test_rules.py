@@ -63,3 +63,71 @@ def test_sma_cross_is_long_in_a_rise_and_short_in_a_fall() -> None:
 def test_unknown_parameter_is_named() -> None:
     with pytest.raises(KeyError, match="speed"):
         RULES["sma_cross"](walk(10), 0, speed=3)
+
+
+def test_the_rules_of_the_issue_are_there() -> None:
+    wanted = {
+        "buy_and_hold",
+        "always_flat",
+        "sma_cross",
+        "ema_trend",
+        "donchian",
+        "rsi_reversion",
+        "bollinger_reversion",
+    }
+    assert wanted | {"momentum", "funding_carry", "macd"} <= set(RULES)
+
+
+def sides(name: str, close: list[float], **overrides: float) -> list[float]:
+    values = np.repeat(np.array(close, dtype=float)[:, None, None], 5, axis=2)
+    stamps = np.datetime64("2024-01-01", "ns") + np.arange(len(close)) * np.timedelta64(3_600_000_000_000, "ns")
+    panel = Panel(stamps, ("A",), CANDLE_FIELDS, values, 3_600_000_000_000, "test")
+    return RULES[name](panel, 0, **overrides).tolist()
+
+
+def test_donchian_enters_beyond_the_channel_of_earlier_bars_and_leaves_beyond_the_short_one() -> None:
+    # entry over 3 bars, exit over 2: 6 > max(1..5); 4 < min(6, 5) leaves; 2 < min of three sells
+    assert sides("donchian", [5, 4, 5, 6, 7, 5.9, 4, 2], entry=3, leave=2) == [0, 0, 0, 1, 1, 1 - 1, -1, -1]
+
+
+def test_bollinger_buys_below_the_band_until_the_middle() -> None:
+    # 4 bars, 1 deviation: 9 is below mean 10.5 - 0.87; 11 is back above the middle
+    assert sides("bollinger_reversion", [11, 11, 11, 9, 11, 11], bars=4, width=1) == [0, 0, 0, 1, 0, 0]
+
+
+def test_rsi_buys_after_a_fall_until_the_index_is_back_at_fifty() -> None:
+    # bars 2: averages of losses only, index 0: long; +3 lifts it over 50
+    assert sides("rsi_reversion", [10, 9, 8, 7, 10, 10], bars=2) == [0, 0, 1, 1, -1, -1]
+
+
+def test_momentum_follows_the_sign_of_the_past() -> None:
+    assert sides("momentum", [1, 2, 3, 2, 1], days=2 / 24) == [0, 0, 1, 0, -1]
+
+
+def test_macd_is_long_while_the_gap_widens() -> None:
+    path = [100.0] * 10 + [100 + 2.0**k for k in range(10)] + [600 - 5.0 * k * k for k in range(10)]
+    held = sides("macd", path, fast=2, slow=5, signal=3)
+    assert held[14] == held[19] == 1
+    assert held[29] == -1
+
+
+def test_ema_trend_fades_an_overdone_move() -> None:
+    rng = np.random.default_rng(0)
+    calm = 100 + np.cumsum(rng.normal(0.02, 0.1, 600))
+    jump = np.concatenate([calm, calm[-1] + np.arange(1, 40) * 3.0])
+    held = np.array(sides("ema_trend", jump.tolist()))
+    assert held[605:640].max() > 0.5
+    assert held[603:640].min() < 0.7 * held[600:640].max()
+
+
+def funded(rates: list[float]) -> Panel:
+    values = np.ones((len(rates), 1, 6))
+    values[:, 0, 5] = rates
+    stamps = np.datetime64("2024-01-01", "ns") + np.arange(len(rates)) * np.timedelta64(3_600_000_000_000, "ns")
+    return Panel(stamps, ("A",), (*CANDLE_FIELDS, "funding_rate"), values, 3_600_000_000_000, "test")
+
+
+def test_funding_carry_is_on_the_side_that_is_paid() -> None:
+    panel = funded([0.0005] * 3 + [-0.0005] * 3 + [0.00005] * 3)
+    assert RULES["funding_carry"](panel, 0, days=2 / 24).tolist() == [0, -1, -1, 0, 1, 1, 1, 0, 0]
+    assert not RULES["funding_carry"](walk(100), 0).any()  # no funding known: flat
