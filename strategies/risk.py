@@ -1,0 +1,94 @@
+"""What paper trading refuses to do: limits on size, loss, order rate, price and age of data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from data.panel import InputError
+from strategies.journal import Journal
+
+DAY_MS = 86_400_000
+
+
+class Halt(Exception):
+    """Trading must stop until a person has looked: the message says why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_position: |position| as a fraction of equity; larger targets are cut. daily_loss, drawdown: fractions of equity that
+    halt. orders_per_bar, orders_per_day_bars: orders written for one bar, and for the last 24 bars. collar_bps: an order is
+    skipped while the last trade is further than this from the close it was decided on. stale_s: seconds (real) without a new
+    candle or a working connection after which nothing is entered. clock_ms: clock difference beyond which nothing is sent.
+    """
+
+    max_position: float = 3.0
+    daily_loss: float = 0.10
+    drawdown: float = 0.30
+    orders_per_bar: int = 10
+    orders_per_24_bars: int = 120
+    collar_bps: float = 300.0
+    stale_s: float = 180.0
+    clock_ms: float = 2_000.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_position", "daily_loss", "drawdown", "collar_bps", "stale_s", "clock_ms"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"--{name.replace('_', '-')} must be a number above 0, not {value}")
+        if self.orders_per_bar < 1 or self.orders_per_24_bars < 1:
+            raise InputError("--orders-per-bar and --orders-per-24-bars must be at least 1")
+
+
+class Risk:
+    """Watches one account through its journal; survives restarts because everything it needs is written there."""
+
+    def __init__(self, limits: Limits, journal: Journal, interval_ms: int) -> None:
+        self.limits, self._journal, self._interval_ms = limits, journal, interval_ms
+        self._since = int(journal.get("risk_since", "0"))
+
+    def restart(self, open_ms: int) -> None:
+        """Count losses anew from this bar (after a person has looked and said --resume)."""
+        self._since = open_ms
+        self._journal.set(risk_since=str(open_ms))
+
+    def check_equity(self, open_ms: int, equity: float) -> None:
+        """Raises Halt where the day's loss or the drawdown is too large. open_ms: the bar that has just closed."""
+        rows = self._journal.rows("SELECT open_ms, equity FROM equity WHERE open_ms >= ?", self._since)
+        if equity <= 0:
+            raise Halt(f"equity is {equity:.2f}: the account is gone")
+        known = [(int(r["open_ms"]), float(r["equity"])) for r in rows]
+        peak = max([value for _, value in known] + [equity])
+        if equity < peak * (1.0 - self.limits.drawdown):
+            raise Halt(
+                f"drawdown {1 - equity / peak:.1%} is beyond the limit of {self.limits.drawdown:.1%} (equity {equity:.2f}, peak {peak:.2f})"
+            )
+        day = (open_ms + self._interval_ms) // DAY_MS
+        today = [value for bar, value in known if (bar + self._interval_ms) // DAY_MS == day]
+        if today and equity < today[0] * (1.0 - self.limits.daily_loss):
+            raise Halt(
+                f"loss of the day {1 - equity / today[0]:.1%} is beyond the limit of {self.limits.daily_loss:.1%} "
+                f"(equity {equity:.2f}, at the day's first bar {today[0]:.2f})"
+            )
+
+    def capped(self, target: float) -> float:
+        """The target cut to the largest position allowed."""
+        return max(-self.limits.max_position, min(self.limits.max_position, target))
+
+    def check_rate(self, open_ms: int) -> None:
+        """Raises Halt where orders are written too fast: something loops."""
+        since = open_ms - 24 * self._interval_ms
+        rows = self._journal.rows("SELECT open_ms FROM intents WHERE open_ms > ?", since)
+        here = sum(int(r["open_ms"]) == open_ms for r in rows)
+        if here >= self.limits.orders_per_bar:
+            raise Halt(f"{here} orders for one bar reach the limit of {self.limits.orders_per_bar}")
+        if len(rows) >= self.limits.orders_per_24_bars:
+            raise Halt(f"{len(rows)} orders in 24 bars reach the limit of {self.limits.orders_per_24_bars}")
+
+    def outside_collar(self, price: float, reference: float) -> str:
+        """Why the price is too far from the close decided on; empty where it is not."""
+        away = abs(price / reference - 1.0) * 1e4
+        if away <= self.limits.collar_bps:
+            return ""
+        return f"price {price:g} is {away:.0f} bps from the close {reference:g}: beyond the collar of {self.limits.collar_bps:g}"
