@@ -17,8 +17,10 @@ import numpy as np
 from data.assembly import known_funding
 from data.intervals import interval_name
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements
-from nas.features import INPUTS, causal_volatility, ewm_memory
+from nas.features import causal_volatility
+from nas.inputs import INPUTS
 from nas.network import TrainedModel, load_model
+from nas.transforms import ewm_memory
 from strategies.positions import PositionRule, PositionState, step
 from strategies.provenance import code_version
 
@@ -43,6 +45,7 @@ class Strategy:
     """A model folder, read and checked: the network, the rule, and the share of the account this symbol gets."""
 
     name: str
+    folder: Path
     model: TrainedModel
     rule: PositionRule
     share: float
@@ -74,6 +77,9 @@ def load_strategy(folder: Path, symbol: str, interval: str | None, any_code: boo
     further = [f for name, _ in model.genotype.features for f in INPUTS[name].needs if f not in market]
     if further:
         raise InputError(f"{folder}: the model reads {further[0]!r}, which paper trading cannot follow live")
+    several = [name for name, _ in model.genotype.features if INPUTS[name].assets > 1]
+    if several:
+        raise InputError(f"{folder}: the model reads {several[0]!r} of several symbols; paper trading follows one")
     symbols = model.extra.get("symbols", [symbol])
     if symbol not in symbols:
         raise InputError(
@@ -90,7 +96,7 @@ def load_strategy(folder: Path, symbol: str, interval: str | None, any_code: boo
             "walk-forward, or give --any-code to trade it all the same"
         )
     name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
-    return Strategy(name, model, PositionRule(**model.extra["rule"]), 1.0 / len(symbols))
+    return Strategy(name, folder.resolve(), model, PositionRule(**model.extra["rule"]), 1.0 / len(symbols))
 
 
 class History:

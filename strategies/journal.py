@@ -28,11 +28,14 @@ CREATE TABLE IF NOT EXISTS intents (
     kind TEXT NOT NULL, price TEXT, reduce_only INTEGER NOT NULL, position_idx INTEGER NOT NULL, reference REAL NOT NULL,
     written_ms INTEGER NOT NULL, status TEXT NOT NULL, sends INTEGER NOT NULL DEFAULT 0, order_id TEXT, reason TEXT,
     filled TEXT NOT NULL DEFAULT '0', average TEXT, settled_ms INTEGER);
+CREATE INDEX IF NOT EXISTS intents_by_status ON intents (status);
+CREATE INDEX IF NOT EXISTS intents_by_bar ON intents (open_ms);
 CREATE TABLE IF NOT EXISTS executions (
     exec_id TEXT PRIMARY KEY, order_id TEXT NOT NULL, link_id TEXT NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL,
     qty TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL, kind TEXT NOT NULL, maker INTEGER NOT NULL,
     time_ms INTEGER NOT NULL, seq INTEGER, source TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS executions_by_time ON executions (time_ms);
+CREATE INDEX IF NOT EXISTS executions_by_link ON executions (link_id);
 CREATE TABLE IF NOT EXISTS positions (
     id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, symbol TEXT NOT NULL, size TEXT NOT NULL, average TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS equity (
@@ -96,6 +99,7 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(SCHEMA)
         self._db.row_factory = sqlite3.Row
+        self._sum, self._summed = Ledger(), 0
 
     def close(self) -> None:
         self._db.close()
@@ -175,10 +179,6 @@ class Journal:
         query = f"SELECT * FROM intents WHERE status IN ({marks}) ORDER BY written_ms"
         return self._db.execute(query, UNSETTLED).fetchall()
 
-    def sends_since(self, since_ms: int) -> int:
-        """Orders written since a moment (for the order-rate limit)."""
-        return int(self._db.execute("SELECT COUNT(*) FROM intents WHERE written_ms >= ?", (since_ms,)).fetchone()[0])
-
     # executions
 
     def add_executions(self, executions: Iterable[Execution], source: str) -> list[Execution]:
@@ -206,8 +206,11 @@ class Journal:
 
     def ledger(self) -> Ledger:
         """Sum over all executions (kept as a running sum: only new rows are read again)."""
-        size = cash = fees = funding = Decimal(0)
-        for row in self._db.execute("SELECT kind, side, qty, price, fee FROM executions"):
+        size, cash = self._sum.size, self._sum.cash
+        fees, funding = self._sum.fees, self._sum.funding
+        query = "SELECT rowid AS number, kind, side, qty, price, fee FROM executions WHERE rowid > ? ORDER BY rowid"
+        for row in self._db.execute(query, (self._summed,)):
+            self._summed = row["number"]
             fee = Decimal(row["fee"])
             if row["kind"] == "Funding":
                 funding += fee
@@ -216,7 +219,8 @@ class Journal:
             size += signed
             cash -= signed * Decimal(row["price"])
             fees += fee
-        return Ledger(size, cash, fees, funding)
+        self._sum = Ledger(size, cash, fees, funding)
+        return self._sum
 
     # account
 

@@ -78,6 +78,7 @@ class Trader:
     on_halt: Callable[[str], None] = lambda _: None
     on_change: Callable[[], None] = lambda: None
     reload: Callable[[], Strategy | None] = lambda: None
+    at_end: Callable[[], None] = lambda: None
     stopping: str = ""
     status: str = RECONCILING
     why: str = "starting"
@@ -97,6 +98,7 @@ class Trader:
             self.exchange, self.journal, self.desk, self.symbol, self.interval_ms, foreign=self.foreign, hedge=self.hedge,
             pause=self.listen,
         )  # fmt: skip
+        self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
         self._last_stop = 0.0
 
@@ -204,6 +206,7 @@ class Trader:
         if self.reload is not None and (new := self.reload()) is not None:
             self.journal.event("model", f"model {self.strategy.name} gives way to {new.name}")
             self.strategy = new
+            self.journal.set(**{f"model:{new.name}": str(new.folder)})
         self._fetch()
         last = self.journal.last_decision()
         newest = self.history.last_ms
@@ -251,7 +254,8 @@ class Trader:
 
     def _klines(self, wanted: int, since_ms: int) -> list[Candle]:
         """At least `wanted` rows, or back to `since_ms`; oldest first, the forming one last."""
-        rows: dict[int, Candle] = {row[0]: row for row in self.market.klines(self.symbol, self.interval, max(3, min(wanted, _MOST_KLINES)))}  # fmt: skip
+        newest = self.market.klines(self.symbol, self.interval, max(3, min(wanted, _MOST_KLINES)))
+        rows: dict[int, Candle] = {row[0]: row for row in newest}
         if not rows:
             raise Unavailable("the exchange sent no candles")
         while min(rows) > since_ms if since_ms else len(rows) < wanted:
@@ -262,9 +266,12 @@ class Trader:
         ordered = [rows[k] for k in sorted(rows)]
         return ordered if since_ms else ordered[-wanted:]
 
+    def recent(self, bars: int) -> list[Candle]:
+        """The last closed candles, straight from the exchange (for a search on more history than trading needs)."""
+        return self._klines(bars + 1, 0)[:-1]
+
     def _funding(self, until_ms: int) -> None:
-        rates = self.market.settlements(self.symbol, until_ms)
-        self.journal.add_settlements(rates)
+        self.journal.add_settlements(self.market.settlements(self.symbol, until_ms))
         self.history.settlements = self.journal.settlements()
 
     def _decide(self, last: Any) -> None:
@@ -277,18 +284,17 @@ class Trader:
             state = state_of(last) if last["model"] == self.strategy.name else PositionState()
         with self.journal.together():
             for decision in decide(self.strategy, self.history, state, start, stop):
-                late = decision.open_ms != self.history.last_ms
-                self._journal(decision, "late: closed while this program was away" if late else "")
-                if late:
+                self._journal(decision)
+                if decision.open_ms != self.history.last_ms:
                     self.journal.acted(decision.open_ms, "late: closed while this program was away")
             if last is not None and not last["acted"]:
                 self.journal.acted(last["open_ms"], f"{self.why or 'overtaken by the next bar'}: not traded")
 
-    def _journal(self, d: Decision, note: str) -> None:
+    def _journal(self, d: Decision) -> None:
         s = d.state
         self.journal.decide(
             d.open_ms, model=self.strategy.name, features_hash=d.features_hash, forecast=d.forecast, volatility=d.volatility,
-            target=d.target, position=s.position, wait_bars=s.wait_bars, rule_equity=s.equity, rule_peak=s.peak, note=note,
+            target=d.target, position=s.position, wait_bars=s.wait_bars, rule_equity=s.equity, rule_peak=s.peak,
         )  # fmt: skip
 
     # acting on a decision
@@ -310,6 +316,11 @@ class Trader:
         wanted = wanted_size(target, reached, held, wallet.equity, close, self.instrument, self.band)
         if wanted is None:
             self.journal.acted(open_ms, "as it was")
+            return
+        done = self.journal.rows("SELECT 1 FROM intents WHERE open_ms = ? AND status = 'filled'", open_ms)
+        if done and abs(float(wanted - held)) * close / float(wallet.equity) <= self.band:
+            self.journal.set(reached=repr(target))
+            self.journal.acted(open_ms, "filled before an interruption")
             return
         notes = []
         for k, leg in enumerate(legs(held, wanted, self.hedge)):

@@ -55,17 +55,21 @@ class Risk:
 
     def check_equity(self, open_ms: int, equity: float) -> None:
         """Raises Halt where the day's loss or the drawdown is too large. open_ms: the bar that has just closed."""
-        rows = self._journal.rows("SELECT open_ms, equity FROM equity WHERE open_ms >= ?", self._since)
         if equity <= 0:
             raise Halt(f"equity is {equity:.2f}: the account is gone")
-        known = [(int(r["open_ms"]), float(r["equity"])) for r in rows]
-        peak = max([value for _, value in known] + [equity])
+        highest = self._journal.rows(
+            "SELECT MAX(CAST(equity AS REAL)) AS peak FROM equity WHERE open_ms >= ?", self._since
+        )
+        peak = max(float(highest[0]["peak"] or 0.0), equity)
         if equity < peak * (1.0 - self.limits.drawdown):
             raise Halt(
                 f"drawdown {1 - equity / peak:.1%} is beyond the limit of {self.limits.drawdown:.1%} (equity {equity:.2f}, peak {peak:.2f})"
             )
         day = (open_ms + self._interval_ms) // DAY_MS
-        today = [value for bar, value in known if (bar + self._interval_ms) // DAY_MS == day]
+        query = "SELECT equity FROM equity WHERE open_ms >= ? ORDER BY open_ms LIMIT 1"
+        today = [
+            float(r["equity"]) for r in self._journal.rows(query, max(day * DAY_MS - self._interval_ms, self._since))
+        ]
         if today and equity < today[0] * (1.0 - self.limits.daily_loss):
             raise Halt(
                 f"loss of the day {1 - equity / today[0]:.1%} is beyond the limit of {self.limits.daily_loss:.1%} "

@@ -27,9 +27,12 @@ AFTER = (
     "clock_skew",
     "replace",
 )
-KINDS = (*BEFORE, *AFTER)
+#: answers of the private part, before the endpoint runs
+PRIVATE = ("http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
+           "code_110017", "code_110094")  # fmt: skip
+KINDS = (*BEFORE, *AFTER, *PRIVATE)
 #: what any read-only call must survive without changing its outcome
-READ_FAULTS = tuple(kind for kind in KINDS if kind not in ("http_403", "replace"))
+READ_FAULTS = tuple(kind for kind in (*BEFORE, *AFTER) if kind not in ("http_403", "replace"))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from data.standin.faults import AFTER, BEFORE, Fault
+from data.standin.faults import AFTER, BEFORE, PRIVATE, Fault
 from data.standin.public_http import CATEGORIES, Endpoint, public_endpoints
 from data.standin.public_streams import PublicStreams
 from data.standin.world import Call, Refused, Reply, World
@@ -126,7 +126,7 @@ class StandIn:
         if self._over_limit():
             return web.Response(status=403, text=_HTML.format("403 Forbidden"), content_type="text/html")
         fault = world.faults.draw(call.path)
-        if fault is not None and fault.kind in BEFORE:
+        if fault is not None and fault.kind in (*BEFORE, *PRIVATE):
             return self._fail_before(request, fault)
         reply = self._reply(call)
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()

@@ -1,0 +1,84 @@
+"""A unified account of linear contracts: wallet, positions (one-way or hedge), margin; in decimals, as the exchange books them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+ZERO = Decimal(0)
+MAINTENANCE = Decimal("0.005")
+
+
+@dataclass
+class Holding:
+    """One row of the position list. size is signed."""
+
+    size: Decimal = ZERO
+    average: Decimal = ZERO
+    realised: Decimal = ZERO
+    updated_ms: int = 0
+
+    def profit(self, mark: Decimal) -> Decimal:
+        return self.size * (mark - self.average)
+
+
+@dataclass
+class Account:
+    """hedge: positionIdx 1 (long) and 2 (short) per symbol, else 0. leverage: per symbol."""
+
+    wallet: Decimal = Decimal(100_000)
+    hedge: bool = False
+    holdings: dict[tuple[str, int], Holding] = field(default_factory=dict)
+    leverage: dict[str, Decimal] = field(default_factory=dict)
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
+
+    def holding(self, symbol: str, index: int) -> Holding:
+        return self.holdings.setdefault((symbol, index), Holding())
+
+    def size(self, symbol: str) -> Decimal:
+        return sum((h.size for (s, _), h in self.holdings.items() if s == symbol), ZERO)
+
+    def fill(self, symbol: str, index: int, signed: Decimal, price: Decimal, fee: Decimal, now_ms: int) -> Decimal:
+        """Book a fill; returns how much of it closed."""
+        h = self.holding(symbol, index)
+        closed = ZERO
+        if h.size * signed < 0:
+            closed = min(abs(signed), abs(h.size))
+            gain = closed * (price - h.average) * (1 if h.size > 0 else -1)
+            h.realised += gain
+            self.wallet += gain
+        opened = abs(signed) - closed
+        before = abs(h.size) - closed
+        if opened:
+            h.average = (h.average * before + price * opened) / (before + opened)
+        h.size += signed
+        if h.size == 0:
+            h.average = ZERO
+        h.updated_ms = now_ms
+        self.wallet -= fee
+        self.fees += fee
+        return closed
+
+    def pay_funding(self, amount: Decimal) -> None:
+        self.wallet -= amount
+        self.funding += amount
+
+    def unrealised(self, marks: dict[str, Decimal]) -> Decimal:
+        return sum((h.profit(marks[s]) for (s, _), h in self.holdings.items() if h.size), ZERO)
+
+    def equity(self, marks: dict[str, Decimal]) -> Decimal:
+        return self.wallet + self.unrealised(marks)
+
+    def initial_margin(self, marks: dict[str, Decimal]) -> Decimal:
+        return sum(
+            (
+                abs(h.size) * marks[s] / self.leverage.get(s, Decimal(10))
+                for (s, _), h in self.holdings.items()
+                if h.size
+            ),
+            ZERO,
+        )
+
+    def maintenance(self, marks: dict[str, Decimal]) -> Decimal:
+        return sum((abs(h.size) * marks[s] * MAINTENANCE for (s, _), h in self.holdings.items() if h.size), ZERO)

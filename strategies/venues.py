@@ -1,0 +1,111 @@
+"""Where paper trading trades: Bybit testnet, Bybit demo, or the stand-in exchange on loopback. Mainnet is not offered.
+
+Prices for forecasts come from mainnet's public data on testnet and demo: testnet prices are unrealistic.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.atomic import write_atomically
+from data.panel import InputError, Panel
+from strategies.exchange import Exchange, Keys
+from strategies.live import Timing
+from strategies.provenance import ROOT
+from strategies.streams import Note, Stream
+
+VENUES = ("testnet", "demo", "local")
+_PRIVATE_STREAM = {
+    "testnet": "wss://stream-testnet.bybit.com/v5/private",
+    "demo": "wss://stream-demo.bybit.com/v5/private",
+}
+_PUBLIC_STREAM = "wss://stream.bybit.com/v5/public/linear"
+
+
+@dataclass(frozen=True)
+class Venue:
+    """The connections of one venue."""
+
+    name: str
+    exchange: Exchange
+    market: Exchange
+    streams: list[Stream]
+    inbox: queue.Queue[Note]
+    timing: Timing
+
+
+def connect(
+    name: str, keys: Keys, symbol: str, interval: str, endpoint: str | None, trouble: Callable[[str], None]
+) -> Venue:
+    """endpoint: http://127.0.0.1:PORT of a stand-in (venue local only)."""
+    inbox: queue.Queue[Note] = queue.Queue()
+    topics = [f"kline.{interval}.{symbol}"]
+    private = ["order", "execution", "position", "wallet"]
+    if name == "local":
+        if endpoint is None or not endpoint.startswith("http://127.0.0.1:"):
+            raise InputError(f"--endpoint must be a stand-in on this machine, http://127.0.0.1:PORT, not {endpoint}")
+        socket = endpoint.replace("http://", "ws://", 1)
+        both = Exchange(keys, endpoint=endpoint, timeout_s=2.0, retry_wait_s=0.02, tries=6, on_trouble=trouble)
+        streams = [
+            Stream("private", f"{socket}/v5/private", private, inbox, keys=keys, ping_s=2.0, longest_wait_s=1.0),
+            Stream("public", f"{socket}/v5/public/linear", topics, inbox, ping_s=2.0, longest_wait_s=1.0),
+        ]
+        timing = Timing(poll_s=0.01, order_poll_s=0.05, settle_s=5.0, reprice_s=0.2, check_clock=False)
+        return Venue(name, both, both, streams, inbox, timing)
+    if name not in VENUES:
+        raise InputError(f"--venue must be one of {', '.join(VENUES)}, not {name!r} (mainnet is not offered)")
+    if endpoint is not None:
+        raise InputError("--endpoint goes with --venue local")
+    exchange = Exchange(keys, testnet=name == "testnet", demo=name == "demo", on_trouble=trouble)
+    market = Exchange(None, on_trouble=trouble)
+    streams = [
+        Stream("private", _PRIVATE_STREAM[name], private, inbox, keys=keys),
+        Stream("public", _PUBLIC_STREAM, topics, inbox),
+    ]
+    return Venue(name, exchange, market, streams, inbox, Timing())
+
+
+def save_candles(path: Path, panel: Panel, symbol: str) -> None:
+    """Candles for a stand-in to replay, on the grid of prices and sizes an exchange would show."""
+    times = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
+    values = np.stack([panel.column(f, symbol) for f in ("open", "high", "low", "close", "volume")], 1)
+    whole = np.isfinite(values).all(1)
+    write_atomically(path, lambda file: np.savez(file, symbol=symbol, times=times[whole], values=values[whole]))
+
+
+class LocalExchange:
+    """A stand-in in a process of its own, ended with `stop()`. Its keys are made up for it and travel by environment."""
+
+    def __init__(self, candles: Path, start_ms: int, speed: float) -> None:
+        self.keys = Keys(secrets.token_hex(9), secrets.token_hex(18))
+        environment = {**os.environ, "STANDIN_KEY": self.keys.key, "STANDIN_SECRET": self.keys.secret}
+        command = [
+            sys.executable,
+            "-m",
+            "data.standin.serve",
+            str(candles.resolve()),
+            "--start-ms",
+            str(start_ms),
+            "--speed",
+            str(speed),
+        ]
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise InputError("the stand-in exchange did not start; run python -m data.standin.serve --help to see why")
+        self.url = str(json.loads(line)["url"])
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
