@@ -56,7 +56,7 @@ def run(
     history: Annotated[
         int | None, typer.Option(help="Closed bars loaded at the first start (default: what the model needs).")
     ] = None,
-    speed: Annotated[float, typer.Option(help="venue local: exchange seconds per real second.")] = 14_400.0,
+    speed: Annotated[float, typer.Option(help="venue local: exchange seconds per real second.")] = 7_200.0,
     endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
     out: OutOption = Path("reports"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No live view.")] = False,

@@ -91,6 +91,9 @@ def last_model(run: Path) -> Path:
 
 def trade(s: Settings) -> int:
     """`run`: returns the exit code."""
+    import torch
+
+    torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
     console = Console(quiet=s.quiet)
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
@@ -153,7 +156,9 @@ def _trade(
     keys: Keys, endpoint: str | None, anchor_ms: int | None,
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
-    settings = {"run": str(s.run.resolve())} | {k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet")}
+    settings = {"run": str(s.run.resolve())} | {
+        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet")
+    }
     journal.set(
         id=name, settings=_json(settings), symbol=s.symbol, interval=interval, venue=s.venue, run=s.run.resolve().name,
         endpoint=endpoint or "", model=str(strategy.folder),

@@ -183,6 +183,7 @@ class StandIn:
         now = self.world.clock.now_ms()
         if fault.kind == "reset":
             self._cut(request)
+            return web.Response(status=500)  # nobody is there to read it
         if fault.kind.startswith("http_"):
             status = int(fault.kind.split("_")[1])
             return web.Response(status=status, text=_HTML.format(f"{status} Error"), content_type="text/html")

@@ -1,0 +1,207 @@
+"""A trader and a stand-in exchange in lockstep: the clock stands still between bars, so every test is the same every time."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.panel import Panel
+from data.simulated import simulate
+from data.standin import Clock, Fault, Market, StandIn, World
+from data.standin.private import Private
+from nas.features import build_bank
+from nas.genotype import Connection, Genotype
+from nas.network import TrainedModel, network_of
+from nas.stretches import Scaler
+from strategies.decide import Strategy, load_strategy
+from strategies.exchange import Keys
+from strategies.journal import Journal
+from strategies.live import RUNNING, Timing, Trader
+from strategies.positions import PositionRule
+from strategies.provenance import code_version
+from strategies.risk import Limits, Risk
+from strategies.streams import Stream
+from strategies.venues import connect
+
+SYMBOL = "BTCUSDT"
+HOUR_MS = 3_600_000
+START = np.datetime64("2024-01-01", "ns")
+HISTORY = 700
+FEATURES = {"return": ("zscore24",), "range": ("log>zscore24",), "volume": ("log>diff",)}
+KEYS = Keys("unit-test-key-0123456789", "unit-test-secret-abcdefghij")
+
+
+def market_panel(bars: int) -> Panel:
+    """Simulated candles on the grid of an exchange (prices to 0.1, volume to 0.001)."""
+    panel = simulate([SYMBOL], "60", start=START, end=START + bars * np.timedelta64(HOUR_MS, "ms"))
+    values = np.array(panel.values)
+    values[:, :, :4] = np.round(values[:, :, :4], 1)
+    values[:, :, 4] = np.round(values[:, :, 4], 3)
+    return Panel(panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, "test", simulated=True)
+
+
+def save_model(folder: Path, panel: Panel, seed: int = 0, **rule: Any) -> Path:
+    """A small untrained network: its forecasts move at every bar, which is what tests of trading want."""
+    features = tuple((name, group[0]) for name, group in FEATURES.items())
+    nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
+    genotype = Genotype(nodes, 8, 1, (3,), features)
+    bank = build_bank(panel, FEATURES)
+    scaler = Scaler.fit(bank.values, slice(200, 600))
+    with torch.random.fork_rng(devices=[]):
+        network = network_of(genotype, seed)
+        with torch.no_grad():
+            network.head.mul_(20.0)
+    position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5), **rule)
+    extra = {
+        "rule": asdict(position_rule),
+        "symbols": [SYMBOL],
+        "horizons": [3],
+        "threshold": 0.0,
+        "code_version": code_version(),
+    }
+    TrainedModel(genotype, network, scaler, panel.interval_ns, 0.1, extra).save(folder)
+    return folder
+
+
+class Rig:
+    """`bar()` closes the next candle and lets the trader act. `check()` holds what must always hold."""
+
+    def __init__(self, folder: Path, bars: int = 900, **options: Any) -> None:
+        self.folder = folder
+        self.panel = market_panel(bars)
+        times = self.panel.timestamps.astype("datetime64[ms]").astype(np.int64)
+        values = np.stack([self.panel.column(f, SYMBOL) for f in ("open", "high", "low", "close", "volume")], 1)
+        self.first_ms = int(times[0])
+        self.clock = Clock(self.first_ms + HISTORY * HOUR_MS + 1, speed=0.0)
+        self.private = Private(KEYS.key, KEYS.secret, tick_s=0.02, **options.pop("private", {}))
+        market = Market.replay({SYMBOL: (times, values)}, HOUR_MS)
+        self.standin = StandIn(World(market, self.clock), [self.private], tick_s=0.02).start()
+        self.world = self.standin.world
+        save_model(folder / "model", self.panel)
+        self.strategy: Strategy = load_strategy(folder / "model", SYMBOL, "60")
+        self.with_streams = options.pop("streams", False)
+        self.limits = options.pop("limits", Limits(drawdown=0.99, daily_loss=0.99, stale_s=60.0))
+        self.options = options
+        self.halts: list[str] = []
+        self.journal: Journal
+        self.trader: Trader
+        self.start()
+
+    @property
+    def exchange(self) -> Any:
+        return self.private.exchange
+
+    def start(self) -> Trader:
+        """A new process, as far as the code can tell: everything is read from the journal."""
+        self.journal = Journal(self.folder / "journal.sqlite")
+        self.journal.set(id="rig", symbol=SYMBOL, interval="60", venue="local")
+        venue = connect("local", KEYS, SYMBOL, "60", self.standin.url, lambda text: self.journal.event("trouble", text))
+        venue.exchange._wait_s = 0.001  # retries without waiting
+        streams: list[Stream] = []
+        self.inbox: queue.Queue[Any] = venue.inbox
+        if self.with_streams:
+            streams = venue.streams
+            for stream in streams:
+                stream._ping_s, stream._longest_wait_s = 0.3, 0.1
+                stream.start()
+        timing = Timing(poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, check_clock=False)
+        self.trader = Trader(
+            symbol=SYMBOL, interval="60", strategy=self.strategy, journal=self.journal, exchange=venue.exchange,
+            market=venue.market, risk=Risk(self.limits, self.journal, HOUR_MS), streams=streams, inbox=venue.inbox,
+            timing=self.options.get("timing", timing), kill_file=self.folder / "STOP", history_bars=HISTORY,
+            on_halt=self.halts.append, **{k: v for k, v in self.options.items() if k != "timing"},
+        )  # fmt: skip
+        return self.trader
+
+    def crash(self) -> None:
+        """SIGKILL: nothing is said goodbye to; only what was committed is left."""
+        for stream in self.trader.streams:
+            stream.stop()
+        self.journal.close()
+
+    def restart(self) -> Trader:
+        self.crash()
+        return self.start()
+
+    def close(self) -> None:
+        self.crash()
+        self.standin.stop()
+
+    def tick(self, bars: int = 1) -> None:
+        """Close candles without letting the trader act."""
+        self.clock.advance(bars * HOUR_MS)
+
+    def act(self, steps: int = 12) -> Any:
+        """Let the trader act on the newest closed candle; returns its decision row (acted or not)."""
+        for _ in range(steps):
+            self.trader.listen(0.001)
+            self.trader.step()
+            last = self.journal.last_decision()
+            if last is not None and last["acted"] and last["open_ms"] == self.newest_ms and not self.trader._doubt:
+                return last
+        return self.journal.last_decision()
+
+    def bar(self, bars: int = 1) -> Any:
+        last = None
+        for _ in range(bars):
+            self.tick()
+            last = self.act()
+        return last
+
+    @property
+    def newest_ms(self) -> int:
+        """Open time of the newest closed candle."""
+        return self.clock.now_ms() // HOUR_MS * HOUR_MS - HOUR_MS
+
+    def fault(self, kind: str, path: str, times: int | None = 1, **more: Any) -> Fault:
+        return self.world.faults.add(Fault(kind, path, times=times, **more))
+
+    def until(self, true: Callable[[], bool], seconds: float = 10.0) -> bool:
+        """Let the trader listen until something is so (streams are threads)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if true():
+                return True
+            self.trader.listen(0.01)
+        return True if true() else False
+
+    def events(self, kind: str) -> list[str]:
+        return [str(r["text"]) for r in self.journal.rows("SELECT text FROM events WHERE kind = ?", kind)]
+
+    def settle(self) -> None:
+        """Ask the exchange for everything once more, as the loop does at the next bar."""
+        self.trader._doubt = self.trader._doubt or "end of the test"
+        for _ in range(10):
+            self.trader.step()
+            if not self.trader._doubt:
+                return
+
+    def check(self) -> None:
+        """No order twice, no fill lost or doubled, position and equity as the exchange has them."""
+        with self.world.lock:
+            accepted = list(self.private.accepted)
+            fills = {f.exec_id: f for f in self.exchange.fills}
+            size = self.exchange.account.size(SYMBOL)
+            mark = self.exchange.mark(SYMBOL)
+            equity = self.exchange.account.equity({SYMBOL: mark})
+        assert len(accepted) == len(set(accepted)), "an order exists twice"
+        known = {e.exec_id: e for e in self.journal.executions()}
+        assert set(known) == set(fills), f"{len(fills)} fills at the exchange, {len(known)} in the journal"
+        for key, e in known.items():
+            assert (e.qty, e.price, e.fee) == (fills[key].qty, fills[key].price, fills[key].fee)
+        assert self.trader.books.size() == size
+        assert abs(self.trader.books.equity(mark) - equity) < Decimal("1e-6"), (self.trader.books.equity(mark), equity)
+
+    def orders_of(self, open_ms: int) -> list[Any]:
+        return self.journal.rows("SELECT * FROM intents WHERE open_ms = ? ORDER BY written_ms, link_id", open_ms)
+
+
+RUNNING_STATE = RUNNING

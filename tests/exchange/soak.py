@@ -1,0 +1,317 @@
+"""python -m tests.exchange.soak: paper trading for thousands of bars under random faults and SIGKILLs, then the books are compared.
+
+The exchange stands in this process, its clock moves from bar to bar; the trader is the real command in a process of its own,
+which is killed at random moments and started again. Prints one JSON object; exit code 0 where nothing was lost or doubled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from data.standin import Clock, Fault, Market, StandIn, World
+from data.standin.private import Private
+from data.standin.streams import StreamFault
+from strategies.journal import Journal
+from strategies.reconcile import Books
+from strategies.replay import explain
+from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, SYMBOL, market_panel, save_model
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSWERS = ("drop", "hang", "half", "not_json", "empty", "wrong_shape", "reset", "http_429", "http_403", "http_500",
+           "http_502_html", "http_503", "code_10000", "code_10002", "code_10006", "code_10006_past", "code_10016", "code_10018")  # fmt: skip
+REFUSALS = ("code_10001", "code_110007", "code_110017", "code_110094")
+PATHS = ("/v5/order/create", "/v5/order/realtime", "/v5/order/history", "/v5/execution/list", "/v5/position/list",
+         "/v5/account/wallet-balance", "/v5/market/kline", "/v5/market/tickers")  # fmt: skip
+STREAM_KINDS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json")
+
+
+@dataclass
+class Soak:
+    bars: int
+    kills: int
+    every: int
+    seed: int
+    folder: Path
+    done: Counter[str] = field(default_factory=Counter)
+    halts: list[str] = field(default_factory=list)
+    starts: int = 0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        panel = market_panel(HISTORY + self.bars + 30)
+        times = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
+        values = np.stack([panel.column(f, SYMBOL) for f in ("open", "high", "low", "close", "volume")], 1)
+        self.clock = Clock(int(times[0]) + HISTORY * HOUR_MS + 1, speed=0.0)
+        self.private = Private(KEYS.key, KEYS.secret, tick_s=0.02, wallet=Decimal(1_000_000))
+        self.standin = StandIn(
+            World(Market.replay({SYMBOL: (times, values)}, HOUR_MS), self.clock), [self.private], tick_s=0.02
+        )
+        save_model(self.folder / "run" / "models" / "0", panel, target_volatility=0.04)
+        self.journal_path = self.folder / "reports" / "paper" / "btcusdt-local-run" / "journal.sqlite"
+        self.log = (self.folder / "log.txt").open("ab")
+        self.trader: subprocess.Popen[bytes] | None = None
+
+    # the trader
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "strategies.paper", "--run", str(self.folder / "run"), "--symbol", SYMBOL, "--venue", "local",
+            "--endpoint", self.standin.url, "--out", str(self.folder / "reports"), "--foreign", "adopt", "--resume",
+            "--drawdown", "0.99", "--daily-loss", "0.99", "--any-code", "--history", str(HISTORY),
+            "--quiet",
+        ]  # fmt: skip
+        environment = {**os.environ, "BYBIT_API_KEY": KEYS.key, "BYBIT_API_SECRET": KEYS.secret, "OMP_NUM_THREADS": "1"}
+        self.trader = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        self.starts += 1
+
+    def kill(self) -> None:
+        assert self.trader is not None
+        self.trader.send_signal(signal.SIGKILL)
+        self.trader.wait()
+        self.done["SIGKILL"] += 1
+
+    def ask(self, query: str, *arguments: Any) -> list[Any]:
+        try:
+            with sqlite3.connect(f"file:{self.journal_path}?mode=ro", uri=True, timeout=5) as db:
+                return db.execute(query, arguments).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+    def wait(self, seconds: float) -> bool:
+        """Until the newest closed bar has been acted on. Restarts a trader that has ended by itself; resumes a halted one."""
+        newest = self.clock.now_ms() // HOUR_MS * HOUR_MS - HOUR_MS
+        deadline = time.monotonic() + seconds
+        db: sqlite3.Connection | None = None
+        while time.monotonic() < deadline:
+            if self.trader is None or self.trader.poll() is not None:
+                if self.trader is not None:
+                    self.done[f"ended by itself ({self.trader.returncode})"] += 1
+                self.start()
+                deadline += 15
+            if db is None and self.journal_path.exists():
+                db = sqlite3.connect(f"file:{self.journal_path}?mode=ro", uri=True, timeout=5)
+            try:
+                row = db.execute("SELECT acted FROM decisions WHERE open_ms = ?", (newest,)).fetchone() if db else None
+                if row is not None and row[0]:
+                    if db is not None:
+                        db.close()
+                    return True
+            except sqlite3.OperationalError:
+                pass
+            time.sleep(0.005)
+        if db is not None:
+            db.close()
+        return False
+
+    # faults
+
+    def harm(self) -> None:
+        dice, world = self.dice, self.standin.world
+        kind = dice.choice(("answer", "answer", "answer", "read", "read", "stream", "stream", "refusal", "cut", "refuse", "lag",
+                            "late", "thin", "empty book", "by hand", "candles", "clock", "keys", "bust", "away"))  # fmt: skip
+        name = kind
+        if kind in ("answer", "read", "refusal"):
+            fault = dice.choice(REFUSALS if kind == "refusal" else ANSWERS)
+            path = dice.choice(PATHS[1:]) if kind == "read" else PATHS[0]
+            world.faults.add(Fault(fault, path, times=dice.randint(1, 3), seconds=0.1))
+            name = f"{fault} on {path}"
+        elif kind == "stream":
+            fault = dice.choice(STREAM_KINDS)
+            topic = dice.choice(("order", "execution", "position", "wallet", "kline*"))
+            world.streams.faults = [f for f in world.streams.faults if f.seen < max(f.nth)]
+            world.streams.faults.append(StreamFault(fault, topic, nth=(1,)))
+            name = f"stream {fault}"
+        elif kind == "cut":
+            world.streams.cut_all(dice.choice(("private", "linear", "*")))
+        elif kind == "refuse":
+            world.streams.refuse_for(0.5)
+            world.streams.cut_all("private")
+        elif kind == "lag":
+            self.private.lag_s = dice.choice((0.02, 0.1, 0.4))
+        elif kind == "late":
+            self.private.match_s, self.private.event_s = dice.choice((0.0, 0.05, 0.2)), dice.choice((0.0, 0.1, 0.3))
+        elif kind == "thin":
+            self.private.exchange.liquidity = Decimal(dice.choice(("0.001", "0.01", "0.5")))
+        elif kind == "empty book":
+            self.private.exchange.liquidity = Decimal(0)
+        elif kind == "by hand":
+            with world.lock:
+                self.private.exchange.by_hand(SYMBOL, dice.choice(("Buy", "Sell")), "0.05")
+        elif kind == "candles":
+            fault = dice.choice(("missing_rows", "duplicate_rows", "wrong_shape", "half"))
+            world.faults.add(Fault(fault, "/v5/market/kline", times=dice.randint(1, 4)))
+            name = f"candles {fault}"
+        elif kind == "clock":
+            self.private.auth_skew_ms = dice.choice((10_000, -10_000))
+        elif kind == "keys":
+            fault = dice.choice(("code_10003", "code_10004"))
+            world.faults.add(Fault(fault, "/v5/*", times=dice.choice((1, 12))))
+            name = fault
+        elif kind == "bust":
+            with world.lock:
+                if self.private.exchange.account.size(SYMBOL):
+                    self.private.exchange.close_by_exchange(SYMBOL, 0, "BustTrade")
+        elif kind == "away":
+            self.standin.stop()
+            time.sleep(0.3)
+            self.standin.start()
+        self.done[name] += 1
+
+    def heal(self) -> None:
+        """Conditions (not one-time faults) end after a bar."""
+        self.private.lag_s = self.private.match_s = self.private.event_s = 0.0
+        self.private.auth_skew_ms = 0
+        self.private.exchange.liquidity = None
+
+    # the run
+
+    def run(self, say: Any) -> dict[str, Any]:
+        began = time.monotonic()
+        kill_at = set(self.dice.sample(range(5, self.bars), self.kills))
+        harm_at = {k for k in range(3, self.bars) if self.dice.random() < 1 / self.every}
+        missed = 0
+        self.standin.start()
+        self.start()
+        if not self.wait(90):
+            raise RuntimeError("the trader never began; see log.txt")
+        for bar in range(1, self.bars + 1):
+            if bar in harm_at:
+                self.harm()
+            self.clock.advance(HOUR_MS)
+            if bar in kill_at:
+                time.sleep(self.dice.uniform(0.0, 0.15))
+                self.kill()
+                if self.dice.random() < 0.5:
+                    self.clock.advance(self.dice.randint(1, 3) * HOUR_MS)
+                self.start()
+                missed += not self.wait(60)
+            else:
+                missed += not self.wait(6)
+            self._see_halt()
+            if bar - 1 in harm_at:
+                self.heal()
+            if bar % 100 == 0:
+                say(
+                    f"bar {bar}: {time.monotonic() - began:.0f} s, {self.starts} starts, {sum(self.done.values())} faults, {missed} bars late"
+                )
+        self.heal()
+        self.standin.world.faults.clear()
+        self.standin.world.streams.faults.clear()
+        for _ in range(3):
+            self.clock.advance(HOUR_MS)
+            self.wait(30)
+            self._see_halt()
+        assert self.trader is not None
+        self.trader.send_signal(signal.SIGTERM)
+        code = self.trader.wait(60)
+        report = self.compare()
+        self.standin.stop()
+        return {"bars": self.bars, "seconds": round(time.monotonic() - began), "starts": self.starts, "bars_late": missed,
+                "exit": code, **report, "faults": dict(sorted(self.done.items()))}  # fmt: skip
+
+    def _see_halt(self) -> None:
+        state = dict(self.ask("SELECT key, value FROM meta WHERE key IN ('state', 'why')"))
+        if state.get("state") == "halted" and self.trader is not None:
+            self.halts.append(str(state.get("why")))
+            self.trader.send_signal(signal.SIGTERM)
+            self.trader.wait(60)
+            self.heal()
+            self.standin.world.faults.clear()
+            self.start()
+            self.wait(60)
+
+    def compare(self) -> dict[str, Any]:
+        journal = Journal(self.journal_path)
+        exchange = self.private.exchange
+        with self.standin.world.lock:
+            fills = {f.exec_id: f for f in exchange.fills}
+            accepted = [link for link in self.private.accepted if link]
+            size, mark = exchange.account.size(SYMBOL), exchange.mark(SYMBOL)
+            equity = exchange.account.equity({SYMBOL: mark})
+        known = {e.exec_id: e for e in journal.executions()}
+        books = Books(None, journal, None, SYMBOL, HOUR_MS, foreign="adopt", hedge=False, pause=time.sleep)  # type: ignore[arg-type]
+        wrong = [
+            k
+            for k, e in known.items()
+            if k in fills and (e.qty, e.price, e.fee) != (fills[k].qty, fills[k].price, fills[k].fee)
+        ]
+        told = explain(journal)
+        unexplained = [
+            r["text"] for r in journal.rows("SELECT text FROM events WHERE kind = 'state' AND text LIKE 'halted%'")
+            if len(str(r["text"])) < len("halted: x")
+        ]  # fmt: skip
+        overshoot = self._overshoot(journal)
+        journal_equity = books.equity(mark)
+        report = {
+            "orders": len(accepted), "duplicate_orders": len(accepted) - len(set(accepted)), "bars_traded_twice": overshoot,
+            "fills": len(fills), "lost_fills": len(set(fills) - set(known)), "invented_fills": len(set(known) - set(fills)),
+            "wrong_fills": len(wrong), "position_exchange": str(size), "position_journal": str(books.size()),
+            "equity_exchange": str(equity), "equity_journal": str(journal_equity),
+            "funding_payments": sum(f.kind == "Funding" for f in fills.values()),
+            "halts": Counter(self.halts), "halts_without_reason": len(unexplained),
+            "targets_identical": f"{told.identical} of {told.compared}",
+        }  # fmt: skip
+        report["ok"] = (
+            not report["duplicate_orders"] and not report["lost_fills"] and not report["invented_fills"] and not wrong
+            and not overshoot and size == books.size() and abs(journal_equity - equity) < Decimal("1e-6")
+            and not unexplained and told.identical == told.compared
+        )  # fmt: skip
+        journal.close()
+        return report
+
+    def _overshoot(self, journal: Journal) -> int:
+        """Bars whose fills together went further than the largest order written for the bar: a decision carried out twice."""
+        orders: dict[int, list[Any]] = {}
+        for row in journal.rows("SELECT open_ms, side, qty, filled FROM intents"):
+            orders.setdefault(row["open_ms"], []).append(row)
+        twice = 0
+        for rows in orders.values():
+            for side in ("Buy", "Sell"):
+                mine = [r for r in rows if r["side"] == side]
+                filled = sum((Decimal(r["filled"]) for r in mine), Decimal(0))
+                if len(mine) > 1 and filled > max(Decimal(r["qty"]) for r in mine) * Decimal("1.2"):
+                    twice += 1
+        return twice
+
+
+def main(
+    bars: Annotated[int, typer.Option(help="Bars to trade.")] = 5_000,
+    kills: Annotated[int, typer.Option(help="SIGKILLs at random moments.")] = 30,
+    every: Annotated[int, typer.Option(help="A random fault about every so many bars.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the dice.")] = 0,
+    keep: Annotated[Path | None, typer.Option(help="Folder to keep journal and log in.")] = None,
+) -> None:
+    """Trade under faults and kills, then compare every fill."""
+    folder = keep or Path(tempfile.mkdtemp(prefix="soak-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    soak = Soak(bars, kills, every, seed, folder)
+    try:
+        report = soak.run(lambda text: typer.echo(text, err=True))
+    finally:
+        if soak.trader is not None and soak.trader.poll() is None:
+            soak.trader.kill()
+    typer.echo(json.dumps(report, indent=1))
+    if keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    raise typer.Exit(0 if report["ok"] else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
