@@ -171,7 +171,7 @@ class Rig:
             if true():
                 return True
             self.trader.listen(0.01)
-        return True if true() else False
+        return bool(true())
 
     def events(self, kind: str) -> list[str]:
         return [str(r["text"]) for r in self.journal.rows("SELECT text FROM events WHERE kind = ?", kind)]

@@ -35,7 +35,8 @@ from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, SYMBOL, market_panel, sav
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = ("drop", "hang", "half", "not_json", "empty", "wrong_shape", "reset", "http_429", "http_403", "http_500",
-           "http_502_html", "http_503", "code_10000", "code_10002", "code_10006", "code_10006_past", "code_10016", "code_10018")  # fmt: skip
+           "http_502_html", "http_503", "code_10000", "code_10002", "code_10006", "code_10006_past", "code_10016",
+           "code_10018")  # fmt: skip
 REFUSALS = ("code_10001", "code_110007", "code_110017", "code_110094")
 PATHS = ("/v5/order/create", "/v5/order/realtime", "/v5/order/history", "/v5/execution/list", "/v5/position/list",
          "/v5/account/wallet-balance", "/v5/market/kline", "/v5/market/tickers")  # fmt: skip
@@ -49,6 +50,7 @@ class Soak:
     every: int
     seed: int
     folder: Path
+    minutes: float = 1e9
     done: Counter[str] = field(default_factory=Counter)
     halts: list[str] = field(default_factory=list)
     starts: int = 0
@@ -189,7 +191,7 @@ class Soak:
         missed = 0
         self.standin.start()
         self.start()
-        if not self.wait(90):
+        if not self.wait(400):  # the first start may compile kernels
             raise RuntimeError("the trader never began; see log.txt")
         for bar in range(1, self.bars + 1):
             if bar in harm_at:
@@ -296,12 +298,13 @@ def main(
     kills: Annotated[int, typer.Option(help="SIGKILLs at random moments.")] = 30,
     every: Annotated[int, typer.Option(help="A random fault about every so many bars.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the dice.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Stop early after so many minutes.")] = 1e9,
     keep: Annotated[Path | None, typer.Option(help="Folder to keep journal and log in.")] = None,
 ) -> None:
     """Trade under faults and kills, then compare every fill."""
     folder = keep or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    soak = Soak(bars, kills, every, seed, folder)
+    soak = Soak(bars, kills, every, seed, folder, minutes)
     try:
         report = soak.run(lambda text: typer.echo(text, err=True))
     finally:
