@@ -211,7 +211,7 @@ class Soak:
                 self.heal()
             if bar % 100 == 0:
                 say(
-                    f"bar {bar}: {time.monotonic() - began:.0f} s, {self.starts} starts, {sum(self.done.values())} faults, {missed} bars late"
+                    f"bar {bar}: {time.monotonic() - began:.0f} s, {self.starts} starts, {harmed} faults, {missed} late"
                 )
         self.heal()
         self.standin.world.faults.clear()
