@@ -210,9 +210,11 @@ class Soak:
             if bar - 1 in harm_at:
                 self.heal()
             if bar % 100 == 0:
-                say(
-                    f"bar {bar}: {time.monotonic() - began:.0f} s, {self.starts} starts, {harmed} faults, {missed} late"
-                )
+                seconds, harmed = time.monotonic() - began, sum(self.done.values())
+                say(f"bar {bar}: {seconds:.0f} s, {self.starts} starts, {harmed} faults, {missed} bars late")
+            if time.monotonic() - began > self.minutes * 60:
+                self.bars = bar
+                break
         self.heal()
         self.standin.world.faults.clear()
         self.standin.world.streams.faults.clear()
