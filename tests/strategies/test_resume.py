@@ -18,8 +18,9 @@ def arguments(tmp_path: Path) -> list[str]:
 
 
 def test_killed_at_random_moments_the_same_command_ends_in_the_same_files(arguments: list[str], tmp_path: Path) -> None:
-    differing, _, _, _ = kill_and_resume(arguments, 2, tmp_path, seed=5)
-    assert differing == []
+    outcome = kill_and_resume(arguments, 2, tmp_path, seed=5)
+    assert outcome.kills == 2
+    assert outcome.differing == []
     assert any(name.endswith("equity.parquet") for name in digests(tmp_path / "whole"))
 
 
