@@ -49,7 +49,7 @@ def predicted_step(
     weights: name -> the optimiser's own parameters. SGD (momentum, dampening, Nesterov, weight decay), Adam and AdamW; the
     optimiser's state (momentum buffers, moments, step count) is read and not changed. clip: gradient norm limit applied first.
     """
-    if type(optimiser) not in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+    if not isinstance(optimiser, (torch.optim.SGD, torch.optim.Adam)):  # AdamW is an Adam
         raise ValueError(f"second order models SGD, Adam and AdamW, not {type(optimiser).__name__}; use first order")
     if clip is not None:
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]))

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from data.panel import InputError
+from nas import lean_torch
 from nas.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.diagnostics import PowerIteration, entropy, leading_ops, norm
 from nas.drawing import draw_curves, draw_genotype
@@ -199,14 +200,14 @@ class SearchRun:
         self.alphas = list(self.architecture.parameters())
         self.context = space.receptive_field
         self.loss_function = LOSSES[settings.loss]
-        self.weights = torch.optim.AdamW(
+        self.weights = lean_torch.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
         epochs = max(1, settings.epochs // len(variant.stages))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weights, epochs, eta_min=settings.learning_rate * 0.05
         )
-        self.alpha = torch.optim.Adam(
+        self.alpha = lean_torch.Adam(
             self.alphas,
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),

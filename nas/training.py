@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from data.panel import InputError
+from nas import lean_torch
 from nas.losses import LOSSES, Loss, huber
 from nas.stretches import Tensors, batches
 
@@ -80,7 +81,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     context = int(network.receptive_field)  # type: ignore[arg-type]
     loss_function = LOSSES[settings.loss]
-    optimiser = torch.optim.AdamW(
+    optimiser = lean_torch.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
