@@ -25,14 +25,17 @@ def last_known(close_times: TimeArray, stamps: TimeArray, values: FloatArray, ol
     return np.where(fresh, values[known], np.nan)
 
 
-def add_known(panel: Panel, name: str, known: Mapping[str, tuple[TimeArray, FloatArray]], step_ns: int) -> Panel:
+def add_known(
+    panel: Panel, name: str, known: Mapping[str, tuple[TimeArray, FloatArray]], step_ns: int, lasting: int = 3
+) -> Panel:
     """The panel with a field more: per asset, (stamps, values), each value seen from its stamp on.
 
-    step_ns: the rhythm of the values. One lasts for three steps (or three bars): then the field is NaN rather than stale.
+    step_ns: the rhythm of the values. One lasts for `lasting` steps (or bars, where they are longer):
+    then the field is NaN rather than stale.
     """
     values = np.full((len(panel), len(panel.assets)), np.nan)
     listed = np.isfinite(panel.field("close"))
-    oldest = np.timedelta64(3 * max(panel.interval_ns, step_ns), "ns")
+    oldest = np.timedelta64(lasting * max(panel.interval_ns, step_ns), "ns")
     for a, asset in enumerate(panel.assets):
         if asset not in known:
             continue

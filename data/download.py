@@ -55,7 +55,7 @@ def _download(
     from data.market import DEFAULT_SPAN
     from data.panel import InputError
     from data.progress import download_progress
-    from data.series import KINDS, SeriesKey, series_key
+    from data.series import DOWNLOADS, KINDS, SeriesKey, series_key
     from data.store import Store
 
     symbols = [name.strip() for name in symbol.split(",") if name.strip()]
@@ -64,7 +64,11 @@ def _download(
     intervals = [parse_interval(name) for name in interval.split(",")]
     kinds = [name.strip() for name in what.split(",")]
     if kinds == ["all"]:
-        kinds = [k.name for k in KINDS.values() if category != "spot" or not k.derivatives_only]
+        kinds = [name for name in DOWNLOADS if category != "spot" or not KINDS[name].derivatives_only]
+    for kind in kinds:
+        if kind not in DOWNLOADS:
+            hint = "; python -m data.record records it" if kind in KINDS else ""
+            raise InputError(f"unknown --what {kind!r}; expected {', '.join(DOWNLOADS)}, or all{hint}")
     first, last = parse_span(start, end)
     if last is None:
         last = np.datetime64(int(time.time() * 1000), "ms").astype("datetime64[ns]")

@@ -14,7 +14,9 @@ from data.panel import CANDLE_FIELDS, InputError, Panel, Settlements
 
 TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "open_time", "start_time", "fundingratetimestamp")
 #: further columns a candle file may carry; each must be known at the bar's close
-FURTHER_FIELDS = ("turnover", "open_interest", "mark_price", "index_price", "premium_index", "long_short_ratio")
+FURTHER_FIELDS = (
+    "turnover", "open_interest", "mark_price", "index_price", "premium", "long_ratio", "spread", "imbalance",
+)  # fmt: skip
 
 
 def load_files(

@@ -97,6 +97,7 @@ class History:
             self.say(f"{series.key}: another process is fetching it; waiting for its lock")
             lock.acquire()
         try:
+            series.sweep()
             yield
         finally:
             lock.release()

@@ -54,14 +54,14 @@ def interval_name(length_ns: int) -> str:
 def parse_time(text: str, flag: str) -> np.datetime64:
     """A date or time a person typed (ISO; naive means UTC) as datetime64[ns]. `flag` names it in the error."""
     try:
-        stamp = pd.Timestamp(text)
+        stamp = pd.Timestamp(text).as_unit("ns")
     except (ValueError, TypeError, OverflowError):
         stamp = None
     if stamp is None or pd.isna(stamp):
         raise InputError(f"{flag} {text!r} is no date; write it like 2024-01-31 or 2024-01-31T08:00 (UTC)")
     if stamp.tzinfo is not None:
         stamp = stamp.tz_convert("UTC").tz_localize(None)
-    return stamp.as_unit("ns").to_datetime64()
+    return stamp.to_datetime64()
 
 
 def parse_span(start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:

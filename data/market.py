@@ -14,7 +14,7 @@ from data.bybit import Bybit
 from data.history import History, Progress
 from data.intervals import interval_ns
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
-from data.series import KINDS, Rows, series_key
+from data.series import BOOK_COLUMNS, KINDS, Rows, SeriesKey, series_key
 from data.store import Store
 
 #: history that is fetched where no --start is given
@@ -90,10 +90,25 @@ def load_bybit(
             at = KINDS[kind].columns.index(column)
             known[symbol] = (_stamps(found) + np.timedelta64(delay, "ns"), found.values[:, at])
         panel = add_known(panel, name, known, length_ns)
+    panel = _with_recording(panel, source.store, category, interval, low, high)
     for coarse in timeframes:
         early = 2 * interval_ns(coarse) // 1_000_000
         coarse_tables = {s: _table(rows(s, "klines", coarse, early), s, least=0) for s in symbols}
         panel = add_timeframe(panel, coarse, coarse_tables)
+    return panel
+
+
+def _with_recording(panel: Panel, store: Store, category: str, interval: str, low: int, high: int) -> Panel:
+    """The order book features that were recorded for bars of this interval; those bars that were not are NaN."""
+    if interval not in KINDS["orderbook"].periods:
+        return panel
+    found = {s: store.series(SeriesKey(category, s, "orderbook", interval)).read(low, high) for s in panel.assets}
+    if not any(map(len, found.values())):
+        return panel
+    for i, name in enumerate(BOOK_COLUMNS):
+        # known at the close of its own bar, and of no use to a later one
+        known = {s: (_stamps(r) + np.timedelta64(panel.interval_ns, "ns"), r.values[:, i]) for s, r in found.items()}
+        panel = add_known(panel, name, known, panel.interval_ns, lasting=0)
     return panel
 
 

@@ -23,7 +23,8 @@ Span = tuple[int, int]
 class Kind:
     """One kind of history. columns: of a row. page_rows: most rows in one answer. periods: intervals it comes in.
 
-    regular: a row for every interval; else (funding) rows at times of the exchange's choosing.
+    regular: a row for every interval; else (funding) rows at times of the exchange's choosing. recorded: kept from the
+    stream by `python -m data.record`; there is no history of it to download.
     """
 
     name: str
@@ -32,7 +33,16 @@ class Kind:
     periods: tuple[str, ...]
     regular: bool = True
     derivatives_only: bool = True
+    recorded: bool = False
 
+
+#: levels whose order flow is followed one by one
+FLOW_LEVELS = 5
+#: features of a recorded order book per bar; docs/data.md says what each is
+BOOK_COLUMNS = (
+    "mid", "spread", "imbalance", "depth_imbalance", "weighted_mid", "micro_adjustment", "bid_slope", "ask_slope",
+    *(f"ofi_{level}" for level in range(1, FLOW_LEVELS + 1)), "updates",
+)  # fmt: skip
 
 _PERIODS = ("5", "15", "30", "60", "240", "D")
 _BARS = ("open", "high", "low", "close")
@@ -46,6 +56,7 @@ KINDS: dict[str, Kind] = {
         Kind("funding", ("funding_rate",), 200, ("settlements",), regular=False),
         Kind("open-interest", ("open_interest",), 200, _PERIODS),
         Kind("long-short-ratio", ("long_ratio",), 500, _PERIODS),
+        Kind("orderbook", BOOK_COLUMNS, 0, ("1", "3", "5", "15", "30", "60"), derivatives_only=False, recorded=True),
     )
 }
 
@@ -95,6 +106,10 @@ class Rows:
         """Rows with start <= time < end."""
         low, high = np.searchsorted(self.times, [start_ms, end_ms])
         return Rows(self.times[low:high], self.values[low:high])
+
+
+#: what can be fetched
+DOWNLOADS = tuple(name for name, kind in KINDS.items() if not kind.recorded)
 
 
 def no_rows(columns: int) -> Rows:

@@ -65,6 +65,11 @@ class Series:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
 
+    def sweep(self) -> None:
+        """Remove what a killed process left half written. Hold the lock: nobody else writes then."""
+        for left in self.folder.glob(".*.part"):
+            left.unlink(missing_ok=True)
+
     def covered(self) -> list[Span]:
         """Half-open spans whose rows are known."""
         path = self.folder / "coverage.json"

@@ -20,16 +20,16 @@ class PublicStreams:
     def __init__(self, world: World, category: str, tick_s: float = 0.1) -> None:
         self.world, self.category, self.tick_s = world, category, tick_s
         self.feeds: dict[tuple[Connection, str], BookFeed] = {}
-        self.scripts: dict[str, list[dict[str, Any]]] = {}
+        self.scripts: dict[str, list[list[dict[str, Any]]]] = {}
         self._last_bar: dict[str, int] = {}
         self._last_price: dict[str, float] = {}
         self._trade = 0
         world.streams.accepts[category] = self.accepts
         world.streams.joined[category] = self.joined
 
-    def script(self, topic: str, messages: list[dict[str, Any]]) -> None:
-        """Subscribers of the topic get exactly these messages, at once, each time they subscribe."""
-        self.scripts[topic] = messages
+    def script(self, topic: str, *batches: list[dict[str, Any]]) -> None:
+        """The n-th subscription of the topic gets exactly the n-th batch of messages, at once; later ones get nothing."""
+        self.scripts[topic] = list(batches)
 
     def accepts(self, topic: str) -> bool:
         name, _, rest = topic.partition(".")
@@ -45,7 +45,8 @@ class PublicStreams:
     def joined(self, connection: Connection, topic: str) -> None:
         streams = self.world.streams
         if topic in self.scripts:
-            for message in self.scripts[topic]:
+            batch = self.scripts[topic].pop(0) if self.scripts[topic] else []
+            for message in batch:
                 streams.send(connection, topic, message)
             return
         name, _, rest = topic.partition(".")

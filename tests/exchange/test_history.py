@@ -13,7 +13,7 @@ from moment import EAGER, HOUR, NOW, stored
 from data.bybit import Bybit, Unreachable
 from data.history import History
 from data.panel import InputError
-from data.series import KINDS, SeriesKey, open_times, series_key
+from data.series import DOWNLOADS, KINDS, SeriesKey, open_times, series_key
 from data.standin import Fault, StandIn
 from data.standin.faults import READ_FAULTS
 
@@ -79,7 +79,7 @@ def test_every_interval_is_whole_and_its_grid_is_the_exchanges(
     assert len(rows) > 3
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "klines"])
+@pytest.mark.parametrize("kind", [name for name in DOWNLOADS if name != "klines"])
 def test_every_kind_is_whole(exchange: StandIn, history: MakeHistory, kind: str) -> None:
     key = series_key("linear", "ETHUSDT", kind, "60")
     rows = history().load(key, START, NOW)
@@ -148,7 +148,7 @@ def test_one_fault_of_each_kind_changes_nothing(exchange: StandIn, history: Make
 
 
 def test_with_a_fifth_of_all_calls_failing_the_store_is_identical(exchange: StandIn, history: MakeHistory) -> None:
-    keys = [series_key("linear", "BTCUSDT", kind, "60") for kind in KINDS]
+    keys = [series_key("linear", "BTCUSDT", kind, "60") for kind in DOWNLOADS]
     clean = history("clean")
     for key in keys:
         clean.load(key, START, NOW - HOUR)

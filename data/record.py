@@ -1,0 +1,103 @@
+"""python -m data.record: keep order books from the public stream (or an archive) and store their features per bar."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example:  python -m data.record --symbol BTCUSDT --depth 50   (Ctrl-C ends it)")
+def main(
+    symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
+    depth: Annotated[int, typer.Option(help="Levels a side: 1, 50, 200 or 1000.")] = 50,
+    interval: Annotated[str, typer.Option(help="Bars to store, in minutes: 1, or several: 1,5,60.")] = "1,60",
+    category: Annotated[str, typer.Option(help="linear, inverse or spot.")] = "linear",
+    archive: Annotated[
+        Path | None, typer.Option(help="Read Bybit's order book archive (zip) instead of the stream.")
+    ] = None,
+    bars: Annotated[int | None, typer.Option(min=1, help="Stop after this many stored bars.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
+) -> None:
+    """Record order books. Features per bar: docs/data.md. What was recorded is in the store at once."""
+    from data.panel import InputError
+
+    try:
+        _record(symbol, depth, interval, category, archive, bars, quiet)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("\nstopped: every bar that closed is in the store (python -m data.info)", err=True)
+        raise typer.Exit(130) from None
+
+
+def _record(
+    symbol: str, depth: int, interval: str, category: str, archive: Path | None, bars: int | None, quiet: bool
+) -> None:
+    import asyncio
+
+    from rich.console import Console
+
+    from data.bybit import Bybit, Unreachable
+    from data.intervals import parse_interval
+    from data.panel import InputError
+    from data.recorder import BookBars, Recorder, read_archive, store_bars
+    from data.series import series_key
+    from data.store import Store
+
+    console = Console(stderr=True, quiet=quiet)
+    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
+    intervals = [parse_interval(name) for name in interval.split(",")]
+    if not symbols:
+        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
+    for name in symbols:
+        series_key(category, name, "orderbook", intervals[0])
+    store = Store()
+    if archive is not None:
+        if len(symbols) > 1:
+            raise InputError("an archive holds one symbol; give one --symbol")
+        made = {name: BookBars(name, depth) for name in intervals}
+        count = 0
+        for message in read_archive(archive):
+            count += 1
+            if not str(message["topic"]).endswith(f".{symbols[0]}"):
+                raise InputError(f"{archive} is about {message['topic']}, not {symbols[0]}")
+            for of_interval in made.values():
+                of_interval.feed(message)
+        stored = 0
+        for name, of_interval in made.items():
+            rows = of_interval.take()
+            stored += len(rows)
+            store_bars(store, category, symbols[0], name, rows)
+        console.print(f"{count:,} messages, {stored} closed bars stored", markup=False)
+        return
+    client = Bybit()
+    if not client.reachable():
+        raise Unreachable(f"Bybit cannot be reached from here ({client.endpoint}); check the network or a proxy")
+    for name in symbols:
+        client.instrument(category, name)
+    recorder = Recorder(
+        symbols, intervals, store, depth=depth, category=category,
+        say=lambda line: console.print(line, markup=False, soft_wrap=True),
+    )  # fmt: skip
+
+    async def watch() -> None:
+        work = asyncio.create_task(recorder.run(bars))
+        with console.status("connecting") as status:
+            while not work.done():
+                await asyncio.wait([work], timeout=0.5)
+                status.update(
+                    f"{recorder.messages:,} messages, {recorder.stored} bars stored, {recorder.resubscribed} gaps"
+                )
+        await work
+
+    asyncio.run(watch())
+
+
+if __name__ == "__main__":
+    sys.exit(app())

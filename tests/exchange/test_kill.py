@@ -1,0 +1,67 @@
+"""A download killed at random points ends in the same store; `REGIME_KILLS=20` asks for more kills than the suite has time for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from moment import stored
+
+from data.history import History
+from data.series import SeriesKey, series_key
+from data.standin import StandIn
+
+SPAN = ("2023-06-01", "2023-12-30")
+COMMAND = (
+    sys.executable,
+    "-m",
+    "data.download",
+    "--symbol",
+    "BTCUSDT",
+    "--interval",
+    "15",
+    "--quiet",
+    "--parallel",
+    "4",
+)
+KEYS = (SeriesKey("linear", "BTCUSDT", "klines", "15"), series_key("linear", "BTCUSDT", "funding", ""))
+
+
+@pytest.mark.slow
+def test_killed_downloads_end_in_the_store_of_an_uninterrupted_one(
+    exchange: StandIn, history: Callable[..., History], tmp_path: Path
+) -> None:
+    kills = int(os.environ.get("REGIME_KILLS", "2"))
+    start, end = 1_685_577_600_000, 1_703_894_400_000
+    clean = history("clean")
+    for key in KEYS:
+        clean.load(key, start, end)
+    exchange.world.journal.clear()
+    exchange.world.latency_s = 0.02
+    environment = {**os.environ, "REGIME_BYBIT_URL": exchange.url, "REGIME_CACHE": str(tmp_path / "killed")}
+    command = [*COMMAND, "--start", SPAN[0], "--end", SPAN[1]]
+    dice = random.Random(7)
+    died = 0
+    while died < kills:
+        # killed at a request, not at a time: some when it has just begun, some when files are being written
+        at = len(exchange.world.journal) + dice.randrange(2, 26)
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+            while process.poll() is None:
+                if len(exchange.world.journal) >= at:
+                    process.send_signal(signal.SIGKILL)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.005)
+            died += 1
+            if process.returncode == 0:  # finished before its turn: forget the last month, so that there is work left
+                for path in sorted((tmp_path / "killed").rglob("2023-1*.parquet"))[dice.randrange(2) :: 2]:
+                    path.write_bytes(path.read_bytes()[: dice.randrange(1, 400)])
+    last = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert stored(tmp_path / "killed") == stored(clean.store.root)
