@@ -86,9 +86,8 @@ def run(trial: Trial) -> dict[str, Any]:
     else:
         ops = DEFAULT_OPS if trial.target in DEFAULT_OPS else (*DEFAULT_OPS, trial.target)
         space = SearchSpace(ops=ops, nodes=1, channels=4, features=features)
-    # 0.3: between free parameters (a convolution imitates every simpler op) and the full criterion (no convolution is worth it)
     settings = SearchSettings(
-        epochs=15, learning_rate=1e-2, alpha_warmup_epochs=1, eigenvalue_every=0, parameter_cost=0.3
+        epochs=15, learning_rate=1e-2, alpha_warmup_epochs=1, eigenvalue_every=0, parameter_cost=1.5
     )
     began = time.perf_counter()
     found = search(space, tensors, TRAIN, VALIDATION, settings, trial.seed, variant=trial.variant)

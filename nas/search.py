@@ -40,8 +40,9 @@ class SearchSettings:
     blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
     fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
     eigenvalue_every: epochs between measurements of the dominant eigenvalue (0: only where the variant stops by it).
-    parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss, n the training bars: 1 is the
-    Bayesian information criterion, which lets the smaller of two ops win that forecast alike; 0 leaves parameters free.
+    parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing
+    from 0, n the training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that
+    forecast alike; 0 leaves parameters free. It grows, because a learned op must first have the time to show what it can do.
     """
 
     epochs: int = 20
@@ -294,7 +295,7 @@ class SearchRun:
             gradients = first_order_gradient(self.loss(mix(), validation), self.alphas)
         size = norm(gradients)
         if self.settings.parameter_cost > 0.0:
-            price = (self.architecture.op_weights() * self.prices).sum() * self.settings.parameter_cost
+            price = (self.architecture.op_weights() * self.prices).sum() * self.settings.parameter_cost * self.progress
             priced = first_order_gradient(price, self.alphas)
             gradients = [g + e for g, e in zip(gradients, priced, strict=True)]
         if variant.regulariser is not None:

@@ -179,6 +179,23 @@ def test_every_loss_can_be_searched_by(loss: str) -> None:
     assert find("darts", settings=replace(SETTINGS, loss=loss)).history[-1]["train_loss"] != 0.0
 
 
+def test_of_two_ops_that_forecast_alike_the_one_without_parameters_wins() -> None:
+    """A convolution imitates a difference; only its price tells them apart (benchmarks.recovery plants every op)."""
+    from benchmarks.recovery import Trial, run
+
+    assert run(Trial(0, "darts", "diff1"))["chosen"] == ["diff1"]
+
+
+def test_an_epoch_may_look_at_a_sample_of_the_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    original = SearchRun.weight_step
+    monkeypatch.setattr(SearchRun, "weight_step", lambda self, batch: steps.append(1) or original(self, batch))
+    whole = len(find("darts", settings=replace(SETTINGS, epochs=1, batch=1)).history and steps)
+    steps.clear()
+    find("darts", settings=replace(SETTINGS, epochs=1, batch=1, fraction=0.5))
+    assert (whole, len(steps)) == (6, 3)
+
+
 def test_the_search_runs_on_a_proxy_and_the_genotype_is_built_larger() -> None:
     space = replace(SPACE, search_channels=4, channels=12, cells=2, search_cells=1)
     network = supernet_of(space, 0)
