@@ -3,16 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: run test check format bench clean
+.PHONY: run test chromium check format bench clean
 run: $(STAMP)
 	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
 
-test: $(STAMP)
+test: $(STAMP) chromium
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# the browser tests need Debian's chromium; where it cannot be installed they skip and say so
+chromium:
+	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null \
+	  && echo "installing chromium for the browser tests (once)" \
+	  && (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium) > .venv/chromium.log 2>&1; } \
+	  || echo "no chromium here and no right to install it: the browser tests will skip"
 
 check: test
 

@@ -66,14 +66,14 @@ def write_page(run: Run) -> Path:
     feature_windows, features = feature_table(run)
     week_titles, worst, best = weeks(run, rival)
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             run=run,
             verdict=verdict(run, rows, luck),
             rows=[_row(run, row, luck) for row in rows],
             figures={figure.name: figure for figure in figures},
-            charts=_json_for_script({figure.name: figure.specification() for figure in figures}),
+            charts=json_for_script({figure.name: figure.specification() for figure in figures}),
             luck=luck,
             lucky=[(run.short(name), found) for name, found in luck.strategies.items()],
             cost_rows=cost_rows(run),
@@ -84,19 +84,19 @@ def write_page(run: Run) -> Path:
             feature_windows=feature_windows,
             features=features,
             candle_charts=[figure.name for figure in figures if figure.name.startswith("candles-")],
-            trades=_json_for_script(trade_table(run)),
+            trades=json_for_script(trade_table(run)),
             trade_count=len(run.trades),
             week_titles=week_titles,
             weeks=[("Worst weeks", worst), ("Best weeks", best)],
             duel=DUEL if rival is not None and SEARCHED in run.equity.columns else None,
             facts=_provenance(run),
-            settings=_flat(run.info.get("config") or {}),
-            costs=_flat(run.info.get("costs") or {}),
-            timings=_flat(run.info.get("timings") or {}),
-            packages=_flat(run.provenance.get("packages") or {}),
+            settings=flat(run.info.get("config") or {}),
+            costs=flat(run.info.get("costs") or {}),
+            timings=flat(run.info.get("timings") or {}),
+            packages=flat(run.provenance.get("packages") or {}),
             notes=[str(note) for note in run.provenance.get("notes") or []],
             command=_command(run),
-            plotly=Markup(plotly_script()),
+            plotly=plotly_script(),
         )
     )
     path = run.folder / "index.html"
@@ -115,22 +115,19 @@ def write_runs_index(reports: Path) -> Path:
         if isinstance(info, dict):
             entries.append({"folder": folder.name, "info": info, "origin": info.get("provenance") or {}})
     path = reports / "index.html"
-    write_text(path, _environment().get_template("runs.html.j2").render(entries=entries))
+    write_text(path, environment().get_template("runs.html.j2").render(entries=entries))
     return path
 
 
-def plotly_script() -> str:
+def plotly_script() -> Markup:
     """The library's own file, as its package ships it; embedded so that the page needs no network."""
     from importlib.resources import files
 
-    return (
-        (files("plotly") / "package_data" / "plotly.min.js")
-        .read_text(encoding="utf-8")
-        .replace("</script", "<\\/script")
-    )
+    text = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return Markup(text.replace("</script", "<\\/script"))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -219,8 +216,8 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "text": str(window.get("text") or ""),
         "architecture": str(window.get("architecture") or ""),
         "threshold": window.get("threshold"),
-        "distance": [(name, value) for name, value in _flat(window.get("distance") or {}) if value != "None"],
-        "diagnostics": _flat(window.get("diagnostics") or {}),
+        "distance": [(name, value) for name, value in flat(window.get("distance") or {}) if value != "None"],
+        "diagnostics": flat(window.get("diagnostics") or {}),
         "figures": (drawn := window_figures(index, window)),
         "curves": [figure.name for figure in drawn if not figure.name.startswith("alpha-")],
         "edges": [figure.name for figure in drawn if figure.name.startswith("alpha-")],
@@ -277,12 +274,10 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as dotted names."""
     if isinstance(value, Mapping):
-        return [
-            pair for key, inner in value.items() for pair in _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
+        return [pair for key, inner in value.items() for pair in flat(inner, f"{prefix}.{key}" if prefix else str(key))]
     if isinstance(value, float):
         return [(prefix, f"{value:.6g}")]
     if isinstance(value, (list, tuple)):
@@ -295,7 +290,7 @@ def _command(run: Run) -> str:
     return " ".join(map(str, command)) if isinstance(command, list) else str(command)
 
 
-def _json_for_script(value: Any) -> Markup:
+def json_for_script(value: Any) -> Markup:
     """JSON that cannot end the script element it sits in."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(

@@ -36,6 +36,8 @@ class Options:
     quiet: bool = False
     json: bool = False
     pages: bool = True
+    tensorboard: bool = False
+    mlflow: str | None = None
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
@@ -87,6 +89,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
             headline = pipeline.run(folder)
         if options.pages:
             _pages(folder, console, timings)
+        _export(folder, options, console)
     finally:
         lock.release()
     for name, figures in headline.items():
@@ -149,6 +152,20 @@ def _pages(folder: Path, console: Console, timings: dict[str, float]) -> None:
         build_pages(folder)
     timings["pages"] = time.perf_counter() - began
     write_text(mark, version)
+
+
+def _export(folder: Path, options: Options, console: Console) -> None:
+    """The finished run for other tools, where asked for."""
+    if not options.tensorboard and options.mlflow is None:
+        return
+    from reports.export import log_mlflow, write_tensorboard
+    from reports.run_folder import load_run
+
+    run = load_run(folder)
+    if options.tensorboard:
+        console.print(f"tensorboard --logdir {write_tensorboard(run)}", markup=False, soft_wrap=True)
+    if options.mlflow is not None:
+        console.print(f"MLflow run {log_mlflow(run, options.mlflow)} at {options.mlflow}", markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -73,6 +73,10 @@ def main(
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Write the HTML pages, or only the data files.")
     ] = True,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, when they are done.")
+    ] = False,
+    mlflow: Annotated[str | None, typer.Option(help="Also log the run to this MLflow server or store.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Headline figures as JSON on standard output.")] = False,
 ) -> None:
@@ -132,6 +136,8 @@ def main(
             quiet=quiet,
             json=json_,
             pages=pages,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
         )
         run_job(settings, options)
     except InputError as error:

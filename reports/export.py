@@ -1,0 +1,113 @@
+"""A finished run for other tools: TensorBoard event files and an MLflow run. Both are extras, imported only here."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.panel import InputError
+from reports.page import flat
+from reports.performance import performance
+from reports.run_folder import Run
+from reports.search_section import HEALTH, LOSSES, edge_name
+
+EXPERIMENT = "regime-nas"
+METRIC_NAME = re.compile(r"[^A-Za-z0-9_. /-]+")  # anything else MLflow does not take in a name
+
+
+def write_tensorboard(run: Run) -> Path:
+    """Losses, entropy, the weight of every op per edge and the traded networks, from the histories of the searches.
+
+    Written to `tensorboard/` of the run folder, one TensorBoard run per window, after the searches: they go on in other
+    processes (or on other machines), which send back their history when they are done.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError('TensorBoard is not installed: pip install "regime-nas[tensorboard]"') from None
+    folder = run.folder / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)
+    for position, window in enumerate(run.windows):
+        number = int(window.get("window", position))
+        with SummaryWriter(str(folder / f"window-{number}")) as writer:
+            _write_history(writer, window)
+            writer.add_text("architecture", f"`{window.get('text') or 'not recorded'}`", 0)
+            _write_graph(writer, run.folder / "models" / str(number))
+    return folder
+
+
+def _write_history(writer: Any, window: Mapping[str, Any]) -> None:
+    weights = window.get("weights")
+    described = weights if isinstance(weights, Mapping) else {}
+    for position, row in enumerate(window.get("history") or []):
+        epoch = int(row.get("epoch", position))
+        for key in (*LOSSES, *HEALTH):
+            value = row.get(key)
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                writer.add_scalar(f"search/{key}", value, epoch)
+        for edge, line in zip(described.get("edges") or [], row.get("op_weights") or [], strict=False):
+            for op, value in zip(described.get("ops") or [], line, strict=False):
+                if value is not None and math.isfinite(value):
+                    writer.add_scalar(f"alpha {edge_name(edge)}/{op}", value, epoch)
+
+
+def _write_graph(writer: Any, folder: Path) -> None:
+    """The network of the window, traced on zeros; left out where its model was not kept."""
+    if not (folder / "genotype.json").is_file():
+        return
+    import torch
+
+    from nas.network import load_model
+
+    network = load_model(folder).network
+    bars = int(network.receptive_field) + 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of shapes that it takes for constants: here they are
+        writer.add_graph(network, torch.zeros(1, network.stem.shape[0], bars))
+
+
+def log_mlflow(run: Run, uri: str) -> str:
+    """Parameters, metrics per strategy and the run's files as one MLflow run of the experiment `regime-nas`; returns its id.
+
+    uri: a tracking server (http...), a local folder (`file:mlruns`) or, with all of MLflow installed, `sqlite:///mlflow.db`.
+    """
+    if uri.startswith("file:"):
+        os.environ.setdefault(
+            "MLFLOW_ALLOW_FILE_STORE", "true"
+        )  # MLflow prefers a database, which its small package lacks
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise InputError('MLflow is not installed: pip install "regime-nas[mlflow]"') from None
+    try:
+        return _log(run, MlflowClient(tracking_uri=uri))
+    except MlflowException as error:
+        raise InputError(
+            f"MLflow at {uri} refused: {str(error).split('. ')[0].strip()}; give --uri file:mlruns"
+        ) from None
+
+
+def _log(run: Run, client: Any) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
+    logged = client.create_run(experiment, run_name=run.run_id).info.run_id
+    for name, setting in flat(run.info.get("config") or {}):
+        client.log_param(logged, name, setting[:500])
+    for strategy in run.strategies:
+        figures = performance(run, strategy)
+        for name in ("total_return", "sharpe", "sortino", "max_drawdown", "turnover", "fees", "funding"):
+            value = float(getattr(figures, name))
+            if math.isfinite(value):
+                client.log_metric(logged, f"{METRIC_NAME.sub('-', strategy)}.{name}", value)
+    for path in sorted(run.folder.iterdir()):
+        if path.is_file() and path.suffix in {".json", ".parquet", ".html"}:
+            client.log_artifact(logged, str(path))
+    client.set_terminated(logged)
+    return str(logged)

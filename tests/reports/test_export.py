@@ -1,0 +1,103 @@
+"""Runs side by side, and runs for TensorBoard and MLflow, read back with their own readers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_builder import build_run
+
+from data.panel import InputError
+from reports.comparison import differences, write_comparison
+from reports.export import log_mlflow, write_tensorboard
+from reports.run_folder import load_run
+
+BARS = 24 * 30
+EVIL = "<script>alert(1)</script>"
+
+
+def test_comparison_shows_both_runs_and_where_they_differ(tmp_path: Path) -> None:
+    one = build_run(tmp_path, run_id="one", bars=BARS)
+    two = build_run(tmp_path, run_id="two", bars=BARS, simulated=False, symbols=(EVIL,), seed=1)
+    found = dict(differences([load_run(one), load_run(two)]))
+    assert found["data.source"] == ["simulated", "bybit"]
+    assert "config.preset" not in found
+    page = write_comparison([one, two])
+    assert page == tmp_path / "compare.html"
+    text = page.read_text()
+    assert "SIMULATED DATA in one" in text
+    assert EVIL not in text
+    assert 'href="runs/two/index.html"' in text
+
+
+def test_compare_wants_two_runs(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS, optional=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "reports", "compare", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "at least two" in done.stderr
+
+
+def test_tensorboard_holds_losses_and_the_weight_of_every_op(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = load_run(build_run(tmp_path, bars=BARS, windows=2))
+    folder = write_tensorboard(run)
+    events = accumulator.EventAccumulator(str(folder / "window-1"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("search/train_loss")]
+    assert losses == pytest.approx([row["train_loss"] for row in run.windows[1]["history"]])
+    weights = events.Scalars("alpha input to node 1/ema16")
+    assert [event.step for event in weights] == list(range(12))
+    assert weights[-1].value == pytest.approx(0.7)
+
+
+def test_tensorboard_draws_the_network_of_a_saved_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    import torch
+
+    import nas.network
+
+    class Tiny(torch.nn.Module):
+        receptive_field = 3
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.Parameter(torch.ones(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.einsum("bit,ic->bct", x, self.stem)
+
+    class Model:
+        network = Tiny()
+
+    run = load_run(build_run(tmp_path, bars=BARS, windows=1))
+    (run.folder / "models" / "0").mkdir(parents=True)
+    (run.folder / "models" / "0" / "genotype.json").write_text("{}")
+    monkeypatch.setattr(nas.network, "load_model", lambda folder: Model())
+    events = accumulator.EventAccumulator(str(write_tensorboard(run) / "window-0"))
+    events.Reload()
+    assert len(events.Graph().node) > 0
+
+
+def test_mlflow_holds_settings_metrics_and_files(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    run = load_run(build_run(tmp_path, bars=BARS, strategies=("searched", EVIL, "buy_and_hold")))
+    uri = f"file:{tmp_path / 'mlruns'}"
+    number = log_mlflow(run, uri)
+    logged = mlflow.MlflowClient(tracking_uri=uri).get_run(number)
+    assert logged.data.params["preset"] == "quick"
+    growth = run.equity["searched"].iloc[-1] / run.equity["searched"].iloc[0] - 1.0
+    assert logged.data.metrics["searched.total_return"] == pytest.approx(growth)
+    files = {path.name for path in (tmp_path / "mlruns").rglob("artifacts/*")}
+    assert {"run.json", "equity.parquet"} <= files
+    assert logged.info.status == "FINISHED"
+
+
+def test_mlflow_that_cannot_be_used_is_an_input_error(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    run = load_run(build_run(tmp_path, bars=BARS, optional=False))
+    with pytest.raises(InputError, match="MLflow at ftp://nowhere refused"):
+        log_mlflow(run, "ftp://nowhere")
