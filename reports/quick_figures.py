@@ -33,7 +33,10 @@ def quick_figures(skipped: Set[str]) -> Iterator[None]:
     from matplotlib.figure import Figure
 
     def fixed_margins(figure: Any, **_: Any) -> None:
-        figure.subplots_adjust(left=0.09, right=0.97, bottom=0.1, top=0.88)
+        width, height = figure.get_size_inches()
+        figure.subplots_adjust(
+            left=0.95 / width, right=1.0 - 0.2 / width, bottom=0.75 / height, top=1.0 - 0.55 / height
+        )
 
     before = (FigureCanvasBase.draw_idle, Figure.tight_layout, quantstats.reports._get_plots)
     drawn = _fewer(before[2](), skipped)

@@ -207,6 +207,8 @@ def _plain_label(name: str) -> str:
 def _without_remote_assets(text: str, title: str) -> str:
     # matplotlib's metadata holds the time of drawing and addresses of vocabularies
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = text.replace('<body onload="save()">', "<body>")  # calls what only QuantStats' download page defines
+    text = text.replace("\ufe6a", "%")  # the small percent sign is missing in most fonts
     text = re.sub(r"<link\b[^>]*https?://[^>]*>", "", text)
     text = re.sub(r'<a href="https?://[^"]*"[^>]*>(.*?)</a>', r"\1", text)
     text = re.sub(r"<title>.*?</title>", lambda _: f"<title>{html.escape(title)}</title>", text, count=1, flags=re.S)

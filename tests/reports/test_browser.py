@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from run_builder import build_run
 
+from reports.comparison import write_comparison
 from reports.page import write_page
 from reports.run_folder import load_run
+from reports.tearsheets import planned_sheets, write_tearsheet
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = next(
@@ -186,3 +188,31 @@ def test_page_of_20_strategies_and_40_000_bars_is_small_and_draws(browser: Any, 
         visit.page.locator("[data-chart=equity]").scroll_into_view_if_needed()
         visit.page.wait_for_function("() => document.querySelector('[data-chart=equity]').dataset.drawn === '1'")
         assert visit.said == []
+
+
+def test_tearsheet_says_nothing_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
+    run = load_run(build_run(tmp_path, bars=24 * 30))
+    sheet = planned_sheets(run)[0]
+    write_tearsheet(
+        sheet.path,
+        sheet.returns,
+        sheet.benchmark,
+        title=sheet.title,
+        benchmark_title=sheet.benchmark_title,
+        parameters=sheet.parameters,
+    )
+    with Visit(browser, sheet.path, 390) as visit:
+        assert visit.said == []
+        assert visit.asked == [sheet.path.as_uri()]
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_comparison_of_runs_draws(browser: Any, tmp_path: Path) -> None:
+    folders = [
+        build_run(tmp_path, run_id=name, bars=24 * 30, optional=False, seed=k) for k, name in enumerate(("a", "b"))
+    ]
+    with Visit(browser, write_comparison(folders), 390) as visit:
+        visit.draw_all()
+        assert visit.said == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert visit.page.evaluate(CONTRAST) == []
