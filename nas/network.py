@@ -22,6 +22,7 @@ from nas.genotype import Genotype
 from nas.stretches import Scaler
 
 MODEL_FORMAT = 1
+ENSEMBLE_FILE = "ensemble.json"  # in a model folder: several networks whose mean was traded
 
 
 class CellNetwork(nn.Module):
@@ -144,6 +145,11 @@ class TrainedModel:
 
 def load_model(folder: Path) -> TrainedModel:
     """Read a model folder; InputError says which file is missing or what does not fit."""
+    if (folder / ENSEMBLE_FILE).is_file():
+        raise InputError(
+            f"{folder} holds an ensemble, and one network is read at a time; rerun the walk-forward without --ensemble, "
+            f"or choose a member: {folder / 'members' / '0'}"
+        )
     for name in ("genotype.json", "features.json", "weights.safetensors"):
         if not (folder / name).is_file():
             raise InputError(

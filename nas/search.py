@@ -30,6 +30,7 @@ from nas.training import evaluate
 from nas.variants import Stage, Variant, get_variant
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Weights = tuple[tuple[float, ...], ...]  # relaxed weights, row by row
 FEWEST_BARS = 16  # of a training or validation stretch
 
 
@@ -130,8 +131,10 @@ def search(
     *,
     variant: str = "darts",
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
+    initial: tuple[Weights, Weights] | None = None,
 ) -> SearchResult:
     """Bilevel search (Liu et al. 2019) on one window. on_record receives every epoch's row of the history as soon as it is known.
+    initial: (op_weights, feature_weights) of an earlier search to start from (warm start); random controls have no use for it.
 
     tensors.x holds every candidate pipeline as a column, in the order of `space.features`. InputError for shapes that cannot be
     searched, inputs with NaN and losses that explode.
@@ -152,6 +155,8 @@ def search(
     for k, stage in enumerate(stages):
         first = stage_ends[k - 1] if k else 0
         run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept)
+        if initial is not None and k == 0:
+            run.architecture.start_from(*initial)
         for epoch in range(first, stage_ends[k]):
             row = run.epoch(epoch, epoch - first, stage_ends[k] - first)
             history.append(row)

@@ -13,7 +13,7 @@ from nas.discretisation import Rule, discretise
 from nas.genotype import Connection, Genotype
 from nas.network import CellNetwork
 from nas.ops import SKIPS
-from nas.relaxation import Choices, Relaxation, edge_softmax, softmax
+from nas.relaxation import Choices, Relaxation, edge_softmax, sigmoid, softmax
 from nas.space import SearchSpace
 
 NONE = "none"  # the choice that drops an input
@@ -68,6 +68,24 @@ class Architecture(nn.Module):
             [[k < len(row) - 1 for k in range(self.feature_choices.shape[1])] for row in names]
         ).view(self.feature_choices.shape)
         self.is_skip = torch.tensor([name in SKIPS for name in space.ops])
+
+    @torch.no_grad()
+    def start_from(self, op_weights: Sequence[Sequence[float]], feature_weights: Sequence[Sequence[float]]) -> None:
+        """Begin at the relaxed weights of an earlier search of the same space, half-way back to indifference.
+
+        Half-way (logits halved): a saturated softmax has no gradient left to change its mind with.
+        """
+        for logits, weights in ((self.ops, op_weights), (self.features, feature_weights)):
+            given = torch.tensor([list(row) for row in weights], dtype=logits.dtype)
+            if given.shape != logits.shape:
+                raise ValueError(
+                    f"start weights have shape {tuple(given.shape)}, this space needs {tuple(logits.shape)}"
+                )
+            given = given.clamp(1e-4, 1.0 - 1e-4)
+            start = (
+                torch.logit(given) if self.relaxation is sigmoid else given.log() - given.log().mean(-1, keepdim=True)
+            )
+            logits.copy_(0.5 * start)
 
     def op_weights(self, draw: Generator | None = None, relaxation: Relaxation | None = None) -> Tensor:
         """[edges, ops]; an op out of the race weighs 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from nas.baselines import BASELINES, Fit, build_baseline
 from nas.genotype import Genotype
 from nas.network import TrainedModel, forecast_sequence, network_of
-from nas.search import SearchSettings, search
+from nas.search import SearchSettings, Weights, search
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors
 from nas.training import TrainingSettings, first_horizon_score, train
@@ -25,13 +25,17 @@ from nas.windows import Window
 
 @dataclass(frozen=True)
 class SearchTask:
-    """Search one architecture on one window: reads its train and validation stretches, nothing later."""
+    """Search one architecture on one window: reads its train and validation stretches, nothing later.
+
+    initial: relaxed weights (ops, features) of an earlier window's search to start from; None starts from indifference.
+    """
 
     window: Window
     variant: str
     seed: int
     space: SearchSpace
     settings: SearchSettings
+    initial: tuple[Weights, Weights] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,28 @@ def run_task(task: Task, samples: Samples) -> TaskResult:
     return _search(task, samples) if isinstance(task, SearchTask) else _train(task, samples)
 
 
+def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
+    """`task` with a warm start from what an earlier window's search of the same space found."""
+    ops = tuple(tuple(row) for row in earlier.report["weights"]["values"])
+    rows = [tuple(entry["weights"]) for entry in earlier.report["features"]]
+    width = max(len(row) for row in rows)  # rows are told without their padding
+    return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
+
+
 def _search(task: SearchTask, samples: Samples) -> TaskResult:
     window = task.window
     scaler = Scaler.fit(samples.bank.values, window.train)
     tensors = Tensors.of(samples, scaler)
-    found = search(task.space, tensors, window.train, window.validation, task.settings, task.seed, variant=task.variant)
+    found = search(
+        task.space,
+        tensors,
+        window.train,
+        window.validation,
+        task.settings,
+        task.seed,
+        variant=task.variant,
+        initial=task.initial,
+    )
     report = {
         "variant": task.variant,
         "seed": task.seed,

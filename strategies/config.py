@@ -40,6 +40,8 @@ class RunConfig(BaseModel):
     purge: str | None = None
     embargo: str | None = None
     policy: tuple[str, ...] = ("every",)
+    warm_start: bool = False
+    ensemble: bool = False
     variant: tuple[str, ...] = ("darts",)
     baselines: tuple[str, ...] = ("tcn",)
     rules: tuple[str, ...] = ("sma_cross",)

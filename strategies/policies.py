@@ -20,7 +20,7 @@ from nas.network import forecast_sequence
 from nas.search import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
-from nas.tasks import SearchTask, TaskResult, TrainTask, model_of
+from nas.tasks import SearchTask, TaskResult, TrainTask, continued, model_of
 from nas.training import TrainingSettings
 from nas.windows import Window
 from strategies.config import RunConfig
@@ -153,14 +153,21 @@ class Competition:
             for policy in static
             for number in sorted({policy.search_window(w.number) for w in self.windows})
         ]
-        flat = [task for _, _, tasks in plans for task in tasks]
-        results = self._run([*rivals, *flat])
-        rival_results, rest = results[: len(rivals)], results[len(rivals) :]
         found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
-        at = 0
-        for policy, number, tasks in plans:
-            found[policy.name, number] = (tasks, rest[at : at + len(tasks)])
-            at += len(tasks)
+        if self.config.warm_start:  # each window waits for the one before
+            rival_results = self._run(rivals)
+            before: dict[str, list[TaskResult]] = {}
+            for policy, number, tasks in plans:
+                if policy.name in before:
+                    tasks = [continued(task, earlier) for task, earlier in zip(tasks, before[policy.name], strict=True)]
+                before[policy.name] = self._run(tasks)
+                found[policy.name, number] = (tasks, before[policy.name])
+        else:
+            results = self._run([*rivals, *(task for _, _, tasks in plans for task in tasks)])
+            rival_results, at = results[: len(rivals)], len(rivals)
+            for policy, number, tasks in plans:
+                found[policy.name, number] = (tasks, results[at : at + len(tasks)])
+                at += len(tasks)
 
         jobs: list[tuple[Policy, Window, int, list[TrainTask]]] = []
         for policy in static:
@@ -178,8 +185,10 @@ class Competition:
             outcome.decisions.append(Decision(window.number, source == window.number, source))
             if policy.frozen_weights:
                 for later in self.windows[1:]:
-                    moved = [self._moved(contender, later) for contender in outcome.contenders[: len(trainings)]]
-                    outcome.contenders += moved
+                    first = [c for c in outcome.contenders if c.window.number == window.number]
+                    singles = [single for contender in first for single in contender.members or (contender,)]
+                    moved = [self._moved(single, later) for single in singles]
+                    outcome.contenders += ensembles(moved) if self.config.ensemble else moved
                     outcome.decisions.append(Decision(later.number, False, source))
         for policy in self.policies:
             if policy.drift:
@@ -201,10 +210,11 @@ class Competition:
         trained: Sequence[TaskResult],
     ) -> list[Contender]:
         kind = "random" if outcome.policy.variants == (RANDOM_VARIANT,) else "searched"
-        return [
+        singles = [
             Contender(outcome.strategy, kind, window, task.variant, task.seed, after, before)
             for task, before, after in zip(searches, found, trained, strict=True)
         ]
+        return ensembles(singles) if self.config.ensemble else singles
 
     def _moved(self, contender: Contender, window: Window) -> Contender:
         """The same trained network, forecasting a later window."""
@@ -239,6 +249,8 @@ class Competition:
             if reason != "none":
                 source = window.number
                 searches = self.searches(outcome.policy, window)
+                if self.config.warm_start and found:
+                    searches = [continued(task, earlier) for task, earlier in zip(searches, found, strict=True)]
                 found = self._run(searches)
             trained = self._run(self.trainings(window, searches, found))
             mine = self._contenders(outcome, window, searches, found, trained)
@@ -246,6 +258,21 @@ class Competition:
             outcome.decisions.append(Decision(window.number, source == window.number, source, heard, reason))
             judged = [judge(self.config, self.samples.panel, volatility, contender) for contender in mine]
             chosen.append(max(judged, key=lambda candidate: candidate.score))
+
+
+def ensembles(singles: Sequence[Contender]) -> list[Contender]:
+    """Per variant, one contender that forecasts the mean of its seeds; NaN where any seed has none. The first seed tells its story."""
+    found = []
+    for variant in dict.fromkeys(single.variant for single in singles):
+        members = [single for single in singles if single.variant == variant]
+        names = ("stop_forecasts", "test_forecasts")
+        arrays = {name: np.mean([member.trained.arrays[name] for member in members], axis=0) for name in names}
+        report = {**members[0].trained.report, "parameters": sum(m.trained.report["parameters"] for m in members)}
+        for name in ("validation_loss", "validation_correlation"):
+            report[name] = float(np.mean([m.trained.report[name] for m in members]))
+        mean = TaskResult({**members[0].trained.arrays, **arrays}, report)
+        found.append(replace(members[0], trained=mean, members=tuple(members)))
+    return found
 
 
 def drift_alarms(samples: Samples, since: Sequence[Candidate], known_until: int) -> list[Alarm]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from data.panel import Panel
 from nas.distance import edit_distance, total_variation
 from nas.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
 from nas.genotype import Genotype
+from nas.network import ENSEMBLE_FILE
 from nas.stretches import Samples
 from nas.tasks import model_of
 from nas.windows import Window
@@ -24,11 +26,23 @@ from strategies.choice import scaled_rule
 from strategies.config import RunConfig
 from strategies.policies import PolicyOutcome
 from strategies.provenance import package_versions
-from strategies.trading import Book, long_table, position_rule
+from strategies.trading import Book, Contender, long_table, position_rule
 
 
 def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
     write_atomically(path, lambda file: frame.to_parquet(file, index=index))
+
+
+def _save_models(
+    folder: Path, contender: Contender, interval_ns: int, forecast_scale: float, extra: dict[str, Any]
+) -> None:
+    """The network that traded; of an ensemble every member, in folders of their own, under a file that says so."""
+    if not contender.members:
+        model_of(contender.trained, interval_ns, forecast_scale, extra).save(folder)
+        return
+    for number, member in enumerate(contender.members):
+        model_of(member.trained, interval_ns, forecast_scale, extra).save(folder / "members" / str(number))
+    write_text(folder / ENSEMBLE_FILE, json.dumps({"members": len(contender.members), "forecast": "mean"}) + "\n")
 
 
 def _distance(book: Book, number: int) -> dict[str, float | int | None]:
@@ -169,7 +183,7 @@ def write_run(
             "symbols": list(panel.assets),
             "code_version": code,
         }
-        model_of(contender.trained, panel.interval_ns, spread, extra).save(folder / "models" / str(window.number))
+        _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)
     write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")
     regimes = []
     if panel.regimes is not None:

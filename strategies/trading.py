@@ -39,6 +39,7 @@ class Contender:
     seed: int
     trained: TaskResult
     found: TaskResult | None = None
+    members: tuple[Contender, ...] = ()  # of an ensemble over seeds; `trained` then holds their mean forecasts
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,12 @@ def main(
         str | None,
         typer.Option(help="When to search again, several side by side: every, period:N, drift, never, frozen, random."),
     ] = None,
+    warm_start: Annotated[
+        bool | None, typer.Option("--warm-start", help="Each search starts from the last window's relaxed weights.")
+    ] = None,
+    ensemble: Annotated[
+        bool | None, typer.Option("--ensemble", help="Trade the mean forecast of the seeds instead of the best seed.")
+    ] = None,
     variant: Annotated[
         str | None, typer.Option(help="Search variants that compete (docs/variants.md); validation chooses.")
     ] = None,
@@ -84,46 +90,16 @@ def main(
 
     Writes OUT/runs/<id>/index.html (OUT/latest points to it). The same command resumes an interrupted run.
     """
+    given: dict[str, Any] = dict(locals())
     from data.panel import InputError
 
-    names = (
-        "symbol",
-        "interval",
-        "start",
-        "end",
-        "source",
-        "fill_gaps",
-        "seed",
-        "seeds",
-        "train",
-        "validation",
-        "test",
-    )
-    flags: dict[str, Any] = {
-        name: value
-        for name, value in locals().items()
-        if name
-        in (
-            *names,
-            "step",
-            "purge",
-            "embargo",
-            "anchored",
-            "policy",
-            "variant",
-            "search_fraction",
-            "loss",
-            "horizon",
-            "baselines",
-            "rules",
-        )
-    }
-    flags["data"] = tuple(str(p) for p in data) if data else None
-    flags["funding"] = tuple(str(p) for p in funding) if funding else None
     try:
-        from strategies.config import resolve
+        from strategies.config import RunConfig, resolve
         from strategies.job import Options, run_job
 
+        flags = {name: value for name, value in given.items() if name in RunConfig.model_fields}
+        flags["data"] = tuple(str(p) for p in data) if data else None
+        flags["funding"] = tuple(str(p) for p in funding) if funding else None
         settings = resolve(preset, config, flags)
         options = Options(
             out=out,
