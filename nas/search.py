@@ -44,6 +44,10 @@ class SearchSettings:
     parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing
     from 0, n the training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that
     forecast alike; 0 leaves parameters free. It grows, because a learned op must first have the time to show what it can do.
+    feature_learning_rate: of the logits of pipelines, by Adam without weight decay: their gradients are as small as the decay of the
+    originals, which would hold every choice at its start.
+    feature_cost: an input has to lower the validation loss by this many 1 / sqrt(training bars x validation bars), or `none` wins:
+    that is the spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
     """
 
     epochs: int = 20
@@ -62,6 +66,8 @@ class SearchSettings:
     random_init: bool = False
     fraction: float = 1.0
     parameter_cost: float = 0.0
+    feature_learning_rate: float = 0.1
+    feature_cost: float = 2.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch"):
@@ -213,15 +219,20 @@ class SearchRun:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weights, epochs, eta_min=settings.learning_rate * 0.05
         )
+        decay = settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay
         self.alpha = lean_torch.Adam(
-            self.alphas,
+            [
+                {"params": [self.architecture.ops, self.architecture.strength], "weight_decay": decay},
+                {"params": [self.architecture.features], "lr": settings.feature_learning_rate},
+            ],
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),
-            weight_decay=settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay,
         )
         counts = torch.tensor([float(get_op(n).parameters(self.network.stem.shape[1])) for n in space.ops])
         bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
         self.prices = counts * (math.log(bars) / (2.0 * bars))
+        others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))
+        self.feature_price = settings.feature_cost / math.sqrt(bars * others)
         self.power = PowerIteration(8 if variant.eigenvalue_stop else 4)
         self.eigenvalues: list[tuple[int, float]] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
@@ -302,6 +313,10 @@ class SearchRun:
         if self.settings.parameter_cost > 0.0:
             price = (self.architecture.op_weights() * self.prices).sum() * self.settings.parameter_cost * self.progress
             priced = first_order_gradient(price, self.alphas)
+            gradients = [g + e for g, e in zip(gradients, priced, strict=True)]
+        if self.feature_price > 0.0:
+            kept = self.architecture.feature_weights()[self.architecture.is_pipeline].sum()
+            priced = first_order_gradient(kept * self.feature_price, self.alphas)
             gradients = [g + e for g, e in zip(gradients, priced, strict=True)]
         if variant.regulariser is not None:
             extra = first_order_gradient(variant.regulariser(self.architecture, self.progress), self.alphas)
