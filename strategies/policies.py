@@ -113,10 +113,15 @@ class Competition:
         if len(set(names)) != len(names):
             raise InputError(f"a policy is named twice: {', '.join(names)}")
         self.seeds = range(config.seed, config.seed + config.seeds)
-        self.search_settings = SearchSettings(
-            epochs=config.search_epochs, fraction=config.search_fraction, loss=config.loss
+        self.search_settings, self.training = self.settings_of(config)
+
+    @staticmethod
+    def settings_of(config: RunConfig) -> tuple[SearchSettings, TrainingSettings]:
+        """How a run searches and trains."""
+        return (
+            SearchSettings(epochs=config.search_epochs, fraction=config.search_fraction, loss=config.loss),
+            TrainingSettings(epochs=config.training_epochs, loss=config.loss),
         )
-        self.training = TrainingSettings(epochs=config.training_epochs, loss=config.loss)
 
     def searches(self, policy: Policy, window: Window) -> list[SearchTask]:
         variants = policy.variants or self.config.variant

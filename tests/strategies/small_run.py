@@ -24,6 +24,7 @@ channels = 4
 search_epochs = 2
 training_epochs = 3
 baselines = ["linear"]
+evidence = 0.0
 """
 
 

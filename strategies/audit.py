@@ -1,0 +1,58 @@
+"""Look-ahead audit of a finished run: `python -m strategies.audit --run reports/latest`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example:  python -m strategies.audit --run reports/latest --windows 2")
+def main(
+    run: Annotated[Path, typer.Option(help="Folder of a finished run.")],
+    windows: Annotated[int, typer.Option(help="Windows whose training is repeated on a replaced future.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the verdict.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Every check as JSON on standard output.")] = False,
+) -> None:
+    """Repeat a run's trades bar by bar, with another future and one bar late, and report any difference that must not be.
+
+    Exit code 0 where nothing looked ahead, 1 where something did.
+    """
+    import json
+
+    from data.panel import InputError
+
+    try:
+        from rich.console import Console
+
+        from strategies.auditing import Audit
+
+        console = Console(stderr=json_, quiet=quiet)
+        checks = Audit.open(run, console).checks(windows)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    failed = [check for check in checks if not check.passed]
+    for check in checks:
+        mark = "ok  " if check.passed else "FAIL"
+        console.print(f"{mark} {check.name:<44} {check.detail}", markup=False, highlight=False, soft_wrap=True)
+    if json_:
+        shown = [{"check": c.name, "passed": c.passed, "detail": c.detail} for c in checks]
+        sys.stdout.write(json.dumps({"run": str(run), "passed": not failed, "checks": shown}) + "\n")
+    typer.echo(
+        f"{len(failed)} of {len(checks)} checks failed: this run is not to be trusted"
+        if failed
+        else f"{len(checks)} checks passed: no look-ahead found",
+        err=json_,
+    )
+    raise typer.Exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(app())
