@@ -160,6 +160,8 @@ def search(
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
     for k, stage in enumerate(stages):
         first = stage_ends[k - 1] if k else 0
+        if first == stage_ends[k]:
+            continue  # fewer epochs than stages
         run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept)
         if initial is not None and k == 0:
             run.architecture.start_from(*initial)
@@ -170,7 +172,7 @@ def search(
             on_record(row)
             if run.stopped:
                 break
-        if k + 1 < len(stages):
+        if stage_ends[k] < settings.epochs:
             kept = _fewer(run.architecture, stages[k + 1].ops)
     return run.result(history)
 
@@ -276,6 +278,8 @@ class SearchRun:
                 context=self.context,
                 generator=self.generator,
             )
+        if len(bars) > 1:  # each part is in random order already
+            found = [found[k] for k in torch.randperm(len(found), generator=self.generator).tolist()]
         return found
 
     def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:

@@ -125,6 +125,12 @@ def test_progressive_search_narrows_the_ops_and_deepens_the_network() -> None:
     assert sum(c.op in SKIPS for node in found.genotype.nodes for c in node) <= 2
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_progressive_search_of_fewer_epochs_than_stages_learns_in_the_last(epochs: int) -> None:
+    found = find("progressive", settings=replace(SETTINGS, epochs=epochs))
+    assert [row["epoch"] for row in found.history] == list(range(epochs))
+
+
 def test_random_genotypes_use_all_ops_and_are_drawn_by_their_seed() -> None:
     drawn = [random_genotype(SPACE, torch.Generator().manual_seed(s)) for s in range(40)]
     assert {c.op for g in drawn for node in g.nodes for c in node} == set(SPACE.ops) - {"zero"}
