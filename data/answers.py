@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.panel import FloatArray
-from data.series import KINDS, Rows, SeriesKey, Stamps, no_rows, open_times
+from data.series import KINDS, Rows, SeriesKey, Stamps, no_rows, on_grid
 
 #: numbers in decimal notation, joined by "|": no nan, no inf, no underscore, no blank
 _NUMBERS = re.compile(r"[0-9.eE+\-|]*")
@@ -38,7 +38,7 @@ def read_rows(answer: Any, key: SeriesKey, start_ms: int, end_ms: int) -> tuple[
     times, values = _READERS.get(key.kind, _read_bars)(listed, key, columns)
     if not (np.all(times >= start_ms) and np.all(times <= end_ms)):
         raise BadAnswer(f"{key}: a row at {int(times[(times < start_ms) | (times > end_ms)][0])} ms was not asked for")
-    if KINDS[key.kind].regular and not np.all(np.isin(times, open_times(key.interval, start_ms, end_ms + 1))):
+    if KINDS[key.kind].regular and not on_grid(key.interval, times):
         raise BadAnswer(f"{key}: a row does not stand on the {key.interval} grid")
     rows = _once(times, values, key)
     _check_values(rows.values, key)

@@ -185,6 +185,8 @@ class Bybit:
         code = getattr(error, "status_code", None)
         kind = type(error).__name__
         if kind == "InvalidRequestError":
+            if not isinstance(code, int) or code == 0:
+                return "the retCode is no code"
             if code not in _PASSING_CODES:
                 raise _Refused(code, str(getattr(error, "message", ""))) from None
             self._heed(getattr(error, "resp_headers", None), spent_only=False)

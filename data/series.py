@@ -137,6 +137,15 @@ def open_times(interval: str, start_ms: int, end_ms: int) -> Stamps:
     return np.arange(begin, end_ms, length, dtype=np.int64)
 
 
+def on_grid(interval: str, times: Stamps) -> bool:
+    """Whether every time is an open time of the interval."""
+    if interval == "M":
+        months = times.astype("datetime64[ms]").astype("datetime64[M]").astype("datetime64[ms]").astype(np.int64)
+        return bool(np.all(months == times))
+    offset = FIRST_MONDAY_MS if interval == "W" else 0
+    return bool(np.all((times - offset) % (INTERVAL_NS[interval] // 1_000_000) == 0))
+
+
 def close_time(interval: str, open_ms: int) -> int:
     """When the bar that opens at `open_ms` is complete."""
     if interval == "M":
