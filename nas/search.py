@@ -67,7 +67,7 @@ class SearchSettings:
     fraction: float = 1.0
     parameter_cost: float = 0.0
     feature_learning_rate: float = 0.1
-    feature_cost: float = 2.0
+    feature_cost: float = 1.5
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch"):

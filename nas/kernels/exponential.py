@@ -63,9 +63,14 @@ def _ewm(
                             target = mean[s, column, start:stop]
                             for k in range(n):
                                 target[k] = v[k] - distances[k]
-                        for k in range(n):
-                            variances[k] = math.sqrt(variances[k] * squares / factor)
-                        if want & STD:
+                        if want == STD:  # the deviation alone goes straight out
+                            target = std[s, column, start:stop]
+                            for k in range(n):
+                                target[k] = math.sqrt(variances[k] * squares / factor)
+                        else:
+                            for k in range(n):
+                                variances[k] = math.sqrt(variances[k] * squares / factor)
+                        if want & STD and want != STD:
                             target = std[s, column, start:stop]
                             for k in range(n):
                                 target[k] = variances[k]

@@ -147,10 +147,15 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                 gap = old_anchor - base
                 if second:
                     _combine2(head1, head2, old1, old2, full, gap, n, shift, spread)
-                    for k in range(n):
-                        spread[k] = math.sqrt(spread[k] * one_less)
-                    if want & STD:
-                        outs[2][column, start : start + n] = spread[:n]
+                    if want == STD:  # the deviation alone goes straight out
+                        target = outs[2][column, start : start + n]
+                        for k in range(n):
+                            target[k] = math.sqrt(spread[k] * one_less)
+                    else:
+                        for k in range(n):
+                            spread[k] = math.sqrt(spread[k] * one_less)
+                        if want & STD:
+                            outs[2][column, start : start + n] = spread[:n]
                     if want & ZSCORE:
                         target = outs[3][column, start : start + n]
                         for k in range(n):

@@ -34,17 +34,56 @@ def _bits(word: np.uint64) -> int:
 
 
 @compiled
+def _merge_halves(
+    a_keys: FloatArray, a_bars: IntArray, b_keys: FloatArray, b_bars: IntArray, keys: FloatArray, bars: IntArray
+) -> None:
+    """Two sorted halves of equal length into one, from both ends at once: neither chain of comparisons waits for the other, and
+    none can run past its half. Equal values keep their order."""
+    # no branch on the comparisons: each is a coin toss, and a wrong guess costs more than the whole step. Unsigned: a signed
+    # index would be checked for counting from the end
+    one, size = np.uint64(1), np.uint64(len(a_keys))
+    i, j = np.uint64(0), np.uint64(0)
+    p, q = size - one, size - one
+    top = size + size - one
+    for step in range(len(a_keys)):
+        k = np.uint64(step)
+        x, y = a_keys[i], b_keys[j]
+        later = y < x
+        keys[k] = y if later else x
+        bars[k] = b_bars[j] if later else a_bars[i]
+        moved = np.uint64(later)
+        j += moved
+        i += one - moved
+        x, y = a_keys[p], b_keys[q]
+        later = y < x
+        keys[top - k] = x if later else y
+        bars[top - k] = a_bars[p] if later else b_bars[q]
+        moved = np.uint64(later)
+        p -= moved
+        q -= one - moved
+
+
+@compiled
 def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: FloatArray, spare_bars: IntArray) -> int:
-    """Known values in ascending order with the bars they came from, an infinity behind; returns their number."""
+    """Known values in ascending order with the bars they came from; behind them infinities of a bar that does not exist,
+    `len(keys)`-th. Returns the number of known values. The spare arrays have room for the padding of equal runs."""
     n = 0
-    equals = np.empty(RUN, dtype=np.int64)  # placed so far, by the number of smaller ones
     for k in range(len(v)):
         if math.isfinite(v[k]):
             spare_keys[n] = v[k]
             spare_bars[n] = k
             n += 1
-    for low in range(0, n, RUN):
-        run = spare_keys[low : min(low + RUN, n)]
+    nobody = len(keys)
+    runs = 1
+    while runs * RUN < n:
+        runs *= 2
+    width = -(-n // runs)
+    spare_keys[n : runs * width] = np.inf
+    spare_bars[n : runs * width] = nobody
+    equals = np.empty(RUN, dtype=np.int64)  # placed so far, by the number of smaller ones
+    from_keys, from_bars = np.empty(runs * width), np.empty(runs * width, dtype=np.int64)
+    for low in range(0, runs * width, max(width, 1)):
+        run = spare_keys[low : low + width]
         equals[:] = 0
         for i in range(len(run)):
             key = run[i]
@@ -53,61 +92,46 @@ def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: F
                 smaller += int(run[j] < key)
             slot = low + smaller + equals[smaller]
             equals[smaller] += 1
-            keys[slot] = key
-            bars[slot] = spare_bars[low + i]
-    from_keys, from_bars, to_keys, to_bars = keys, bars, spare_keys, spare_bars
-    width, merges = RUN, 0
-    while width < n:
-        for low in range(0, n, 2 * width):
-            middle, high = min(low + width, n), min(low + 2 * width, n)
-            i, j = low, middle
-            k = low
-            while i < middle and j < high:
-                # no branch on the comparison: it is a coin toss, and a wrong guess costs more than the whole step
-                right = int(from_keys[j] < from_keys[i])
-                take = i + (j - i) * right
-                to_keys[k] = from_keys[take]
-                to_bars[k] = from_bars[take]
-                j += right
-                i += 1 - right
-                k += 1
-            rest, stop = (i, middle) if i < middle else (j, high)
-            for take in range(rest, stop):
-                to_keys[k] = from_keys[take]
-                to_bars[k] = from_bars[take]
-                k += 1
+            from_keys[slot] = key
+            from_bars[slot] = spare_bars[low + i]
+    to_keys, to_bars = spare_keys, spare_bars
+    while runs > 1:
+        for low in range(0, runs * width, 2 * width):
+            middle, high = low + width, low + 2 * width
+            _merge_halves(
+                from_keys[low:middle], from_bars[low:middle], from_keys[middle:high], from_bars[middle:high],
+                to_keys[low:high], to_bars[low:high],
+            )  # fmt: skip
         from_keys, from_bars, to_keys, to_bars = to_keys, to_bars, from_keys, from_bars
         width *= 2
-        merges += 1
-    if merges % 2 == 1:  # the last merge wrote to the spare arrays
-        keys[:n] = spare_keys[:n]
-        bars[:n] = spare_bars[:n]
-    keys[n] = np.inf
+        runs //= 2
+    keys[:n] = from_keys[:n]
+    bars[:n] = from_bars[:n]
+    keys[n:] = np.inf
+    bars[n:] = nobody
     return n
 
 
 @compiled
-def _merge(
-    a_keys: FloatArray, a_bars: IntArray, a: int, b_keys: FloatArray, b_bars: IntArray, b: int, places: IntArray, keys: FloatArray
+def _place(
+    old_keys: FloatArray, old_bars: IntArray, new_keys: FloatArray, new_bars: IntArray, known: int,
+    keys: FloatArray, bars: IntArray, places: IntArray,
 ) -> bool:  # fmt: skip
-    """keys: the values of both blocks in order; places: where each bar's value stands there (the second block's bars
-    from the middle on), -1 where it is missing. True where two values are equal."""
-    window = len(places) // 2
+    """keys: the values of both blocks in order; places: where each bar's value stands there, -1 where it is missing. The bars of
+    the newer block follow from `window + 1` on: each block has one place to spare, for the bar that does not exist.
+    True where two values are equal."""
+    window = len(old_keys)
+    for k in range(window):
+        new_bars[k] += window + 1
+    _merge_halves(old_keys, old_bars, new_keys, new_bars, keys, bars)
+    for k in range(window):
+        new_bars[k] -= window + 1
     places[:] = -1
-    i = j = 0
+    for k in range(known):
+        places[bars[k]] = k
     ties = 0
-    last = np.nan
-    for k in range(a + b):
-        x, y = a_keys[i], b_keys[j]
-        right = int(y < x)
-        bar = a_bars[i] + (window + b_bars[j] - a_bars[i]) * right
-        value = y if right else x
-        ties += int(value == last)
-        last = value
-        keys[k] = value
-        places[bar] = k
-        j += right
-        i += 1 - right
+    for k in range(1, known):
+        ties += int(keys[k] == keys[k - 1])
     return ties > 0
 
 
@@ -187,9 +211,9 @@ def _ranks(
     out: FloatArray,
 ) -> None:
     """One block. ties: whether any values are equal; first, last: the runs of equal ones; total: known values of the older block."""
-    window = len(places) // 2
+    window = len(places) // 2 - 1
     for k in range(len(out)):
-        gone, place = places[k], places[window + k]
+        gone, place = places[k], places[window + 1 + k]
         if gone >= 0:
             _change(bits, tree, gone, -1)
             total -= 1
@@ -213,10 +237,10 @@ def _quantiles(
     places: IntArray, keys: FloatArray, quantile: float, total: int, least: int, bits: WordArray, out: FloatArray
 ) -> None:
     """One block. total: known values of the older block."""
-    window = len(places) // 2
+    window = len(places) // 2 - 1
     at = behind = 0  # where the quantile stands, and how many ones lie before it
     for k in range(len(out)):
-        gone, place = places[k], places[window + k]
+        gone, place = places[k], places[window + 1 + k]
         if gone >= 0:
             bits[gone >> 6] ^= ONE << np.uint64(gone & 63)
             total -= 1
@@ -248,24 +272,25 @@ def _quantiles(
 def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: FloatArray) -> None:
     """A quantile in [0, 1], or the rank of the newest value where `quantile` is negative."""
     columns, bars = x.shape
-    old_keys, old_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
-    new_keys, new_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
-    spare_keys, spare_bars = np.empty(window + 1), np.empty(window + 1, dtype=np.int64)
-    old_bars[:] = 0
-    new_bars[:] = 0
-    places, keys = np.empty(2 * window, dtype=np.int64), np.empty(2 * window + 1)
-    first, last = np.empty(2 * window, dtype=np.int64), np.empty(2 * window + 1, dtype=np.int64)
+    old_keys, old_bars = np.empty(window), np.empty(window, dtype=np.int64)
+    new_keys, new_bars = np.empty(window), np.empty(window, dtype=np.int64)
+    room = window + 2 * (window // RUN + 1)
+    spare_keys, spare_bars = np.empty(room), np.empty(room, dtype=np.int64)
+    places = np.empty(2 * window + 2, dtype=np.int64)
+    keys, both_bars = np.empty(2 * window), np.empty(2 * window, dtype=np.int64)
+    first, last = np.empty(2 * window, dtype=np.int64), np.empty(2 * window, dtype=np.int64)
     words = (2 * window) // 64 + 1
     groups = (words - 1) // GROUP + 1
     bits, tree = np.zeros(words, dtype=np.uint64), np.zeros(groups, dtype=np.int64)
     for column in range(columns):
         old_n = 0
-        old_keys[0] = np.inf
+        old_keys[:] = np.inf
+        old_bars[:] = window
         for start in range(0, bars, window):
             v = x[column, start : min(start + window, bars)]
             target = out[column, start : min(start + window, bars)]
             new_n = _sorted_block(v, new_keys, new_bars, spare_keys, spare_bars)
-            ties = _merge(old_keys, old_bars, old_n, new_keys, new_bars, new_n, places, keys)
+            ties = _place(old_keys, old_bars, new_keys, new_bars, old_n + new_n, keys, both_bars, places)
             bits[:] = np.uint64(0)
             tree[:] = 0
             for k in range(window):
