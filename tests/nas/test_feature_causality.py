@@ -13,7 +13,6 @@ from nas.inputs import INPUTS, inputs_of
 from nas.transforms import TRANSFORMS, Transform, transform
 
 BARS = 420
-FIELDS = ("open", "high", "low", "close", "volume", "funding_rate", "open_interest", "premium", "spread", "imbalance")
 
 
 def futures(x: np.ndarray, t: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -115,6 +114,9 @@ def panel_of(bars: int, seed: int = 0, assets: int = 3) -> Panel:
         "premium": rng.normal(0, 1e-4, shape),
         "spread": rng.lognormal(-9, 0.3, shape),
         "imbalance": rng.uniform(-1, 1, shape),
+        "depth_imbalance": rng.uniform(-1, 1, shape),
+        "ofi_1": rng.normal(0, 10, shape),
+        "long_ratio": rng.uniform(0.3, 0.7, shape),
     }
     for name in ("open", "high", "low", "close"):
         values[f"{name}@240"] = np.repeat(values[name][::4], 4, axis=0)[:bars]
