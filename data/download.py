@@ -48,6 +48,7 @@ def _download(
     import time
 
     import numpy as np
+    from rich.console import Console
 
     from data.bybit import Bybit, Unreachable
     from data.history import History
@@ -83,7 +84,7 @@ def _download(
             for step in intervals:
                 keys[series_key(category, name, kind, step)] = None
     store = Store()
-    with download_progress(quiet) as (say, progress):
+    with download_progress(Console(stderr=True), hidden=quiet) as (say, progress):
         client = Bybit(say=say)
         if any(store.series(key).missing(low, high) for key in keys) and not client.reachable():
             raise Unreachable(f"Bybit cannot be reached from here ({client.endpoint}); check the network or a proxy")

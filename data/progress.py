@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from data.history import Progress
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from data.history import Progress
 
 
 @contextlib.contextmanager
-def download_progress(quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
+def download_progress(
+    console: Console, hidden: bool = False
+) -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
     """Yields (say, progress): `say` prints a line above the bars; `progress(name)` starts a bar and returns its callback."""
-    from rich.console import Console
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.text import Text
@@ -21,10 +26,9 @@ def download_progress(quiet: bool) -> Iterator[tuple[Callable[[str], None], Call
             speed = task.finished_speed or task.speed
             return Text(f"{task.completed:>9,.0f} rows {'' if speed is None else f'{speed:,.0f} rows/s'}")
 
-    console = Console(stderr=True)
     shown = Bars(
         TextColumn("{task.description}", markup=False), BarColumn(30), Rate(), TimeRemainingColumn(),
-        console=console, disable=quiet or not console.is_terminal,
+        console=console, disable=hidden or console.quiet or not console.is_terminal,
     )  # fmt: skip
 
     def start(name: str) -> Progress:
@@ -39,4 +43,4 @@ def download_progress(quiet: bool) -> Iterator[tuple[Callable[[str], None], Call
         return tell
 
     with shown:
-        yield (lambda line: shown.console.print(line, markup=False, soft_wrap=True)), start
+        yield (lambda line: console.print(line, markup=False, soft_wrap=True)), start

@@ -81,6 +81,7 @@ class Audit:
             funding_files=tuple(Path(p) for p in config.funding),
             fill_gaps=config.fill_gaps,
             seed=config.seed,
+            timeframes=config.timeframes,
             echo=lambda text: console.print(text, markup=False),
         )
         if panel.fingerprint() != info["provenance"]["data_fingerprint"]:

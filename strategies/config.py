@@ -29,6 +29,7 @@ class RunConfig(BaseModel):
     data: tuple[str, ...] = ()
     funding: tuple[str, ...] = ()
     fill_gaps: bool = False
+    timeframes: tuple[str, ...] = ()
     preset: str = "default"
     seed: int = 0
     horizon: tuple[int, ...] = (6,)
@@ -79,6 +80,7 @@ class RunConfig(BaseModel):
 
     @field_validator(
         "symbol",
+        "timeframes",
         "data",
         "funding",
         "policy",

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from data.atomic import write_text
 from data.panel import InputError, Panel
+from data.progress import download_progress
 from data.sources import load_panel
 from strategies.config import RunConfig
 from strategies.provenance import code_version, pages_version, run_id
@@ -108,18 +109,21 @@ def run_job(config: RunConfig, options: Options) -> Path:
 
 
 def _load(config: RunConfig, console: Console) -> Panel:
-    panel = load_panel(
-        config.symbol,
-        config.interval,
-        start=config.start,
-        end=config.end,
-        source=config.source,
-        files=tuple(Path(p) for p in config.data),
-        funding_files=tuple(Path(p) for p in config.funding),
-        fill_gaps=config.fill_gaps,
-        seed=config.seed,
-        echo=lambda text: console.print(text, markup=False),
-    )
+    with download_progress(console) as (say, progress):
+        panel = load_panel(
+            config.symbol,
+            config.interval,
+            start=config.start,
+            end=config.end,
+            source=config.source,
+            files=tuple(Path(p) for p in config.data),
+            funding_files=tuple(Path(p) for p in config.funding),
+            fill_gaps=config.fill_gaps,
+            seed=config.seed,
+            timeframes=config.timeframes,
+            progress=progress,
+            echo=say,
+        )
     if panel.simulated:
         console.print(
             "[bold black on yellow] SIMULATED MARKET [/] no real prices: results show the machinery, not skill"

@@ -27,6 +27,9 @@ def main(
         list[Path] | None, typer.Option(help="CSV or Parquet candles instead of a source; one per symbol.")
     ] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding settlements of the same symbols.")] = None,
+    timeframes: Annotated[
+        str | None, typer.Option(help="Longer candles the features may use: 240,D (each seen after its close).")
+    ] = None,
     fill_gaps: Annotated[
         bool | None, typer.Option("--fill-gaps", help="Fill missing bars with the last close.")
     ] = None,

@@ -241,3 +241,21 @@ def test_two_stores_of_one_history_are_byte_identical(history: MakeHistory, tmp_
     for start in (NOW - 100 * HOUR, NOW - 3000 * HOUR, START):
         two.load(BARS, start, NOW - HOUR)
     assert stored(tmp_path / "one") == stored(tmp_path / "two")
+
+
+def test_two_at_once_fetch_everything_once(exchange: StandIn, history: MakeHistory, tmp_path: Path) -> None:
+    from threading import Thread
+
+    history("alone").load(BARS, START, NOW - HOUR)
+    asked = len(exchange.world.calls("/v5/market/kline"))
+    exchange.world.journal.clear()
+    exchange.world.latency_s = 0.02
+    pair = [history("shared"), history("shared")]
+    threads = [Thread(target=made.load, args=(BARS, START, NOW - HOUR)) for made in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(exchange.world.calls("/v5/market/kline")) == asked
+    assert stored(tmp_path / "shared") == stored(tmp_path / "alone")
+    assert any("another process is fetching it" in line for made in pair for line in made.said)  # type: ignore[attr-defined]

@@ -65,3 +65,23 @@ def test_killed_downloads_end_in_the_store_of_an_uninterrupted_one(
     last = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert stored(tmp_path / "killed") == stored(clean.store.root)
+
+
+def test_an_interrupted_download_says_so_keeps_what_it_has_and_goes_on(exchange: StandIn, tmp_path: Path) -> None:
+    exchange.world.latency_s = 0.1
+    environment = {**os.environ, "REGIME_BYBIT_URL": exchange.url, "REGIME_CACHE": str(tmp_path)}
+    command = [*COMMAND, "--start", SPAN[0], "--end", SPAN[1]]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and len(exchange.world.calls("/v5/market/kline")) < 9:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.005)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    asked = len(exchange.world.calls("/v5/market/kline"))
+    exchange.world.journal.clear()
+    assert subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+    assert 0 < len(exchange.world.calls("/v5/market/kline")) < 21
+    assert asked < 21
