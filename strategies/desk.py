@@ -27,6 +27,8 @@ from strategies.exchange import (
 )
 from strategies.journal import Journal, now_ms
 
+#: the exchange forgets cancelled and rejected orders after a day
+FORGOTTEN_MS = 86_400_000
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -137,6 +139,11 @@ class Desk:
                 if error.code != DUPLICATE:
                     return self._close(order.link_id, "rejected", str(error))
                 self.journal.event("order", f"{order.link_id} exists already: adopted")
+                self.journal.update_intent(order.link_id, status="open")
+                found = self._find(order.link_id)
+                if found is not None:
+                    self._note(found)
+                return self._status(order.link_id)
             except Ambiguous as error:
                 self.journal.event("order", f"{order.link_id}: answer lost ({error}); looking it up")
                 self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
@@ -163,9 +170,15 @@ class Desk:
     def look_up(self, link: str) -> str:
         """Settles an intent whose fate is open. An order the exchange does not know after all looks never existed."""
         found = self._find(link)
-        if found is None:
-            return self._close(link, "lost", "the exchange knows no such order")
-        self._note(found)
+        if found is not None:
+            self._note(found)
+            return self._status(link)
+        row = self.journal.intent(link)
+        if row is not None and row["status"] == "open" and now_ms() - row["written_ms"] < FORGOTTEN_MS:
+            raise Unavailable(f"{link} was acknowledged, but the exchange does not show it yet")
+        return self._close(link, "lost", "the exchange knows no such order")
+
+    def _status(self, link: str) -> str:
         row = self.journal.intent(link)
         return "" if row is None else str(row["status"])
 

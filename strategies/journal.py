@@ -182,9 +182,15 @@ class Journal:
     # executions
 
     def add_executions(self, executions: Iterable[Execution], source: str) -> list[Execution]:
-        """Keeps each once, by exec_id; returns those that were new. source: stream or rest."""
+        """Keeps each once, by exec_id; returns those that were new. source: stream or rest.
+
+        Those of before the journal began (`before`: they are part of its starting position) are left out.
+        """
         new = []
+        before = json.loads(self.get("before", "[]"))
         for e in executions:
+            if e.exec_id in before:
+                continue
             values = (e.exec_id, e.order_id, e.link_id, e.symbol, e.side, str(e.qty), str(e.price), str(e.fee), e.kind,
                       int(e.maker), e.time_ms, e.seq, source)  # fmt: skip
             marks = ", ".join("?" for _ in values)

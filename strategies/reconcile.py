@@ -5,6 +5,7 @@ The same code runs at every start, after every reconnection and before every ord
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -89,8 +90,19 @@ class Books:
         """First start of a journal: where the account stands. A position that is there already is foreign."""
         if self.journal.get("baseline_wallet"):
             return
-        held, rows = self.held()
-        wallet = self.exchange.wallet()
+        for _ in range(5):
+            held, rows = self.held()
+            earlier = [
+                e.exec_id
+                for e in self.exchange.executions(
+                    self.symbol, time_ms - 3_600_000, time_ms + 7 * 86_400_000 - 3_600_001
+                )
+            ]
+            wallet = self.exchange.wallet()
+            if self.held()[0] == held:
+                break
+        else:
+            raise Unavailable("the position keeps changing while it is read; asked again")
         if held != 0 and self.foreign == "halt":
             raise InputError(
                 f"the account holds {held} {self.symbol} already; close it, or give --foreign adopt (go on from it) or "
@@ -98,6 +110,7 @@ class Books:
             )
         average = next((row.average for row in rows if row.size), Decimal(0))
         self.journal.set(
+            before=json.dumps(earlier),
             baseline_size=str(held),
             baseline_average=str(average),
             baseline_wallet=str(wallet.balance),

@@ -164,6 +164,25 @@ class Rig:
     def fault(self, kind: str, path: str, times: int | None = 1, **more: Any) -> Fault:
         return self.world.faults.add(Fault(kind, path, times=times, **more))
 
+    def hide_orders_until_second_send(self, already: int = 0) -> None:
+        """REST shows a new order only once it was sent a second time; it is matched then, too, if it was held back."""
+        self.private.lag_s = 1e6
+        real, sends = self.trader.exchange.create, [already]
+
+        def create(order: Any) -> str:
+            sends[0] += 1
+            try:
+                return real(order)
+            finally:
+                if sends[0] == 2:
+                    self.private.lag_s = self.private.match_s = 0.0
+                    for ticket in list(self.exchange.tickets.values()):
+                        ticket.visible_at = 0.0
+                        with self.world.lock:
+                            self.exchange.match(ticket)
+
+        self.trader.exchange.create = create  # type: ignore[method-assign]
+
     def until(self, true: Callable[[], bool], seconds: float = 10.0) -> bool:
         """Let the trader listen until something is so (streams are threads)."""
         deadline = time.monotonic() + seconds
