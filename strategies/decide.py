@@ -55,6 +55,11 @@ class Strategy:
         return any("funding_rate" in INPUTS[name].needs for name, _ in self.model.genotype.features)
 
     @property
+    def stays_flat(self) -> bool:
+        """The run found no plan worth trading for this window (strategies.choice): every target will be 0."""
+        return self.rule.threshold >= 1e9
+
+    @property
     def history_bars(self) -> int:
         """Bars until the first forecast no longer depends on where the history began."""
         candles = [(k, 1.0, 1.0, 1.0, 1.0, 1.0) for k in range(8)]
@@ -191,4 +196,5 @@ def decide(strategy: Strategy, history: History, state: PositionState, start: in
 
 def state_of(row: Any) -> PositionState:
     """The rule's state as journaled with a decision."""
-    return PositionState(row["position"], row["wait_bars"], row["rule_equity"], row["rule_peak"])
+    smoothed = float("nan") if row["smoothed"] is None else row["smoothed"]  # SQLite keeps NaN as NULL
+    return PositionState(row["position"], row["wait_bars"], row["rule_equity"], row["rule_peak"], smoothed)

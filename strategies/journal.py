@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS candles (
 CREATE TABLE IF NOT EXISTS settlements (time_ms INTEGER PRIMARY KEY, rate REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (
     open_ms INTEGER PRIMARY KEY, decided_ms INTEGER, model TEXT, features_hash TEXT, forecast REAL, volatility REAL,
-    target REAL, position REAL, wait_bars INTEGER, rule_equity REAL, rule_peak REAL, acted INTEGER NOT NULL, note TEXT);
+    target REAL, position REAL, wait_bars INTEGER, rule_equity REAL, rule_peak REAL, smoothed REAL, acted INTEGER NOT NULL, note TEXT);
 CREATE TABLE IF NOT EXISTS intents (
     link_id TEXT PRIMARY KEY, open_ms INTEGER NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL,
     kind TEXT NOT NULL, price TEXT, reduce_only INTEGER NOT NULL, position_idx INTEGER NOT NULL, reference REAL NOT NULL,

@@ -294,7 +294,7 @@ class Trader:
         s = d.state
         self.journal.decide(
             d.open_ms, model=self.strategy.name, features_hash=d.features_hash, forecast=d.forecast, volatility=d.volatility,
-            target=d.target, position=s.position, wait_bars=s.wait_bars, rule_equity=s.equity, rule_peak=s.peak,
+            target=d.target, position=s.position, wait_bars=s.wait_bars, rule_equity=s.equity, rule_peak=s.peak, smoothed=s.forecast,
         )  # fmt: skip
 
     # acting on a decision

@@ -109,6 +109,11 @@ def trade(s: Settings) -> int:
         name += time.strftime("-%m%d%H%M%S", time.gmtime())  # each local exchange begins a new account
     folder = s.out / "paper" / name
     folder.mkdir(parents=True, exist_ok=True)
+    if strategy.stays_flat:
+        console.print(
+            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 0 in the run's "
+            "settings lowers that bar)"
+        )
     with _Held(folder):
         journal = Journal(folder / "journal.sqlite")
         if s.venue == "local" and endpoint is None:
@@ -303,7 +308,7 @@ def status_table(journal: Journal) -> Table:
     last = journal.last_decision()
     if last is not None:
         table.add_row(
-            "last bar", f"{_when(last['open_ms'])}: forecast {last['forecast']:+.4f}, target {last['target']:+.3f}"
+            "last bar", f"{_when(last['open_ms'])}: forecast {_number(last['forecast'])}, target {last['target']:+.3f}"
         )
         table.add_row("outcome", str(last["note"]))
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
@@ -320,6 +325,10 @@ def status_table(journal: Journal) -> Table:
     for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
         table.add_row(_when(row["time_ms"]), f"{row['kind']}: {row['text']}")
     return table
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:+.4f}"
 
 
 def _folders(out: Path, name: str | None) -> list[Path]:

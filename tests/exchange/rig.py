@@ -59,7 +59,7 @@ def save_model(folder: Path, panel: Panel, seed: int = 0, **rule: Any) -> Path:
         network = network_of(genotype, seed)
         with torch.no_grad():
             network.head.mul_(20.0)
-    position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5), **rule)
+    position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5, smoothing_bars=1.5), **rule)
     extra = {
         "rule": asdict(position_rule),
         "symbols": [SYMBOL],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "paper-trading.md"
-BEGIN, END = "<!-- faults: begin (generated: python -m tests.exchange.table --write) -->", "<!-- faults: end -->"
+BEGIN, END = "<!-- {}: begin (generated: python -m tests.exchange.table --write) -->", "<!-- {}: end -->"
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -37,16 +37,26 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def written() -> str:
-    """The table as the page has it."""
+def codes() -> str:
+    """The retCode table of the trader."""
+    from strategies.exchange import RET_CODES
+
+    head = ["| retCode | meaning | what happens |", "|---|---|---|"]
+    return "\n".join(head + [f"| {code} | {meaning} | {what} |" for code, (what, meaning) in sorted(RET_CODES.items())])
+
+
+def written(name: str) -> str:
+    """A generated part as the page has it."""
     text = PAGE.read_text(encoding="utf-8")
-    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+    begin = BEGIN.format(name)
+    return text[text.index(begin) + len(begin) : text.index(END.format(name))].strip()
 
 
 def write() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    PAGE.write_text(f"{head}\n{table()}\n{tail}", encoding="utf-8")
+    for name, content in (("codes", codes()), ("faults", table())):
+        text = PAGE.read_text(encoding="utf-8")
+        at, end = text.index(BEGIN.format(name)) + len(BEGIN.format(name)), text.index(END.format(name))
+        PAGE.write_text(f"{text[:at]}\n{content}\n{text[end:]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
