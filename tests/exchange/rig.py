@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ FEATURES = {"return": ("zscore24",), "range": ("log>zscore24",), "volume": ("log
 KEYS = Keys("unit-test-key-0123456789", "unit-test-secret-abcdefghij")
 
 
+@functools.cache
 def market_panel(bars: int) -> Panel:
     """Simulated candles on the grid of an exchange (prices to 0.1, volume to 0.001)."""
     panel = simulate([SYMBOL], "60", start=START, end=START + bars * np.timedelta64(HOUR_MS, "ms"))
@@ -50,15 +52,6 @@ def market_panel(bars: int) -> Panel:
 
 def save_model(folder: Path, panel: Panel, seed: int = 0, **rule: Any) -> Path:
     """A small untrained network: its forecasts move at every bar, which is what tests of trading want."""
-    features = tuple((name, group[0]) for name, group in FEATURES.items())
-    nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
-    genotype = Genotype(nodes, 8, 1, (3,), features)
-    bank = build_bank(panel, FEATURES)
-    scaler = Scaler.fit(bank.values, slice(200, 600))
-    with torch.random.fork_rng(devices=[]):
-        network = network_of(genotype, seed)
-        with torch.no_grad():
-            network.head.mul_(20.0)
     position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5, smoothing_bars=1.5), **rule)
     extra = {
         "rule": asdict(position_rule),
@@ -67,8 +60,21 @@ def save_model(folder: Path, panel: Panel, seed: int = 0, **rule: Any) -> Path:
         "threshold": 0.0,
         "code_version": code_version(),
     }
-    TrainedModel(genotype, network, scaler, panel.interval_ns, 0.1, extra).save(folder)
+    replace(_model(panel, seed), extra=extra).save(folder)
     return folder
+
+
+@functools.cache
+def _model(panel: Panel, seed: int) -> TrainedModel:
+    features = tuple((name, group[0]) for name, group in FEATURES.items())
+    nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
+    genotype = Genotype(nodes, 8, 1, (3,), features)
+    scaler = Scaler.fit(build_bank(panel, FEATURES).values, slice(200, 600))
+    with torch.random.fork_rng(devices=[]):
+        network = network_of(genotype, seed)
+        with torch.no_grad():
+            network.head.mul_(20.0)
+    return TrainedModel(genotype, network, scaler, panel.interval_ns, 0.1, {})
 
 
 class Rig:

@@ -105,6 +105,7 @@ def test_away_for_bars(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("away for more candles than one page holds", "paged backwards; no candle is missing")
 def test_long_absence(rig: Make) -> None:
     r = rig(bars=2_900)
@@ -145,6 +146,7 @@ def test_duplicate_messages(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("private messages in the wrong order", "late ones never reopen an order; books agree")
 def test_reordered_messages(rig: Make) -> None:
     r = _streaming(rig)
@@ -155,6 +157,7 @@ def test_reordered_messages(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("private messages missing", "REST brings what the stream did not")
 def test_missing_messages(rig: Make) -> None:
     r = _streaming(rig)
@@ -176,6 +179,7 @@ def test_stream_cut(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("private stream half open (silent)", "noticed by its heartbeat; connected anew")
 def test_stream_silent(rig: Make) -> None:
     r = _streaming(rig)
@@ -200,6 +204,7 @@ def test_stream_malformed(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("the exchange refuses streams for a while", "tried again with growing pauses until it does not; REST trades on")
 def test_stream_refused(rig: Make) -> None:
     r = _streaming(rig)
@@ -212,6 +217,7 @@ def test_stream_refused(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("login of the private stream refused", "said in the journal, tried again; the thread does not die")
 def test_stream_login(rig: Make) -> None:
     r = _streaming(rig)
@@ -271,6 +277,7 @@ def test_candle_hole(rig: Make) -> None:
     r.check()
 
 
+@pytest.mark.slow
 @fault("candles twice in the answer", "each once")
 def test_candle_twice(rig: Make) -> None:
     r = rig()

@@ -216,6 +216,7 @@ def test_a_model_of_other_code_is_refused_with_both_versions(tmp_path: Path) -> 
         load_strategy(folder, "ETHUSDT", "60", any_code=True)
 
 
+@pytest.mark.slow
 def test_the_command_trades_stops_and_never_shows_a_key(tmp_path: Path) -> None:
     """The real command against a stand-in in this process; afterwards every file, all output and the process list are searched."""
     rig = Rig(tmp_path / "rig")
@@ -252,8 +253,9 @@ def test_the_command_trades_stops_and_never_shows_a_key(tmp_path: Path) -> None:
         for path in files:
             assert needle.encode() not in path.read_bytes(), path.name
     journal = Journal(next(p for p in files if p.name == "journal.sqlite"), read_only=True)
-    assert {e.exec_id for e in journal.executions()} == {f.exec_id for f in rig.exchange.fills}
-    assert len(journal.executions()) > 3
+    traded = {f.exec_id for f in rig.exchange.fills if f.kind == "Trade"}  # funding goes on after the stop
+    assert {e.exec_id for e in journal.executions() if e.kind == "Trade"} == traded
+    assert len(traded) > 3
     told = explain(journal)
     assert told.identical == told.compared >= 12
     journal.close()
