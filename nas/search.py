@@ -48,6 +48,8 @@ class SearchSettings:
     originals, which would hold every choice at its start.
     feature_cost: an input has to lower the validation loss by this many 1 / sqrt(training bars x validation bars), or `none` wins:
     that is the spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
+    feature_steps: alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights
+    make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
     """
 
     epochs: int = 20
@@ -68,6 +70,7 @@ class SearchSettings:
     parameter_cost: float = 0.0
     feature_learning_rate: float = 0.1
     feature_cost: float = 1.5
+    feature_steps: int = 70
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch"):
@@ -239,6 +242,7 @@ class SearchRun:
         self.eigenvalues: list[tuple[int, float]] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.stopped = False
+        self.feature_steps = 0
         self.note = ""
         self.progress = 0.0
         self.skip_dropout = stage.skip_dropout
@@ -327,6 +331,9 @@ class SearchRun:
             gradients = [g + e for g, e in zip(gradients, extra, strict=True)]
         for parameter, gradient in zip(self.alphas, gradients, strict=True):
             parameter.grad = gradient
+        self.feature_steps += 1
+        if self.feature_steps > self.settings.feature_steps:
+            self.architecture.features.grad = None
         self.alpha.step()
         return size
 
