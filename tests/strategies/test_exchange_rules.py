@@ -83,7 +83,9 @@ def test_a_gap_beyond_bankruptcy_leaves_nothing_and_no_debt_and_no_more_orders()
     result = run(panel, [5.0] * 6, account=MARGIN, costs=Costs(0.0, 0.0, 10.0))
     assert kinds(result) == ["fill", "liquidation"]
     assert result.equity[2:].tolist() == [0, 0, 0, 0]
-    assert result.trades["price"].iloc[1] == pytest.approx(100.1 - 1_000 / 50)  # not at 60: the loss ends where equity does
+    assert result.trades["price"].iloc[1] == pytest.approx(
+        100.1 - 1_000 / 50
+    )  # not at 60: the loss ends where equity does
     assert (result.trades["fee"] >= 0).all()
     # taken over at the price where equity is zero, fee and slippage included: the ledger still adds up
     money = -(result.trades["size"] * result.trades["price"]).sum() - result.trades["fee"].sum()
