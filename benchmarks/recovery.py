@@ -109,6 +109,7 @@ def tables(store: Path, variants: list[str], targets: list[str], seeds: int) -> 
         if (store / trial.file).is_file():
             done.setdefault((trial.variant, trial.target), []).append(json.loads((store / trial.file).read_text()))
     lines = ["| variant | " + " | ".join(targets) + " | all |", "|---" * (len(targets) + 2) + "|"]
+    variants = [v for v in variants if any(done.get((v, target)) for target in (*targets, COLLAPSE))]
     mistaken: dict[str, dict[str, int]] = {}
     for variant in variants:
         row, hits, total = [], 0, 0
