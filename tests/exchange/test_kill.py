@@ -34,6 +34,16 @@ COMMAND = (
 KEYS = (SeriesKey("linear", "BTCUSDT", "klines", "15"), series_key("linear", "BTCUSDT", "funding", ""))
 
 
+def touched(folder: Path) -> set[tuple[str, int]]:
+    """Every file of a store, half-written ones too, as it is now."""
+    out = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and path.name != ".lock":
+                out.add((str(path), path.stat().st_mtime_ns))
+    return out
+
+
 @pytest.mark.slow
 def test_killed_downloads_end_in_the_store_of_an_uninterrupted_one(
     exchange: StandIn, history: Callable[..., History], tmp_path: Path
@@ -48,20 +58,24 @@ def test_killed_downloads_end_in_the_store_of_an_uninterrupted_one(
     environment = {**os.environ, "REGIME_BYBIT_URL": exchange.url, "REGIME_CACHE": str(tmp_path / "killed")}
     command = [*COMMAND, "--start", SPAN[0], "--end", SPAN[1]]
     dice = random.Random(7)
-    died = 0
-    while died < kills:
-        # killed at a request, not at a time: some when it has just begun, some when files are being written
-        at = len(exchange.world.journal) + dice.randrange(2, 26)
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as process:
+    folder = tmp_path / "killed"
+    died = {"at a request": 0, "while files are written": 0}
+    while min(died.values()) * 2 < kills:
+        how = min(died, key=died.__getitem__)
+        before, asked = touched(folder), len(exchange.world.journal)
+        most = dice.randrange(2, 21) if how == "at a request" else dice.randrange(1, 9)
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:
-                if len(exchange.world.journal) >= at:
+                done = len(exchange.world.journal) - asked if how == "at a request" else len(touched(folder) - before)
+                if done >= most:
                     process.send_signal(signal.SIGKILL)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.005)
-            died += 1
-            if process.returncode == 0:  # finished before its turn: forget the last month, so that there is work left
-                for path in sorted((tmp_path / "killed").rglob("2023-1*.parquet"))[dice.randrange(2) :: 2]:
-                    path.write_bytes(path.read_bytes()[: dice.randrange(1, 400)])
+                    process.wait(0.001)
+        died[how] += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:  # finished before its turn: spoil some months, so that there is work left
+            assert stored(folder) == stored(clean.store.root)
+            for path in sorted(folder.rglob("2023-*.parquet"))[dice.randrange(2) :: 2]:
+                path.write_bytes(path.read_bytes()[: dice.randrange(1, 400)])
     last = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert stored(tmp_path / "killed") == stored(clean.store.root)
