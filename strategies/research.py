@@ -138,6 +138,11 @@ def _frame(candles: Sequence[Candle]) -> Any:
     return table.assign(timestamp=pd.to_datetime(table["timestamp"], unit="ms", utc=True)).set_index("timestamp")
 
 
+def bars_needed(run: Path, interval_ns: int) -> int:
+    """Closed bars that a new search reads."""
+    return _plan(run, interval_ns)[1]
+
+
 def _plan(run: Path, interval_ns: int) -> tuple[str, int]:
     """The settings of the run whose model trades, for one window that ends now, and the bars it needs."""
     config = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]

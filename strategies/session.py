@@ -144,9 +144,12 @@ def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange
     import numpy as np
 
     from data.simulated import simulate
+    from strategies.research import bars_needed
 
     start = np.datetime64("2024-01-01", "ns")
     need = s.history or strategy.history_bars
+    if s.research:
+        need = max(need, bars_needed(s.run, strategy.model.interval_ns))
     count = need + (s.bars or 20_000) + 1000
     panel = simulate([s.symbol], interval_name(strategy.model.interval_ns), start=start,
                      end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"))  # fmt: skip
