@@ -23,7 +23,6 @@ import pandas as pd
 from rich.console import Console
 
 from data.panel import FloatArray, InputError, Panel, Settlements
-from data.sources import load_panel
 from nas.engine import Store
 from nas.genotype import Genotype
 from nas.tasks import SearchTask, TaskResult, TrainTask, run_task
@@ -31,7 +30,7 @@ from nas.windows import Window
 from strategies.accounting import account_for
 from strategies.config import RunConfig
 from strategies.execution import backtest
-from strategies.job import Options
+from strategies.job import Options, load_market
 from strategies.pipeline import Pipeline
 from strategies.policies import Competition
 from strategies.provenance import code_version
@@ -71,19 +70,7 @@ class Audit:
                 f"{folder} is no finished run: it has no readable run.json; give e.g. reports/latest"
             ) from None
         config = RunConfig(**{k: v for k, v in info["config"].items() if k in RunConfig.model_fields})
-        panel = load_panel(
-            config.symbol,
-            config.interval,
-            start=config.start,
-            end=config.end,
-            source=config.source,
-            files=tuple(Path(p) for p in config.data),
-            funding_files=tuple(Path(p) for p in config.funding),
-            fill_gaps=config.fill_gaps,
-            seed=config.seed,
-            timeframes=config.timeframes,
-            echo=lambda text: console.print(text, markup=False),
-        )
+        panel = load_market(config, echo=lambda text: console.print(text, markup=False))
         if panel.fingerprint() != info["provenance"]["data_fingerprint"]:
             raise InputError(
                 f"the data of {folder} are no longer the same (fingerprint differs); rerun the walk-forward, then the audit"

@@ -108,22 +108,26 @@ def run_job(config: RunConfig, options: Options) -> Path:
     return folder
 
 
+def load_market(config: RunConfig, **telling: Any) -> Panel:
+    """The panel that a run's settings name. telling: `echo` and `progress` of `load_panel`."""
+    return load_panel(
+        config.symbol,
+        config.interval,
+        start=config.start,
+        end=config.end,
+        source=config.source,
+        files=tuple(Path(p) for p in config.data),
+        funding_files=tuple(Path(p) for p in config.funding),
+        fill_gaps=config.fill_gaps,
+        seed=config.seed,
+        timeframes=config.timeframes,
+        **telling,
+    )
+
+
 def _load(config: RunConfig, console: Console) -> Panel:
     with download_progress(console) as (say, progress):
-        panel = load_panel(
-            config.symbol,
-            config.interval,
-            start=config.start,
-            end=config.end,
-            source=config.source,
-            files=tuple(Path(p) for p in config.data),
-            funding_files=tuple(Path(p) for p in config.funding),
-            fill_gaps=config.fill_gaps,
-            seed=config.seed,
-            timeframes=config.timeframes,
-            progress=progress,
-            echo=say,
-        )
+        panel = load_market(config, progress=progress, echo=say)
     if panel.simulated:
         console.print(
             "[bold black on yellow] SIMULATED MARKET [/] no real prices: results show the machinery, not skill"
