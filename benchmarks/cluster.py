@@ -11,7 +11,7 @@ from pathlib import Path
 from data.simulated import simulate
 from nas.cluster import RayWorkers
 from nas.engine import Engine, Processes, Store
-from nas.search import SearchSettings
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
 from nas.tasks import SearchTask

@@ -14,7 +14,8 @@ import typer
 from data.panel import Panel
 from nas.features import FeatureBank, build_bank
 from nas.genotype import Genotype
-from nas.search import SearchSettings, search
+from nas.search import search
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors
 

@@ -75,7 +75,8 @@ def planted(target: str, seed: int) -> Any:
 
 def run(trial: Trial) -> dict[str, Any]:
     from nas.ops import DEFAULT_OPS, SKIPS
-    from nas.search import SearchSettings, search
+    from nas.search import search
+    from nas.search_settings import SearchSettings
     from nas.space import SearchSpace
 
     tensors, features = planted(trial.target, trial.seed)

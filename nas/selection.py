@@ -17,7 +17,9 @@ from nas.training import TrainingSettings, train
 from nas.variants import Variant
 
 if TYPE_CHECKING:
-    from nas.search import SearchResult, SearchRun, SearchSettings
+    from nas.search import SearchResult
+    from nas.search_run import SearchRun
+    from nas.search_settings import SearchSettings
 
 SHARED_CANDIDATES = 32
 

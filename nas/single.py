@@ -8,7 +8,8 @@ from typing import Any
 
 from data.panel import InputError, Panel
 from nas.ops import DEFAULT_OPS
-from nas.search import SearchResult, SearchSettings, search
+from nas.search import SearchResult, search
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors
 

@@ -16,7 +16,8 @@ import torch
 from nas.baselines import BASELINES, Fit, build_baseline
 from nas.genotype import Genotype
 from nas.network import TrainedModel, forecast_sequence, network_of
-from nas.search import SearchSettings, Weights, search
+from nas.search import Weights, search
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors
 from nas.training import TrainingSettings, first_horizon_score, train

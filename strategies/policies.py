@@ -17,7 +17,7 @@ from nas.engine import Engine
 from nas.features import causal_volatility
 from nas.genotype import Genotype
 from nas.network import forecast_sequence
-from nas.search import SearchSettings
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
 from nas.tasks import SearchTask, TaskResult, TrainTask, continued, model_of

@@ -11,7 +11,7 @@ import pytest
 
 from data.simulated import simulate
 from nas.engine import Engine, InProcess, Processes, Store
-from nas.search import SearchSettings
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples
 from nas.tasks import SearchTask, Task, TaskResult, run_task

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.planted_features import CANDIDATES, NOISE, TRAIN, TRUTH, VALIDATION, found, planted, verdict
 from nas.genotype import Genotype
-from nas.search import SearchSettings, search
+from nas.search import search
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 
 

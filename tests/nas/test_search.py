@@ -9,7 +9,8 @@ import torch
 from nas.discretisation import discretise
 from nas.genotype import Connection, Genotype
 from nas.network import forecast_sequence, network_of
-from nas.search import SearchSettings, search
+from nas.search import search
+from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Tensors
 from nas.training import TrainingSettings, train

@@ -12,7 +12,9 @@ import torch
 from data.panel import InputError
 from nas.ops import DEFAULT_OPS, SKIPS
 from nas.reference import reference_forward
-from nas.search import SearchRun, SearchSettings, search
+from nas.search import search
+from nas.search_run import SearchRun
+from nas.search_settings import SearchSettings
 from nas.selection import random_genotype
 from nas.space import SearchSpace
 from nas.stretches import Tensors, alternating
