@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.book_messages import read_book, read_frame
 from data.bybit import Bybit
 from data.history import PARALLEL_PAGES, History
 from data.orderbook import OrderBook
@@ -106,7 +107,7 @@ def book() -> None:
         made.reset(*full, 0)
         began = time.perf_counter()
         for text in texts:
-            made.apply(json.loads(text))
+            made.apply(read_book(read_frame(text)))
         best["level updates, JSON in"] = count * changed / (time.perf_counter() - began)
     for name, rate in best.items():
         print(f"book of 50 levels, {name}: {rate:>9,.0f} /s ({rate / changed:,.0f} messages/s of {changed} levels)")

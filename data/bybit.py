@@ -29,6 +29,9 @@ _OI_PERIODS = {"5": "5min", "15": "15min", "30": "30min", "60": "1h", "240": "4h
 #: codes that a later call may not meet: server busy, clock, rate, internal, IP rate
 _PASSING_CODES = (10000, 10002, 10006, 10016, 10018)
 _PARAMETER_CODE = 10001
+_COUNTRY = "refuses addresses of this country (HTTP 403)"
+_TOO_OFTEN = "refuses this address for a while, it asked too often (HTTP 403)"
+_ELSEWHERE = "check the network, or use --source simulated or --data FILE"
 
 
 class Unreachable(InputError):
@@ -40,7 +43,8 @@ class Patience:
     """attempts: calls before giving up; the pause doubles from `first_pause_s` to `longest_pause_s`, with jitter.
 
     requests_per_s: over all threads (the exchange allows 600 in 5 s per address). ban_pause_s: after HTTP 403, which the
-    exchange lifts after 10 minutes. crowd_pause_s: after HTTP 429. timeout_s: of one call.
+    exchange lifts after 10 minutes; bans: such pauses in one call before giving up. crowd_pause_s: after HTTP 429.
+    timeout_s: of one call.
     """
 
     attempts: int = 10
@@ -48,6 +52,7 @@ class Patience:
     longest_pause_s: float = 15.0
     requests_per_s: float = 80.0
     ban_pause_s: float = 620.0
+    bans: int = 2
     crowd_pause_s: float = 1.0
     timeout_s: float = 10.0
 
@@ -80,8 +85,9 @@ class Bybit:
         self.patience = patience or Patience()
         self.say = say or (lambda _line: None)
         self.requests = 0
-        #: known to be out of reach: the first call says so at once
+        #: known to be out of reach: the first call says so at once, and why
         self.offline = False
+        self.why_not = f"cannot be reached from here ({self.endpoint})"
         self.stopped = threading.Event()
         self._local = threading.local()
         self._gate = threading.Lock()
@@ -90,19 +96,21 @@ class Bybit:
     def reachable(self, timeout_s: float = 3.0) -> bool:
         """One quick question for the time; False where no sane answer comes within `timeout_s`. Never raises."""
         import json
+        import urllib.error
         import urllib.request
 
         answered: list[bool] = []
 
         def ask() -> None:
-            with (
-                contextlib.suppress(Exception),
-                urllib.request.urlopen(  # whatever fails: not reachable
-                    f"{self.endpoint}/v5/market/time", timeout=timeout_s
-                ) as answer,
-            ):
-                server_time(json.load(answer))
-                answered.append(True)
+            with contextlib.suppress(Exception):  # whatever fails: not reachable
+                try:
+                    with urllib.request.urlopen(f"{self.endpoint}/v5/market/time", timeout=timeout_s) as answer:
+                        server_time(json.load(answer))
+                    answered.append(True)
+                except urllib.error.HTTPError as refusal:
+                    if refusal.code == 403:
+                        page = refusal.read().decode(errors="replace")
+                        self.why_not = _COUNTRY if _is_country_block(page) else _TOO_OFTEN
 
         # in a thread, because no timeout covers the look-up of a name
         probe = threading.Thread(target=ask, daemon=True)
@@ -158,11 +166,8 @@ class Bybit:
         """Ask until the answer can be read; Unreachable or InputError when patience ends."""
         patience = self.patience
         if self.offline:
-            raise Unreachable(
-                f"Bybit cannot be reached from here ({self.endpoint}) and the store lacks part of this history; "
-                "check the network, or use --source simulated or --data FILE"
-            )
-        trouble = ""
+            raise Unreachable(f"Bybit {self.why_not} and the store lacks part of this history; {_ELSEWHERE}")
+        trouble, bans = "", 0
         for attempt in range(patience.attempts):
             if attempt:
                 pause = min(patience.first_pause_s * 2 ** (attempt - 1), patience.longest_pause_s)
@@ -176,6 +181,11 @@ class Bybit:
                 trouble = str(bad)
             except Exception as error:
                 trouble = self._sort_out(error)
+                bans += getattr(error, "status_code", None) == 403
+                if bans > patience.bans:
+                    raise Unreachable(
+                        f"Bybit still refuses this address after {bans - 1} pauses ({trouble}); {_ELSEWHERE}"
+                    ) from None
         raise Unreachable(f"Bybit gave no usable answer in {patience.attempts} attempts ({trouble}); try again later")
 
     def _sort_out(self, error: Exception) -> str:
@@ -192,9 +202,11 @@ class Bybit:
             self._heed(getattr(error, "resp_headers", None), spent_only=False)
             return f"retCode {code}"
         if code == 403:
+            if _is_country_block(getattr(self._local, "refusal", "")):
+                raise Unreachable(f"Bybit {_COUNTRY}; {_ELSEWHERE}") from None
             self.say(f"Bybit refuses this address for a while (HTTP 403); waiting {self.patience.ban_pause_s:.0f} s")
             self._push_back(self.patience.ban_pause_s)
-            return "HTTP 403: this address is blocked or asks too often"
+            return "HTTP 403: asked too often"
         if code == 429:
             self._push_back(self.patience.crowd_pause_s)
         if kind == "FailedRequestError":
@@ -239,8 +251,19 @@ class Bybit:
 
     def _session(self) -> Any:
         if not hasattr(self._local, "session"):
-            self._local.session = _new_session(self.endpoint, self.patience.timeout_s)
+            self._local.session = session = _new_session(self.endpoint, self.patience.timeout_s)
+            session.client.hooks["response"].append(self._keep_refusal)
         return self._local.session
+
+    def _keep_refusal(self, response: Any, **_how: Any) -> None:
+        """pybit tells of HTTP 403 without the page that says why."""
+        if response.status_code == 403:
+            self._local.refusal = response.text
+
+
+def _is_country_block(page: str) -> bool:
+    """Whether a page of HTTP 403 is about where the caller is, not about how often it asked."""
+    return "from your country" in page.lower()
 
 
 class _Refused(Exception):

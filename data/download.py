@@ -87,7 +87,7 @@ def _download(
     with download_progress(Console(stderr=True), hidden=quiet) as (say, progress):
         client = Bybit(say=say)
         if any(store.series(key).missing(low, high) for key in keys) and not client.reachable():
-            raise Unreachable(f"Bybit cannot be reached from here ({client.endpoint}); check the network or a proxy")
+            raise Unreachable(f"Bybit {client.why_not}; check the network or a proxy")
         history = History(store, client, say, parallel)
         for key in keys:
             rows = history.load(key, low, high, progress(str(key)))

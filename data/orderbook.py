@@ -5,12 +5,10 @@ Prices and sizes are float64: the same decimal string is always the same float, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numba
 import numpy as np
 
+from data.book_messages import BookMessage
 from data.panel import FloatArray
 from data.series import FLOW_LEVELS
 
@@ -20,10 +18,6 @@ _STATE = 8
 
 class BrokenSequence(Exception):
     """A message is missing, out of order, or leaves bids above asks: the book must be built anew from a snapshot."""
-
-
-class BadMessage(ValueError):
-    """What came is no order book message."""
 
 
 class OrderBook:
@@ -47,22 +41,10 @@ class OrderBook:
         self.u = 0
         self.ready = False
 
-    def apply(self, message: Mapping[str, Any]) -> None:
-        """One message of `orderbook.{depth}.{symbol}`. BrokenSequence: wait for a new snapshot. BadMessage: nonsense."""
-        try:
-            kind, data = message["type"], message["data"]
-            u = int(data["u"])
-            bids, asks = _levels(data["b"]), _levels(data["a"])
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            self.ready = False
-            raise BadMessage(f"not an order book message ({type(error).__name__}: {error})") from None
-        if kind == "snapshot":
-            self.reset(bids, asks, u)
-        elif kind == "delta":
-            self.change(bids, asks, u)
-        else:
-            self.ready = False
-            raise BadMessage(f"an order book message of type {kind!r}; expected snapshot or delta")
+    def apply(self, message: BookMessage) -> None:
+        """One message of `orderbook.{depth}.{symbol}`. BrokenSequence: wait for a new snapshot."""
+        act = self.reset if message.kind == "snapshot" else self.change
+        act(message.bids, message.asks, message.u)
 
     def reset(self, bids: FloatArray, asks: FloatArray, u: int) -> None:
         """A snapshot: bids, asks [n, 2] (price, size). The step to it is no order flow, except at depth 1, whose stream
@@ -115,16 +97,6 @@ class OrderBook:
         self.flow[:] = 0.0
         self.updates = 0
         return flow, updates
-
-
-def _levels(pairs: Sequence[Sequence[str]]) -> FloatArray:
-    """[n, 2] of price and size strings; ValueError where one is no sane number."""
-    if not pairs:
-        return np.empty((0, 2))
-    out = np.array([(float(price), float(size)) for price, size in pairs])
-    if not np.all(np.isfinite(out)) or np.any(out[:, 0] <= 0) or np.any(out[:, 1] < 0):
-        raise ValueError("a price or a size is negative or not finite")
-    return out
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

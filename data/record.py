@@ -41,6 +41,7 @@ def _record(
 ) -> None:
     import asyncio
 
+    import numpy as np
     from rich.console import Console
 
     from data.bybit import Bybit, Unreachable
@@ -63,12 +64,15 @@ def _record(
             raise InputError("an archive holds one symbol; give one --symbol")
         made = {name: BookBars(name, depth) for name in intervals}
         count = 0
-        for message in read_archive(archive):
-            count += 1
-            if not str(message["topic"]).endswith(f".{symbols[0]}"):
-                raise InputError(f"{archive} is about {message['topic']}, not {symbols[0]}")
-            for of_interval in made.values():
-                of_interval.feed(message)
+        with console.status("reading the archive") as status:
+            for message in read_archive(archive):
+                count += 1
+                if not message.topic.endswith(f".{symbols[0]}"):
+                    raise InputError(f"{archive} is about {message.topic}, not {symbols[0]}")
+                for of_interval in made.values():
+                    of_interval.feed(message)
+                if count % 20_000 == 0:
+                    status.update(f"{count:,} messages, at {np.datetime64(message.ts, 'ms')} UTC")
         stored = 0
         for name, of_interval in made.items():
             rows = of_interval.take()
@@ -78,7 +82,7 @@ def _record(
         return
     client = Bybit()
     if not client.reachable():
-        raise Unreachable(f"Bybit cannot be reached from here ({client.endpoint}); check the network or a proxy")
+        raise Unreachable(f"Bybit {client.why_not}; check the network or a proxy")
     for name in symbols:
         client.instrument(category, name)
     recorder = Recorder(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.book_messages import BadMessage, BookMessage, read_book, read_frame
 from data.bybit import ENDPOINT_VARIABLE
 from data.intervals import INTERVAL_NS
-from data.orderbook import BadMessage, BrokenSequence, OrderBook
+from data.orderbook import BrokenSequence, OrderBook
 from data.panel import FloatArray, InputError
 from data.series import BOOK_COLUMNS, FLOW_LEVELS, Rows, SeriesKey
 from data.store import Store
@@ -40,23 +40,16 @@ class BookBars:
         self._whole = False
         self._closed: list[tuple[int, FloatArray]] = []
 
-    def feed(self, message: Mapping[str, Any]) -> bool:
-        """False where the book is lost and a new snapshot is needed. Raises BadMessage (the book is lost then, too)."""
-        stamp = message.get("ts")
-        if not isinstance(stamp, int) or stamp <= 0:
-            self.lost()
-            raise BadMessage("an order book message without its time")
-        self._close_until(stamp)
-        if message.get("type") == "snapshot" and self.book.depth > 1:
+    def feed(self, message: BookMessage) -> bool:
+        """False where the book is lost and a new snapshot is needed."""
+        self._close_until(message.ts)
+        if message.kind == "snapshot" and self.book.depth > 1:
             self._whole = False  # a snapshot in the middle of a bar hides what led to it
         try:
             self.book.apply(message)
         except BrokenSequence:
             self.lost()
             return False
-        except BadMessage:
-            self.lost()
-            raise
         return True
 
     def lost(self) -> None:
@@ -91,7 +84,7 @@ class BookBars:
         return Rows(times, values)
 
 
-def read_archive(path: Path) -> Iterator[dict[str, Any]]:
+def read_archive(path: Path) -> Iterator[BookMessage]:
     """Messages of Bybit's order book archive: a zip of files with one JSON message a line (or such a file itself)."""
     try:
         if zipfile.is_zipfile(path):
@@ -106,17 +99,17 @@ def read_archive(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"cannot read the archive {path}: {error.strerror or error}") from None
 
 
-def _messages(lines: Any, name: str) -> Iterator[dict[str, Any]]:
+def _messages(lines: Any, name: str) -> Iterator[BookMessage]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            message = json.loads(line)
-        except ValueError:
-            raise InputError(f"{name}, line {number}: not JSON; expected Bybit's order book archive") from None
-        if not isinstance(message, dict) or not str(message.get("topic", "")).startswith("orderbook."):
-            raise InputError(f"{name}, line {number}: no order book message; expected Bybit's order book archive")
-        yield message
+            frame = read_frame(line)
+            if not frame.topic.startswith("orderbook."):
+                raise BadMessage("no order book message")
+            yield read_book(frame)
+        except BadMessage as bad:
+            raise InputError(f"{name}, line {number}: {bad}; expected Bybit's order book archive") from None
 
 
 def store_bars(store: Store, category: str, symbol: str, interval: str, rows: Rows) -> None:
@@ -199,20 +192,15 @@ class Recorder:
                 continue
             if frame.type != aiohttp.WSMsgType.TEXT:
                 raise ConnectionError("the exchange closed the stream")
-            try:
-                message = json.loads(frame.data)
-            except ValueError:
-                raise BadMessage("a message is not JSON") from None
-            if not isinstance(message, dict):
-                raise BadMessage("a message is no object")
-            if message.get("op") == "subscribe" and message.get("success") is False:
-                raise InputError(f"Bybit refused the subscription: {message.get('ret_msg')}")
-            if str(message.get("topic", "")).startswith("orderbook."):
+            said = read_frame(frame.data)
+            if said.op == "subscribe" and said.success is False:
+                raise InputError(f"Bybit refused the subscription: {said.ret_msg}")
+            if said.topic.startswith("orderbook."):
                 heard = time.monotonic()
-                await self._take(socket, message)
+                await self._take(socket, read_book(said))
 
-    async def _take(self, socket: Any, message: dict[str, Any]) -> None:
-        symbol = str(message["topic"]).split(".", 2)[-1]
+    async def _take(self, socket: Any, message: BookMessage) -> None:
+        symbol = message.topic.split(".", 2)[-1]
         if symbol not in self.bars:
             return
         self.messages += 1

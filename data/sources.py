@@ -65,9 +65,6 @@ def load_panel(
         panel_of_bybit = _from_bybit(names, asked, first, last, source, category, longer, fill_gaps, say, progress)
         if panel_of_bybit is not None:
             return panel_of_bybit
-        say(
-            "SIMULATED MARKET: Bybit cannot be reached from here. These prices are invented; no result says anything about a real market."
-        )
     return _with_timeframes(simulated.simulate(names, asked, start=first, end=last, seed=seed), longer)
 
 
@@ -83,7 +80,7 @@ def _from_bybit(
     say: Callable[[str], None],
     progress: Callable[[str], Callable[[int, int], None]] | None,
 ) -> Panel | None:
-    """None where the source is "auto" and Bybit does not answer."""
+    """None, and why is said, where the source is "auto" and Bybit does not answer."""
     from data.bybit import Bybit
     from data.history import History
     from data.market import load_bybit
@@ -101,6 +98,9 @@ def _from_bybit(
     if client.reachable():
         return load()
     if source == "auto":
+        say(
+            f"SIMULATED MARKET: Bybit {client.why_not}. These prices are invented; no result says anything about a real market."
+        )
         return None
     client.offline = True  # what the store holds needs no network
     return load()

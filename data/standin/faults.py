@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: kinds that act before the endpoint runs: it never hears of the call
-BEFORE = ("reset", "http_403", "http_429", "http_500", "http_502_html", "code_10000", "code_10006", "code_10006_past",
+BEFORE = ("reset", "http_403", "http_403_country", "http_429", "http_500", "http_502_html", "code_10000", "code_10006", "code_10006_past",
           "code_10016", "code_10002")  # fmt: skip
 #: kinds that act after it ran: its answer is lost, late or damaged
 AFTER = (
@@ -31,8 +31,8 @@ AFTER = (
 PRIVATE = ("http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
            "code_110017", "code_110094")  # fmt: skip
 KINDS = (*BEFORE, *AFTER, *PRIVATE)
-#: what any read-only call must survive without changing its outcome
-READ_FAULTS = tuple(kind for kind in (*BEFORE, *AFTER) if kind not in ("http_403", "replace"))
+#: what any read-only call must survive without changing its outcome (a country block does not pass)
+READ_FAULTS = tuple(kind for kind in (*BEFORE, *AFTER) if kind not in ("http_403_country", "replace"))
 
 
 @dataclass

@@ -20,7 +20,10 @@ from data.standin.world import Call, Refused, Reply, World
 #: what a module may add: endpoints, stream handlers, background tasks
 Extension = Callable[["StandIn"], None]
 
-_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
+_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center>{1}</body></html>"
+#: what stands on a page of HTTP 403: asked too often (it passes), or asked from the wrong country (it does not)
+_TOO_OFTEN = "access too frequent"
+_COUNTRY = "The Amazon CloudFront distribution is configured to block access from your country. There might be too much traffic."
 
 
 class StandIn:
@@ -124,7 +127,7 @@ class StandIn:
         if world.latency_s:
             await asyncio.sleep(world.latency_s)
         if self._over_limit():
-            return web.Response(status=403, text=_HTML.format("403 Forbidden"), content_type="text/html")
+            return web.Response(status=403, text=_HTML.format("403 Forbidden", _TOO_OFTEN), content_type="text/html")
         fault = world.faults.draw(call.path)
         if fault is not None and fault.kind in (*BEFORE, *PRIVATE):
             return self._fail_before(request, fault)
@@ -186,7 +189,8 @@ class StandIn:
             return web.Response(status=500)  # nobody is there to read it
         if fault.kind.startswith("http_"):
             status = int(fault.kind.split("_")[1])
-            return web.Response(status=status, text=_HTML.format(f"{status} Error"), content_type="text/html")
+            told = {"http_403": _TOO_OFTEN, "http_403_country": _COUNTRY}.get(fault.kind, "")
+            return web.Response(status=status, text=_HTML.format(f"{status} Error", told), content_type="text/html")
         code = int(fault.kind.split("_")[1])
         message = {
             10006: "Too many visits!",

@@ -16,8 +16,8 @@ from aiohttp import WSMsgType, web
 from data.standin.clock import Clock
 
 #: drop (the message never comes), duplicate, reorder (swapped with the next), abort (the socket is cut), half_open (the
-#: socket stays open and silent), not_json, u_one (data.u becomes 1)
-STREAM_FAULTS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json", "u_one")
+#: socket stays open and silent), not_json, wrong_shape (data without its rows), u_one (data.u becomes 1)
+STREAM_FAULTS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json", "wrong_shape", "u_one")
 
 
 @dataclass
@@ -121,6 +121,8 @@ class Streams:
             return
         if kind == "not_json":
             text = text[: len(text) // 2]
+        if kind == "wrong_shape":
+            text = json.dumps({**json.loads(text), "data": {"b": [["soon"]]}})
         if kind == "u_one":
             message = json.loads(text)
             message["data"]["u"] = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.orderbook import BadMessage, BrokenSequence, OrderBook
+from data.book_messages import BadMessage, BookMessage, read_book, read_frame
+from data.orderbook import BrokenSequence, OrderBook
 from data.panel import InputError
 from data.recorder import BookBars, read_archive
 from data.series import BOOK_COLUMNS, FLOW_LEVELS
@@ -20,13 +22,18 @@ from data.series import BOOK_COLUMNS, FLOW_LEVELS
 Side = list[list[str]]
 
 
-def message(kind: str, u: int, bids: Side, asks: Side, ts: int = 1000) -> dict[str, Any]:
-    return {
-        "topic": "orderbook.50.X",
-        "type": kind,
-        "ts": ts,
-        "data": {"s": "X", "b": bids, "a": asks, "u": u, "seq": u},
-    }
+def said(kind: str, u: int, bids: Side, asks: Side, ts: int = 1000) -> dict[str, Any]:
+    """A message as the exchange writes it."""
+    data = {"s": "X", "b": bids, "a": asks, "u": u, "seq": u}
+    return {"topic": "orderbook.50.X", "type": kind, "ts": ts, "data": data}
+
+
+def read(message: dict[str, Any]) -> BookMessage:
+    return read_book(read_frame(json.dumps(message)))
+
+
+def message(kind: str, u: int, bids: Side, asks: Side, ts: int = 1000) -> BookMessage:
+    return read(said(kind, u, bids, asks, ts))
 
 
 class PlainBook:
@@ -145,14 +152,38 @@ def test_a_repeated_message_counts_once_and_a_crossed_book_is_broken() -> None:
         {"data": None}, {"data": {}}, {"type": "other"}, {"data": {"b": [["1"]], "a": [], "u": 2}},
         {"data": {"b": [["x", "1"]], "a": [], "u": 2}}, {"data": {"b": [["nan", "1"]], "a": [], "u": 2}},
         {"data": {"b": [["-1", "1"]], "a": [], "u": 2}}, {"data": {"b": [], "a": [], "u": "soon"}},
+        {"ts": None}, {"ts": "1000"}, {"ts": -5}, {"data": []}, {"type": 7},
     ],
 )  # fmt: skip
-def test_nonsense_is_refused_and_breaks_the_book(spoil: dict[str, Any]) -> None:
-    book = OrderBook(5)
-    book.apply(message("snapshot", 1, [["99", "3"]], [["101", "4"]]))
+def test_nonsense_is_refused(spoil: dict[str, Any]) -> None:
+    good = said("delta", 2, [["99", "3"]], [])
+    assert read(good).bids.tolist() == [[99.0, 3.0]]
     with pytest.raises(BadMessage):
-        book.apply({**message("delta", 2, [], []), **spoil})
-    assert not book.ready
+        read({**good, **spoil})
+
+
+@pytest.mark.parametrize(
+    "word", ["", " ", "nan", "inf", "-inf", "1_000", "0x10", "1,5", "--1", "true", "12 ", "٣", None, [], True]
+)
+def test_a_word_for_a_number_is_refused(word: Any) -> None:
+    for level in (
+        [word, "1"],
+        ["1", word],
+        ["-1", "1"],
+        ["0", "1"],
+        ["1", "-1"],
+        ["1e999", "1"],
+        ["1"],
+        ["1", "2", "3"],
+    ):
+        with pytest.raises(BadMessage):
+            read(said("delta", 2, [["99", "3"], level], []))
+
+
+@given(st.decimals(min_value="1e-12", max_value="1e15", allow_nan=False, places=12))
+def test_a_price_is_the_nearest_float_to_its_decimals(price: Decimal) -> None:
+    text = format(price, "f")
+    assert message("delta", 2, [[text, text]], []).bids.tolist() == [[float(text)] * 2]
 
 
 def quotes(bars: BookBars, *moments: tuple[int, str]) -> None:
@@ -210,9 +241,9 @@ def test_a_broken_bar_has_no_flow_and_the_next_one_has() -> None:
 def test_bybits_archive_reads_whole(shared: Path) -> None:
     messages = list(read_archive(shared / "bybit" / "xrpusdt-ob500.data.zip"))
     book, plain = OrderBook(500), PlainBook(500)
-    for said in messages:
-        book.apply(said)
-        plain.apply(said["type"], said["data"]["b"], said["data"]["a"])
+    for one in messages:
+        book.apply(one)
+        plain.apply(one.kind, one.bids.tolist(), one.asks.tolist())
     bids, asks = plain.sides()
     assert len(messages) == 50
     assert list(zip(book.bid_prices[: book.bids], book.bid_sizes[: book.bids], strict=True)) == bids
@@ -228,10 +259,10 @@ def test_the_exchanges_own_examples_are_books(shared: Path) -> None:
         ("ws", "orderbook_snapshot.json"),
     ):
         book = OrderBook(50)
-        book.apply(json.loads((shared / "bybit" / folder / name).read_text()))
+        book.apply(read_book(read_frame((shared / "bybit" / folder / name).read_bytes())))
         assert book.ready
         assert np.isfinite(book.features()).all()
-    book.apply(json.loads((shared / "bybit" / "ws" / "orderbook_delta.json").read_text()))
+    book.apply(read_book(read_frame((shared / "bybit" / "ws" / "orderbook_delta.json").read_bytes())))
     assert (book.bid_sizes[0], book.ask_prices[0]) == (0.4, 27451.5)
 
 

@@ -133,7 +133,7 @@ def test_a_halt_of_the_exchange_is_confirmed_remembered_and_told(exchange: Stand
     assert not exchange.world.journal
 
 
-@pytest.mark.parametrize("kind", [*READ_FAULTS, "http_403"])
+@pytest.mark.parametrize("kind", READ_FAULTS)
 def test_one_fault_of_each_kind_changes_nothing(exchange: StandIn, history: MakeHistory, kind: str) -> None:
     clean = history("clean")
     faulty = history("faulty")
@@ -199,6 +199,28 @@ def test_an_exchange_that_never_answers_sanely_is_one_line(exchange: StandIn, hi
     assert "\n" not in str(told.value)
 
 
+def test_a_country_block_is_told_at_once_and_a_ban_is_waited_for(exchange: StandIn, history: MakeHistory) -> None:
+    exchange.world.faults.add(Fault("http_403_country", "/v5/market/kline"))
+    made = history()
+    with pytest.raises(Unreachable, match="refuses addresses of this country") as told:
+        made.load(BARS, START, NOW)
+    assert "\n" not in str(told.value)
+    assert len(exchange.world.calls("/v5/market/kline")) <= 8  # one by each of the pages in flight
+    assert not any("waiting" in line for line in made.said)  # type: ignore[attr-defined]
+    exchange.world.faults.clear()
+    exchange.world.faults.add(Fault("http_403", "/v5/market/kline", nth=(1, 2)))
+    banned = history("banned")
+    assert len(banned.load(BARS, NOW - 50 * HOUR, NOW)) == 49
+    assert sum("waiting" in line for line in banned.said) == 2  # type: ignore[attr-defined]
+
+
+def test_a_ban_that_no_pause_lifts_is_one_line(exchange: StandIn, history: MakeHistory) -> None:
+    exchange.world.faults.add(Fault("http_403", "/v5/market/kline"))
+    with pytest.raises(Unreachable, match="still refuses this address after 2 pauses"):
+        history(parallel=1).load(BARS, START, NOW)
+    assert len(exchange.world.calls("/v5/market/kline")) == 3
+
+
 def test_what_came_before_an_error_is_kept(exchange: StandIn, history: MakeHistory) -> None:
     made = history(parallel=1)
     exchange.world.faults.add(Fault("code_10016", "/v5/market/kline", nth=range(4, 1000)))
@@ -220,6 +242,12 @@ def test_a_rate_limit_is_waited_for(exchange: StandIn, history: MakeHistory) -> 
 
 def test_a_client_tells_whether_it_can_reach_the_exchange(exchange: StandIn) -> None:
     assert Bybit(exchange.url, EAGER).reachable()
+    exchange.world.faults.add(Fault("http_403_country", "/v5/market/time"))
+    blocked = Bybit(exchange.url, EAGER)
+    assert not blocked.reachable()
+    blocked.offline = True
+    with pytest.raises(Unreachable, match="refuses addresses of this country"):
+        blocked.now_ms()
     exchange.stop()
     assert not Bybit(exchange.url, EAGER).reachable(0.5)
 

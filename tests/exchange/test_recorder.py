@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from moment import NOW
 from typer.testing import CliRunner
 
+from data.book_messages import read_book, read_frame
 from data.panel import InputError
 from data.record import app as record
 from data.recorder import BookBars, Recorder
@@ -55,14 +57,16 @@ def test_recorded_bars_are_those_of_the_stream(exchange: StandIn, tmp_path: Path
     record_bars(recorder(exchange, store), 7)
     bars = BookBars("1", 50)
     for message in messages:
-        bars.feed(message)
+        bars.feed(read_book(read_frame(json.dumps(message))))
     expected, found = bars.take(), store.series(KEY).read(0, 2**42)
     assert np.array_equal(found.times, expected.times)
     assert np.array_equal(found.values, expected.values, equal_nan=True)
     assert len(found) == 7
 
 
-@pytest.mark.parametrize("kind", ["drop", "duplicate", "reorder", "abort", "not_json", "u_one", "half_open"])
+@pytest.mark.parametrize(
+    "kind", ["drop", "duplicate", "reorder", "abort", "not_json", "wrong_shape", "u_one", "half_open"]
+)
 def test_after_a_break_the_book_is_right_again(exchange: StandIn, tmp_path: Path, kind: str) -> None:
     """Every stored value is that of the unbroken stream; a bar that lost messages has no flow, or is not stored."""
     first, second = script(), script(seed=1, minute=8)
@@ -73,7 +77,7 @@ def test_after_a_break_the_book_is_right_again(exchange: StandIn, tmp_path: Path
     record_bars(made, 7 if kind in ("duplicate", "abort") else 9)
     bars = BookBars("1", 50)
     for message in first + second:
-        bars.feed(message)
+        bars.feed(read_book(read_frame(json.dumps(message))))
     expected, found = bars.take(), store.series(KEY).read(0, 2**42)
     place = np.searchsorted(expected.times, found.times)
     assert np.array_equal(expected.times[place], found.times)
