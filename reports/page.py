@@ -18,6 +18,7 @@ from reports.costs_section import cost_figure, cost_rows, scenario_title, scenar
 from reports.figures import drawdown_figure, equity_figure
 from reports.luck import LuckSection, luck_section
 from reports.performance import Performance, performance
+from reports.portfolio_section import contribution_rows, portfolio_figures, subject
 from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
@@ -27,7 +28,7 @@ from reports.search_section import (
     timeline_figure,
     window_figures,
 )
-from reports.tearsheets import DUEL, best_by_hand, file_name, write_tearsheets
+from reports.tearsheets import DUEL, asset_sheet, best_by_hand, file_name, write_tearsheets
 from reports.trades_section import candle_figures, trade_table, weeks
 from reports.verdict import verdict
 
@@ -61,6 +62,8 @@ def write_page(run: Run) -> Path:
     rival = best_by_hand(run)
     windows = [_window(run, number, window) for number, window in enumerate(run.windows)]
     figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
+    portfolio, contributed = portfolio_figures(run), contribution_rows(run, subject(run))
+    figures += portfolio
     figures += [figure for figure in (chance_figure(run), timeline_figure(run)) if figure is not None]
     figures += [figure for window in windows for figure in window["figures"]]
     feature_windows, features = feature_table(run)
@@ -78,6 +81,11 @@ def write_page(run: Run) -> Path:
             lucky=[(run.short(name), found) for name, found in luck.strategies.items()],
             cost_rows=cost_rows(run),
             scenarios=[scenario_title(*pair) for pair in scenarios(run)],
+            contribution_rows=contributed,
+            portfolio_title=run.title(subject(run)),
+            portfolio_weighting=str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
+            portfolio_figures=portfolio,
+            asset_sheets={row.asset: f"tearsheets/{asset_sheet(subject(run), row.asset)}" for row in contributed},
             windows=windows,
             policies=_policies(run, rows),
             has_random=has_random(run),

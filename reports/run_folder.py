@@ -24,6 +24,9 @@ FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "sensitivity": ("strategy", "cost_multiple", "delay_bars", "return", "sharpe"),
     "candles": ("timestamp", "asset", "open", "high", "low", "close"),
+    "contributions": (
+        "timestamp", "strategy", "asset", "profit", "fees", "slippage", "funding", "traded", "exposure", "worth",
+    ),
 }  # fmt: skip
 """Columns of each optional long table. """
 
@@ -51,6 +54,7 @@ class Run:
     trials: pd.DataFrame
     sensitivity: pd.DataFrame
     candles: pd.DataFrame
+    contributions: pd.DataFrame
     architectures: Mapping[int, str]
 
     @property

@@ -21,6 +21,7 @@ import pandas as pd
 
 from data.atomic import write_text
 from reports.performance import daily_returns, sharpe_ratio
+from reports.portfolio_section import asset_returns, subject
 from reports.run_folder import BENCHMARK, SEARCHED, Run
 
 PERIODS_PER_YEAR = 365  # daily returns of a market that never closes; QuantStats assumes 252 unless told
@@ -42,7 +43,7 @@ class Sheet:
 
 
 def write_tearsheets(run: Run, progress: Callable[[str], None] | None = None) -> tuple[Path, ...]:
-    """`tearsheets/<strategy>.html` for every strategy, and the searched one against the best hand-designed one."""
+    """`tearsheets/<strategy>.html` for every strategy, of the searched one one per asset, and it against the best hand-designed one."""
     sheets = planned_sheets(run)
     workers = min(os.cpu_count() or 1, len(sheets))
     say = progress or (lambda _: None)
@@ -77,11 +78,23 @@ def planned_sheets(run: Run) -> list[Sheet]:
         )
         for strategy in run.strategies
     ]
+    about = subject(run)
+    for asset in dict.fromkeys(map(str, run.contributions["asset"])):
+        alone = asset_returns(run, about, asset)
+        if len(alone):
+            held = asset_returns(run, BENCHMARK, asset) if BENCHMARK in daily else None
+            title = f"{asset} in {run.title(about)}"
+            against = f"{asset} in {run.title(BENCHMARK)}"
+            sheets.append(Sheet(folder / asset_sheet(about, asset), alone, held, title, against, facts))
     rival = best_by_hand(run)
     if SEARCHED in daily and rival is not None:
         title = f"{run.title(SEARCHED)} against {run.title(rival)}"
         sheets.append(Sheet(folder / DUEL, daily[SEARCHED], daily[rival], title, run.title(rival), facts))
     return sheets
+
+
+def asset_sheet(strategy: str, asset: str) -> str:
+    return f"{file_name(strategy)}-{file_name(asset)}.html"
 
 
 def best_by_hand(run: Run) -> str | None:

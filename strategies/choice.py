@@ -19,7 +19,7 @@ import numpy as np
 from data.panel import FloatArray, Panel
 from strategies.accounting import account_for
 from strategies.execution import Account, Costs
-from strategies.positions import PositionRule, smoothed, target_positions
+from strategies.positions import PositionRule, smoothed
 
 C = TypeVar("C")
 
@@ -148,13 +148,3 @@ def scaled_rule(base: PositionRule, forecasts: FloatArray, plan: Plan) -> Positi
         smoothing_bars=span,
         cost_hurdle=plan.hurdle,
     )
-
-
-def targets_of(
-    panel: Panel, forecasts: FloatArray, volatility: FloatArray, start: int, rule: PositionRule
-) -> FloatArray:
-    """Forecasts [n, asset] of bars start.. -> targets [n, asset], the account split evenly over the assets."""
-    assets = forecasts.shape[1]
-    part = volatility[start : start + len(forecasts)]
-    columns = [target_positions(forecasts[:, a], part[:, a], rule, panel.bars_per_year) / assets for a in range(assets)]
-    return np.stack(columns, 1)

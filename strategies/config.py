@@ -60,6 +60,10 @@ class RunConfig(BaseModel):
     training_epochs: int = 30
     target_volatility: float = 0.3
     max_leverage: float = 2.0
+    weighting: str = "equal_risk"  # of several assets: strategies.portfolio
+    gross_limit: float | None = None
+    net_limit: float | None = None
+    turnover_penalty: float | None = None
     thresholds: tuple[float, ...] = (0.5, 1.0, 2.0)
     smoothings: tuple[float, ...] = (0.0, 2.0)
     cost_hurdles: tuple[float, ...] = (0.0, 1.0)

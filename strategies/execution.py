@@ -231,7 +231,7 @@ def backtest(
 
     equity = np.array(broker.equity_history)
     holdings = np.array(broker.holdings_history).reshape(stop - start, len(panel.assets))
-    closes = _last_known(panel.field("close")[window])
+    closes = last_known(panel.field("close")[window])
     with np.errstate(invalid="ignore"):
         value = np.where(holdings == 0, 0.0, holdings * closes).sum(axis=1)
     return Backtest(
@@ -259,7 +259,7 @@ def checked_targets(panel: Panel, targets: FloatArray, start: int, stop: int, ac
     return np.maximum(targets, 0.0) if account.kind == "spot" else targets
 
 
-def _last_known(prices: FloatArray) -> FloatArray:
+def last_known(prices: FloatArray) -> FloatArray:
     """[n, A] with NaN replaced by the last price before it."""
     seen = np.where(np.isnan(prices), 0, np.arange(len(prices))[:, None])
     out: FloatArray = np.take_along_axis(prices, np.maximum.accumulate(seen, axis=0), axis=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -145,27 +144,6 @@ def target_positions(
         forecast, volatility, np.ascontiguousarray(bar_returns, dtype=np.float64), _numbers(rule, bars_per_year)
     )
     return out
-
-
-def target_book(
-    forecasts: FloatArray,
-    volatilities: FloatArray,
-    rule: PositionRule,
-    bars_per_year: float,
-    bar_returns: FloatArray | None = None,
-    weights: Sequence[float] | None = None,
-) -> FloatArray:
-    """`target_positions` asset by asset: [T, A] -> [T, A]; each gets its weight of the account (default 1 / A)."""
-    assets = forecasts.shape[1]
-    share = np.full(assets, 1.0 / assets) if weights is None else np.asarray(weights, dtype=np.float64)
-    columns = [
-        share[a]
-        * target_positions(
-            forecasts[:, a], volatilities[:, a], rule, bars_per_year, None if bar_returns is None else bar_returns[:, a]
-        )
-        for a in range(assets)
-    ]
-    return np.stack(columns, axis=1)
 
 
 def _numbers(rule: PositionRule, bars_per_year: float) -> _Numbers:

@@ -24,9 +24,10 @@ from nas.tasks import model_of
 from nas.windows import Window
 from strategies.choice import scaled_rule
 from strategies.config import RunConfig
+from strategies.contributions import contributions
 from strategies.policies import PolicyOutcome
 from strategies.provenance import package_versions
-from strategies.trading import Book, Contender, long_table, position_rule
+from strategies.trading import Book, Contender, long_table, portfolio_of, position_rule
 
 
 def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
@@ -113,6 +114,9 @@ def write_run(
     _parquet(folder / "equity.parquet", equity, index=True)
     _parquet(folder / "trades.parquet", trades)
     _parquet(folder / "sensitivity.parquet", book.sensitivity)
+    if len(panel.assets) > 1:
+        parts = [contributions(panel, b, start) for b in book.backtests.values()]
+        _parquet(folder / "contributions.parquet", pd.concat(parts, ignore_index=True))
     _parquet(folder / "candles.parquet", _candles(panel, start, stop))
     _parquet(folder / "trials.parquet", book.trials)
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
@@ -126,7 +130,7 @@ def write_run(
     def drift(alarm: Alarm) -> dict[str, str]:
         return {"time": iso(alarm.bar), "detector": alarm.detector, "stream": alarm.stream}
 
-    headline = outcomes[0]
+    headline, portfolio = outcomes[0], portfolio_of(config)
     decisions = {decision.window: decision for decision in headline.decisions}
     distances = [_distance(book, number) for number in range(len(windows))]
     described = []
@@ -174,13 +178,15 @@ def write_run(
                 },
             }
         )
-        spread = float(np.nanstd(contender.trained.stop_forecasts))
-        rule = scaled_rule(position_rule(config), contender.trained.stop_forecasts, choice.plan)
+        signal = portfolio.signal(contender.trained.stop_forecasts)
+        spread = float(np.nanstd(signal))
+        rule = scaled_rule(position_rule(config), signal, choice.plan)
         extra = {
             "plan": choice.plan.name,
             "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
             "horizons": list(config.horizon),
             "symbols": list(panel.assets),
+            **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": code,
         }
         _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)

@@ -14,9 +14,10 @@ from nas.baselines import BASELINES
 from nas.features import causal_volatility
 from nas.tasks import TaskResult
 from nas.windows import Window
-from strategies.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe, targets_of
+from strategies.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe
 from strategies.config import RunConfig
 from strategies.execution import Account, Backtest, Costs, Instrument, Orders, backtest
+from strategies.portfolio import Portfolio, book_of
 from strategies.positions import PositionRule
 from strategies.rules import RULES
 from strategies.sensitivity import break_even_bps, daily_sharpe, sensitivity
@@ -88,7 +89,7 @@ def trade(
     start, stop = windows[0].test.start, windows[-1].test.stop
     terms = trading_terms(config)
     costs, account = terms["costs"], terms["account"]
-    base = position_rule(config)
+    base, portfolio = position_rule(config), portfolio_of(config)
     shape = (stop - start, len(panel.assets))
 
     candidates = [
@@ -128,8 +129,9 @@ def trade(
                     plan, key = tried.plan, f"{candidate.key}/{tried.plan.name}"
                     selected = candidate is choice.candidate and plan == choice.plan
                     if plan != FLAT:
-                        rule = scaled_rule(base, trained.stop_forecasts, plan)
-                        book = targets_of(panel, trained.test_forecasts, volatility, window.test.start, rule)
+                        rule = scaled_rule(base, portfolio.signal(trained.stop_forecasts), plan)
+                        signal = portfolio.signal(trained.test_forecasts)
+                        book = book_of(panel, signal, volatility, window.test.start, rule, portfolio)
                         chains.setdefault(key, np.zeros(shape))[place] = book
                         if selected:
                             targets[name][place] = book
@@ -155,10 +157,12 @@ def trade(
     for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
         rule_ = RULES[name]
         signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
-        if name == "buy_and_hold":
-            targets[name] = signal / shape[1]
+        if name == "buy_and_hold":  # an equal part of every asset that is listed
+            listed = np.logical_or.accumulate(signal > 0, axis=0)
+            targets[name] = listed / np.maximum(listed.sum(1, keepdims=True), 1)
         else:
-            targets[name] = targets_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0))
+            signal = portfolio.signal(signal)
+            targets[name] = book_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0), portfolio)
         titles[name] = {
             "kind": "rule",
             "title": rule_.title,
@@ -223,12 +227,12 @@ FLAT_TRIAL = Tried(FLAT, np.zeros(1), 0.0)
 
 def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:
     """Try every plan for a contender on the stop stretch of its window."""
-    base, terms = position_rule(config), trading_terms(config)
+    base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
     start = contender.window.stop.start
-    forecasts = contender.trained.stop_forecasts
+    forecasts = portfolio.signal(contender.trained.stop_forecasts)
     trials = []
     for plan in plans(config.thresholds, config.smoothings, config.cost_hurdles):
-        book = targets_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan))
+        book = book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio)
         returns = net_returns(panel, book, start, terms["costs"], terms["account"])
         trials.append(Tried(plan, returns, sharpe(returns, panel.bars_per_year)))
     return Candidate(contender, tuple(trials))
@@ -262,6 +266,20 @@ def position_rule(config: RunConfig) -> PositionRule:
         horizon_bars=config.horizon[0],
         allow_short=config.account != "spot",
     )
+
+
+def portfolio_of(config: RunConfig) -> Portfolio:
+    """How the account is shared between the assets of this run. InputError where that does not fit."""
+    try:
+        portfolio = Portfolio(config.weighting, config.gross_limit, config.net_limit, config.turnover_penalty)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if len(config.symbol) < 2 and portfolio.weighting != "equal_risk":
+        raise InputError(
+            f"weighting {portfolio.weighting} needs several assets, this run has {', '.join(config.symbol)}; "
+            "give --symbol BTCUSDT,ETHUSDT or leave --weighting out"
+        )
+    return portfolio
 
 
 def long_table(panel: Panel, start: int, stop: int, columns: dict[str, FloatArray], value: str) -> pd.DataFrame:

@@ -65,6 +65,14 @@ def main(
         float | None, typer.Option(help="Share of the training stretches that a search epoch looks at.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="huber, direction or sharpe.")] = None,
+    weighting: Annotated[
+        str | None,
+        typer.Option(
+            help="Several symbols: equal_risk, volatility_target, long_short, mean_risk or hrp (docs/many-assets.md)."
+        ),
+    ] = None,
+    gross_limit: Annotated[float | None, typer.Option(help="Most sum of |weights|, in equities.")] = None,
+    net_limit: Annotated[float | None, typer.Option(help="Most |sum of weights|, in equities.")] = None,
     horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
     baselines: Annotated[str | None, typer.Option(help="Rivals: all, none, or names of networks and rules.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,

@@ -228,6 +228,26 @@ def build_run(
     pd.concat(held).to_parquet(folder / "positions.parquet")
     pd.concat(fills).sort_values("timestamp", kind="stable").to_parquet(folder / "trades.parquet")
     days = pd.date_range(opens[0].floor("D"), closes[-1].floor("D"), freq="D", tz="UTC")
+    if len(symbols) > 1:
+        parts = [
+            pd.DataFrame(
+                {
+                    "timestamp": days,
+                    "strategy": name,
+                    "asset": asset,
+                    "profit": rng.normal(0, 20, len(days)),
+                    "fees": 1.0,
+                    "slippage": 0.2,
+                    "funding": 0.1,
+                    "traded": 1_000.0,
+                    "exposure": 0.5 - 0.25 * n,
+                    "worth": 10_000.0,
+                }
+            )
+            for name in strategies
+            for n, asset in enumerate(symbols)
+        ]
+        pd.concat(parts, ignore_index=True).to_parquet(folder / "contributions.parquet")
     ledger = [
         {
             "trial": t,

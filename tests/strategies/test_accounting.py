@@ -54,7 +54,7 @@ RULES = st.builds(Instrument, st.sampled_from([0.0, 0.01, 0.1]), st.sampled_from
 SITUATION = {
     "seed": st.integers(0, 10_000),
     "bars": st.integers(1, 50),
-    "assets": st.integers(1, 3),
+    "assets": st.integers(1, 5),
     "volatility": st.sampled_from([0.005, 0.05, 0.3]),
     "size": st.sampled_from([0.5, 2.0, 10.0]),
     "hold": st.integers(1, 6),

@@ -16,9 +16,9 @@ from strategies.choice import (
     plans,
     scaled_rule,
     sharpe,
-    targets_of,
 )
 from strategies.execution import Account, Costs
+from strategies.portfolio import book_of
 from strategies.positions import PositionRule, PositionState, smoothed, step, target_positions
 
 HOUR = 3_600_000_000_000
@@ -145,7 +145,7 @@ def test_worthless_forecasts_stay_flat_and_foresight_trades() -> None:
         column = forecast[:, None]
         tries = []
         for plan in plans((0.5, 1.0, 2.0), (0.0, 2.0), (0.0, 1.0)):
-            book = targets_of(panel, column, volatility, 0, scaled_rule(base, column, plan))
+            book = book_of(panel, column, volatility, 0, scaled_rule(base, column, plan))
             tries.append(tried(plan, net_returns(panel, book, 0, Costs(), Account())))
         choice = Records[str](1.0).choose([("a", "x", tries)])
         assert (choice.plan != FLAT) == trades

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.positions import PositionRule, PositionState, step, target_book, target_positions
+from strategies.positions import PositionRule, PositionState, step, target_positions
 
 YEAR = 8760.0
 PLAIN = PositionRule(target_volatility=0.0)
@@ -65,11 +65,6 @@ def test_brake_goes_flat_for_its_bars_and_starts_a_new_peak() -> None:
 
 def test_no_shorts_where_they_are_not_allowed() -> None:
     assert positions([-1, 1], PositionRule(target_volatility=0.0, allow_short=False)) == [0, 1]
-
-
-def test_book_shares_the_account_between_assets() -> None:
-    got = target_book(np.ones((3, 2)), np.full((3, 2), 0.01), PLAIN, YEAR)
-    assert got.tolist() == [[0.5, 0.5]] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""The portfolio section of a run with several assets: what each asset brought, what was held over time, who leads whom."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from reports.figures import POINTS, SERIES_COLOURS, Figure, Trace, label, significant, time_texts
+from reports.run_folder import SEARCHED, Run
+
+MOST_CURVES = 12  # assets drawn one by one; of more, those with the largest exposure
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One asset of one strategy over the whole run. profit (after costs), fees, slippage, funding: fractions of the equity at the start.
+
+    share: of the strategy's total profit. exposure: mean |value| over equity; net: the same, signed. turnover: traded notional per year
+    over equity.
+    """
+
+    asset: str
+    profit: float
+    share: float
+    fees: float
+    slippage: float
+    funding: float
+    turnover: float
+    exposure: float
+    net: float
+    hit_rate: float
+
+
+def subject(run: Run) -> str:
+    """The strategy that the section is about: the searched one, or the first."""
+    return SEARCHED if SEARCHED in run.equity.columns else run.strategies[0]
+
+
+def contribution_rows(run: Run, strategy: str) -> list[Contribution]:
+    """Empty where the run has no record of its assets (one asset, or an older run)."""
+    table = run.contributions[run.contributions["strategy"] == strategy]
+    rows = []
+    begin = float(run.equity[strategy].dropna().iloc[0]) if len(table) else math.nan
+    total = float(table["profit"].sum()) if len(table) else math.nan
+    for asset, mine in table.groupby("asset", sort=False):
+        numbers = {
+            name: mine[name].to_numpy(float)
+            for name in ("profit", "fees", "slippage", "funding", "traded", "exposure", "worth")
+        }
+        worth = numbers["worth"]
+        alive = worth > 0
+        moved = numbers["profit"][np.abs(numbers["profit"]) > 1e-9]
+        traded = np.divide(numbers["traded"], worth, out=np.zeros(len(worth)), where=alive)
+        rows.append(
+            Contribution(
+                str(asset),
+                float(numbers["profit"].sum()) / begin,
+                float(numbers["profit"].sum()) / total if abs(total) > 1e-9 else math.nan,
+                float(numbers["fees"].sum()) / begin,
+                float(numbers["slippage"].sum()) / begin,
+                float(numbers["funding"].sum()) / begin,
+                float(traded.sum()) / len(mine) * 365.0,
+                float(np.abs(numbers["exposure"]).mean()),
+                float(numbers["exposure"].mean()),
+                float(np.mean(moved > 0.0)) if len(moved) else math.nan,
+            )
+        )
+    return rows
+
+
+def asset_returns(run: Run, strategy: str, asset: str) -> pd.Series:
+    """[day]: profit of one asset over the account's equity at the day's beginning; the assets' returns add up to the account's."""
+    table = run.contributions
+    mine = table[(table["strategy"] == strategy) & (table["asset"] == asset)]
+    worth = mine["worth"].to_numpy(float)
+    values = np.divide(mine["profit"].to_numpy(float), worth, out=np.zeros(len(mine)), where=worth > 0)
+    return pd.Series(values, index=pd.DatetimeIndex(mine["timestamp"]), name=asset)
+
+
+def portfolio_figures(run: Run) -> list[Figure]:
+    """Exposure over time and the profit of every asset, both by day."""
+    strategy = subject(run)
+    table = run.contributions[run.contributions["strategy"] == strategy]
+    if table.empty:
+        return []
+    exposure = _by_asset(table, "exposure")
+    profit = _by_asset(table, "profit").cumsum() / float(run.equity[strategy].dropna().iloc[0])
+    order = exposure.abs().mean().sort_values(ascending=False).index
+    shown = list(order[:MOST_CURVES])
+    gross, net = exposure.abs().sum(axis=1), exposure.sum(axis=1)
+    curves = [("gross", gross, "var(--ink)", "solid", 2.2), ("net", net, "var(--benchmark)", "dot", 2.0)]
+    return [
+        Figure(
+            "exposure",
+            "Exposure over time",
+            f"{run.short(strategy)}: value held over equity, mean of each day; gross {gross.mean():.0%} and net {net.mean():+.0%} on "
+            f"average, at most {gross.max():.0%} gross.",
+            [_line(name, values, colour, dash, width) for name, values, colour, dash, width in curves]
+            + _lines(exposure, shown),
+            {"yaxis": {"tickformat": ".0%", "title": {"text": "of equity"}}, "hovermode": "x unified"},
+            380,
+        ),
+        Figure(
+            "contributions",
+            "Profit by asset",
+            f"{run.short(strategy)}: profit of each asset after its costs, over the equity at the start; together "
+            f"{float(profit.iloc[-1].sum()):+.1%}.",
+            _lines(profit, shown),
+            {"yaxis": {"tickformat": ".0%", "title": {"text": "of the equity at the start"}}, "hovermode": "x unified"},
+            380,
+        ),
+    ]
+
+
+def _by_asset(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    return table.pivot(index="timestamp", columns="asset", values=name).astype("float64").fillna(0.0)
+
+
+def _lines(frame: pd.DataFrame, assets: list[str]) -> list[Trace]:
+    return [
+        _line(asset, frame[asset], f"var(--series-{k % SERIES_COLOURS})", "solid", 1.5)
+        for k, asset in enumerate(assets)
+    ]
+
+
+def _line(name: str, values: pd.Series, colour: str, dash: str, width: float) -> Trace:
+    step = max(1, -(-len(values) // POINTS))
+    kept = values.iloc[::step]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": label(name),
+        "x": time_texts(kept.index),
+        "y": significant(kept.to_numpy(float), 4),
+        "line": {"color": colour, "width": width, "dash": dash},
+    }

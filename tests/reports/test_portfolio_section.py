@@ -1,0 +1,43 @@
+"""The page of a run with several assets: contributions, exposure, a tearsheet per asset; nothing of it where there is one asset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_builder import build_run
+
+from reports.page import build_pages, write_page
+from reports.portfolio_section import asset_returns, contribution_rows, portfolio_figures
+from reports.run_folder import load_run
+
+PAIR = ("BTCUSDT", "ETHUSDT")
+
+
+def test_page_shows_what_each_asset_brought(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=24 * 12, strategies=("searched", "buy_and_hold"), symbols=PAIR)
+    page = build_pages(folder).read_text()
+    assert "What each asset brought" in page
+    for asset in PAIR:
+        assert (folder / "tearsheets" / f"searched-{asset}.html").is_file()
+        assert f'href="tearsheets/searched-{asset}.html"' in page
+    assert [f.name for f in portfolio_figures(load_run(folder))][:2] == ["exposure", "contributions"]
+
+
+def test_page_of_one_asset_has_no_such_section(tmp_path: Path) -> None:
+    run = load_run(build_run(tmp_path, bars=24 * 12))
+    assert "What each asset brought" not in write_page(run).read_text()
+    assert portfolio_figures(run) == []
+
+
+def test_rows_add_up_to_the_profit_and_exposure_keeps_its_sign(tmp_path: Path) -> None:
+    run = load_run(build_run(tmp_path, bars=24 * 12, symbols=PAIR))
+    rows = contribution_rows(run, "searched")
+    table = run.contributions[run.contributions["strategy"] == "searched"]
+    begin = run.equity["searched"].iloc[0]
+    assert sum(row.profit for row in rows) == pytest.approx(table["profit"].sum() / begin)
+    assert sum(row.share for row in rows) == pytest.approx(1.0)
+    assert [row.net for row in rows] == pytest.approx([0.5, 0.25])
+    got = asset_returns(run, "searched", "ETHUSDT")
+    assert np.isfinite(got).all()
