@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from data.answers import BadAnswer, read_rows, server_time
+from data.instruments import InstrumentInfo
 from data.panel import InputError
 from data.series import KINDS, Rows, SeriesKey, merge
 
@@ -55,24 +56,6 @@ class Patience:
     bans: int = 2
     crowd_pause_s: float = 1.0
     timeout_s: float = 10.0
-
-
-@dataclass(frozen=True)
-class InstrumentInfo:
-    """What an order must respect. tick_size, qty_step, min_qty, min_notional: decimal strings as the exchange gives them.
-
-    funding_minutes: between settlements now (it may have been another before); 0 for spot.
-    """
-
-    symbol: str
-    category: str
-    status: str
-    launch_ms: int
-    tick_size: str
-    qty_step: str
-    min_qty: str
-    min_notional: str
-    funding_minutes: int
 
 
 class Bybit:

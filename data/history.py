@@ -12,6 +12,7 @@ import numpy as np
 from filelock import Timeout
 
 from data.bybit import Bybit
+from data.instruments import InstrumentInfo
 from data.intervals import say_time
 from data.panel import InputError
 from data.series import KINDS, Rows, SeriesKey, Span, last_closed, merge, no_rows, open_times
@@ -37,7 +38,7 @@ class History:
     ) -> None:
         self.store, self.client, self.parallel = store, client, parallel
         self.say = say or (lambda _line: None)
-        self._launch: dict[tuple[str, str], int] = {}
+        self._described: dict[tuple[str, str], InstrumentInfo] = {}
 
     def load(self, key: SeriesKey, start_ms: int, end_ms: int, progress: Progress | None = None) -> Rows:
         """Rows with start <= time < end, fetched first where missing. Bars not closed yet are never included."""
@@ -78,12 +79,25 @@ class History:
             else:
                 self._fetch_irregular(series, spans, progress)
 
+    def instrument(self, category: str, symbol: str) -> InstrumentInfo | None:
+        """The exchange's rules for orders as they were when this symbol was last fetched; asked for where the store has none.
+
+        None where the exchange cannot be asked either.
+        """
+        name = (category, symbol)
+        known = self._described.get(name) or self.store.instrument(category, symbol)
+        if known is None and not self.client.offline:
+            known = self._described[name] = self.client.instrument(category, symbol)
+            self.store.keep_instrument(known)
+        return known
+
     def _launched(self, key: SeriesKey) -> int:
         """When the symbol began to trade; also finds out that there is no such symbol."""
         name = (key.category, key.symbol)
-        if name not in self._launch:
-            self._launch[name] = self.client.instrument(*name).launch_ms
-        launch = self._launch[name]
+        if name not in self._described:
+            self._described[name] = self.client.instrument(*name)
+            self.store.keep_instrument(self._described[name])
+        launch = self._described[name].launch_ms
         if not KINDS[key.kind].regular or key.interval == "M":
             return launch if key.interval != "M" else int(open_times("M", 0, launch + 1)[-1])
         return last_closed(key.interval, launch)  # the bar that holds the launch counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,8 @@ def load_bybit(
             at = KINDS[kind].columns.index(column)
             known[symbol] = (_stamps(found) + np.timedelta64(delay, "ns"), found.values[:, at])
         panel = add_known(panel, name, known, length_ns)
+    described = {symbol: source.instrument(category, symbol) for symbol in symbols}
+    panel = replace(panel, instruments={s: info.order_rules() for s, info in described.items() if info is not None})
     panel = _with_recording(panel, source.store, category, interval, low, high)
     for coarse in timeframes:
         early = 2 * interval_ns(coarse) // 1_000_000

@@ -46,6 +46,8 @@ class Panel:
     settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
                 `funding_rate`, where present, is the last rate settled strictly before the bar's close (for features).
     regimes:    [T] true regime per bar where the market is simulated, else None.
+    instruments: per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's
+                rules, not history: a run takes them into its settings, so they are no part of the fingerprint.
     """
 
     timestamps: TimeArray
@@ -59,6 +61,7 @@ class Panel:
     regimes: npt.NDArray[np.int64] | None = None
     regime_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    instruments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         stamps = self.timestamps.astype("datetime64[ns]")
@@ -121,6 +124,7 @@ class Panel:
         return Panel(
             self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
             self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
+            self.instruments,
         )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from data.atomic import write_atomically, write_text
+from data.instruments import InstrumentInfo
 from data.series import KINDS, Rows, SeriesKey, Span, Stamps, add_spans, merge, no_rows, open_times, without_spans
 
 CACHE_VARIABLE = "REGIME_CACHE"
@@ -156,6 +157,18 @@ class Store:
 
     def series(self, key: SeriesKey) -> Series:
         return Series(self.root, key)
+
+    def keep_instrument(self, info: InstrumentInfo) -> None:
+        """Keep what the exchange says of a symbol: `category/symbol/instrument.json`, the newest word only."""
+        path = self.root / info.category / info.symbol / "instrument.json"
+        write_text(path, json.dumps(asdict(info), indent=1) + "\n")
+
+    def instrument(self, category: str, symbol: str) -> InstrumentInfo | None:
+        """What was kept; None where nothing was, or where it cannot be read (it is asked for again then)."""
+        try:
+            return InstrumentInfo(**json.loads((self.root / category / symbol / "instrument.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def __iter__(self) -> Iterator[SeriesKey]:
         """Every series that has a file."""

@@ -35,7 +35,7 @@ class Alarm:
 def block_means(values: FloatArray, bars: int = BLOCK_BARS) -> FloatArray:
     """[T] or [T, asset] -> [T // bars], the mean of each whole block over bars and assets; NaN is left out, an empty block is NaN."""
     count = len(values) // bars
-    parts = values[: count * bars].reshape(count, -1)
+    parts = values[: count * bars].reshape(count, int(np.prod((bars, *values.shape[1:]))))
     known = np.isfinite(parts)
     total = np.where(known, parts, 0.0).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -102,9 +102,10 @@ def change_points(stream: FloatArray, penalty: float = 8.0) -> list[int]:
 
     penalty: in variances of the stream's block-to-block noise.
     """
-    known = np.where(np.isfinite(stream), stream, np.nanmean(stream)) if len(stream) else stream
-    if len(known) < 10:
+    seen = np.isfinite(stream)
+    if len(stream) < 10 or not seen.any():
         return []
+    known = np.where(seen, stream, stream[seen].mean())
     import ruptures
 
     noise = float(np.median(np.diff(known) ** 2)) / 0.91  # median of a squared normal difference is 2 * 0.455 variances

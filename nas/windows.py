@@ -54,14 +54,14 @@ class WindowPlan:
     anchored: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("train", self.train),
-            ("validation", self.validation),
-            ("test", self.test),
-            ("step", self.step),
+        for name, value, least in (
+            ("train", self.train, 1),
+            ("validation", self.validation, 1),
+            ("test", self.test, 2),  # what is decided at a bar's close fills at the next open: one bar cannot trade
+            ("step", self.step, 1),
         ):
-            if value < 1:
-                raise InputError(f"{name} must be at least one bar, not {value}")
+            if value < least:
+                raise InputError(f"{name} must be at least {least} bar{'s' if least > 1 else ''}, not {value}")
         if self.step < self.test:
             raise InputError(
                 f"step ({self.step} bars) is shorter than test ({self.test} bars): a bar would be traded twice; lower test"

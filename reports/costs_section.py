@@ -81,7 +81,7 @@ def cost_figure(run: Run, rows: Sequence[Performance]) -> Figure:
         ],
         {
             "barmode": "relative",
-            "xaxis": {"tickformat": ".0%", "title": {"text": "of the equity at the start; left of zero is paid"}},
+            "xaxis": {"tickformat": ".2~%", "title": {"text": "of the equity at the start; left of zero is paid"}},
             "yaxis": {"autorange": "reversed"},
         },
         130 + 34 * len(rows),

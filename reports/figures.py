@@ -73,7 +73,7 @@ def drawdown_figure(run: Run) -> Figure:
         "Drawdown",
         f"Loss from the highest equity so far; deepest: {worst}.",
         traces,
-        {"yaxis": {"tickformat": ".0%", "title": {"text": "from the peak"}}, "hovermode": "x unified"},
+        {"yaxis": {"tickformat": ".2~%", "title": {"text": "from the peak"}}, "hovermode": "x unified"},
         320,
     )
 

@@ -78,6 +78,7 @@ def write_page(run: Run) -> Path:
             figures={figure.name: figure for figure in figures},
             charts=json_for_script({figure.name: figure.specification() for figure in figures}),
             luck=luck,
+            days=len(luck.daily),
             lucky=[(run.short(name), found) for name, found in luck.strategies.items()],
             cost_rows=cost_rows(run),
             scenarios=[scenario_title(*pair) for pair in scenarios(run)],
@@ -277,9 +278,23 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("Interval", f"{origin.get('interval', '–')}"),
         ("Data", f"{_day(origin.get('start'))} to {_day(origin.get('end'))}, {origin.get('bars', '?')} bars"),
         ("Traded out of sample", f"{_day(traded[0])} to {_day(traded[-1])}, {len(traded)} bars"),
+        ("Order rules", _order_rules(run)),
         ("Data fingerprint", str(origin.get("data_fingerprint", "–"))),
         ("Code version", str(origin.get("code_version", "–"))),
     ]
+
+
+def _order_rules(run: Run) -> str:
+    """By which lots, ticks and minima orders were rounded, per symbol, and who said so."""
+    told = []
+    for asset, rules in (run.provenance.get("order_rules") or {}).items():
+        if rules.get("from") == "none":
+            told.append(f"{asset}: none (any size, any price)")
+            continue
+        origin = "from the exchange" if rules.get("from") == "exchange" else "from the settings"
+        lot, tick, least = (f"{float(rules.get(name) or 0.0):g}" for name in ("lot", "tick", "minimum_notional"))
+        told.append(f"{asset}: lots of {lot}, ticks of {tick}, at least {least} per order ({origin})")
+    return "; ".join(told) or "not recorded"
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -32,10 +32,17 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
         return Verdict("There is no rival to compare the searched strategy with.", (), "open")
     name = run.title(against.strategy)
     sort = "the best hand-designed one" if rival else "the benchmark"
-    if math.isnan(searched.sharpe):
-        return Verdict(f"The searched strategy made no trade, so it did not beat {sort} ({name}).", (), "bad")
-    difference = searched.sharpe - (0.0 if math.isnan(against.sharpe) else against.sharpe)
     chance = luck.strategies[searched.strategy]
+    if math.isnan(searched.sharpe):
+        return Verdict(
+            f"The searched strategy made no trade, so it did not beat {sort} ({name}).",
+            (
+                f"It stayed flat and returned 0.0%; {name} returned {against.total_return:+.1%}.",
+                *_too_short(luck, chance),
+            ),
+            "bad",
+        )
+    difference = searched.sharpe - (0.0 if math.isnan(against.sharpe) else against.sharpe)
     interval = None if luck.resampled is None else luck.resampled.difference(searched.strategy, against.strategy)
     certain = interval is not None and interval.low > 0.0 and chance.dsr >= CONFIDENCE
     verb = "did not beat" if difference <= 0 else "beat" if certain else "was ahead of, but did not provably beat,"
@@ -52,14 +59,21 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     ]
     if benchmark is not None and benchmark is not against:
         details.append(f"Buy and hold returned {benchmark.total_return:+.1%} (Sharpe {benchmark.sharpe:.2f}).")
-    details.append(_could_it_be_luck(luck, chance))
+    if searched.total_return < 0.0:
+        details.append("It lost money: staying flat would have been better.")
+    details += _too_short(luck, chance) or [_could_it_be_luck(luck, chance)]
     tone = "bad" if difference <= 0 else "good" if certain else "open"
     return Verdict(headline, tuple(details), tone)
 
 
+def _too_short(luck: LuckSection, chance: Luck) -> list[str]:
+    if luck.resampled is not None:
+        return []
+    days = f"{chance.days} day{'' if chance.days == 1 else 's'}"
+    return [f"The run traded {days}: too few to tell luck from skill."]
+
+
 def _could_it_be_luck(luck: LuckSection, chance: Luck) -> str:
-    if luck.resampled is None:
-        return f"The run traded {chance.days} days: too few to tell luck from skill."
     words = [f"Could it be luck? {luck.ledger_rows:,} trials are in the ledger"]
     if not math.isnan(chance.dsr):
         believed = "enough" if chance.dsr >= CONFIDENCE else "not enough"

@@ -220,7 +220,7 @@ def another_future(panel: Panel, cut: int, seed: int) -> Panel:
         settlements[asset] = Settlements(known.timestamps, np.where(later, -3.0 * known.rates, known.rates))
     return Panel(
         panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, panel.source, panel.simulated,
-        settlements, panel.regimes, panel.regime_names, panel.notes,
+        settlements, panel.regimes, panel.regime_names, panel.notes, panel.instruments,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -111,12 +111,15 @@ def expected_maximum(trials: int) -> float:
     return (1 - gamma) * normal.inv_cdf(1 - 1 / trials) + gamma * normal.inv_cdf(1 - 1 / (trials * math.e))
 
 
-def net_returns(panel: Panel, targets: FloatArray, start: int, costs: Costs, account: Account) -> FloatArray:
+def net_returns(
+    panel: Panel, targets: FloatArray, start: int, costs: Costs, account: Account, **rest: Any
+) -> FloatArray:
     """Per bar, the return of an account that trades `targets` [n, asset] from bar `start` on, after costs and funding: [n].
 
-    0 once the account has nothing left.
+    0 once the account has nothing left. rest: orders and instruments, as of `strategies.execution.backtest`.
     """
-    equity = account_for(panel, targets, start=start, stop=start + len(targets), costs=costs, account=account).equity
+    stop = start + len(targets)
+    equity = account_for(panel, targets, start=start, stop=stop, costs=costs, account=account, **rest).equity
     before = np.concatenate([[account.initial_equity], equity[:-1]])
     result: FloatArray = np.where(before > 0, equity / np.where(before > 0, before, 1.0) - 1.0, 0.0)
     return result

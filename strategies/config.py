@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,6 +137,25 @@ def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> RunConf
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"setting {where}: {first['msg']}, given {first['input']!r}") from None
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Settings as the text of a file that `--config` reads; what is None is left out (it means the default)."""
+    return "".join(f"{_key(name)} = {_toml(value)}\n" for name, value in values.items() if value is not None)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float) and not isinstance(value, bool):
+        return repr(value)  # 1e-05, inf and nan read the same in both languages
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 def bars_of(duration: str, interval_ns: int, name: str) -> int:

@@ -52,6 +52,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
     began = time.perf_counter()
     panel = _load(config, console)
     timings["data"] = time.perf_counter() - began
+    config = with_order_rules(config, panel)
     code = code_version()
     identity = {k: v for k, v in config.model_dump().items() if k not in ("data", "funding", "source")}
     folder = options.out / "runs" / run_id(panel.assets, identity, panel.fingerprint(), code)
@@ -123,6 +124,12 @@ def load_market(config: RunConfig, **telling: Any) -> Panel:
         timeframes=config.timeframes,
         **telling,
     )
+
+
+def with_order_rules(config: RunConfig, panel: Panel) -> RunConfig:
+    """The settings with the exchange's lots, ticks and minima for every symbol that has none of its own in them."""
+    known = {asset: dict(rules) for asset, rules in panel.instruments.items()}
+    return config.model_copy(update={"instruments": known | config.instruments})
 
 
 def _load(config: RunConfig, console: Console) -> Panel:

@@ -18,7 +18,7 @@ import numpy as np
 from data.atomic import write_atomically, write_text
 from data.panel import CANDLE_FIELDS, InputError
 from nas.drift import BLOCK_BARS, alarms, volatility_stream
-from strategies.config import bars_of
+from strategies.config import bars_of, to_toml
 from strategies.decide import Candle, History, Strategy, load_strategy
 from strategies.journal import Journal
 from strategies.provenance import ROOT
@@ -148,8 +148,6 @@ def _plan(run: Path, interval_ns: int) -> tuple[str, int]:
     config = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
     config |= {"test": str(TEST_BARS), "step": None, "policy": ["every"], "baselines": [], "rules": []}
     drop = ("symbol", "interval", "start", "end", "source", "data", "funding", "preset")
-    lines = [
-        f"{name} = {json.dumps(value)}" for name, value in config.items() if name not in drop and value is not None
-    ]
+    text = to_toml({name: value for name, value in config.items() if name not in drop})
     length = sum(bars_of(config[name], interval_ns, name) for name in ("train", "validation"))
-    return "\n".join(lines) + "\n", length + TEST_BARS + SPARE_BARS
+    return text, length + TEST_BARS + SPARE_BARS

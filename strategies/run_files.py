@@ -64,6 +64,14 @@ def _change_points(panel: Panel, start: int, stop: int) -> list[int]:
     return [start + block * BLOCK_BARS for block in change_points(volatility_stream(returns))]
 
 
+def _order_rules(config: RunConfig, panel: Panel, asset: str) -> dict[str, Any]:
+    """Lot, tick and least notional by which an asset's orders were rounded, and where they come from."""
+    rules = config.instruments.get(asset)
+    if rules is None:
+        return {"from": "none"}
+    return {**rules, "from": "exchange" if rules == panel.instruments.get(asset) else "settings"}
+
+
 CANDLE_ROWS = 60_000
 
 
@@ -179,7 +187,8 @@ def write_run(
             }
         )
         signal = portfolio.signal(contender.trained.stop_forecasts)
-        spread = float(np.nanstd(signal))
+        known = signal[np.isfinite(signal)]
+        spread = float(known.std()) if known.size else 0.0
         rule = scaled_rule(position_rule(config), signal, choice.plan)
         extra = {
             "plan": choice.plan.name,
@@ -211,6 +220,7 @@ def write_run(
             "data_fingerprint": panel.fingerprint(),
             "code_version": code,
             "packages": package_versions(),
+            "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
             "notes": [*panel.notes, *(f"no {name}: left out" for name in samples.bank.missing)],
         },
         "regimes": regimes,

@@ -88,7 +88,6 @@ def trade(
     volatility = causal_volatility(panel)
     start, stop = windows[0].test.start, windows[-1].test.stop
     terms = trading_terms(config)
-    costs, account = terms["costs"], terms["account"]
     base, portfolio = position_rule(config), portfolio_of(config)
     shape = (stop - start, len(panel.assets))
 
@@ -144,7 +143,8 @@ def trade(
                             "variant": candidate.contender.variant,
                             "architecture": trained.report["architecture"],
                             "seed": candidate.contender.seed,
-                            "threshold": plan.threshold,
+                            "plan": plan.name,
+                            "threshold": None if plan == FLAT else plan.threshold,
                             "smoothing": plan.smoothing,
                             "cost_hurdle": plan.hurdle,
                             "parameters": trained.report["parameters"],
@@ -173,7 +173,7 @@ def trade(
     }
     days = pd.DatetimeIndex(panel.close_times[start:stop]).tz_localize("UTC").floor("D")
     trial_returns = (
-        pd.DataFrame({key: net_returns(panel, book, start, costs, account) for key, book in chains.items()})
+        pd.DataFrame({key: net_returns(panel, book, start, **terms) for key, book in chains.items()})
         .groupby(days)
         .sum()
     )
@@ -233,7 +233,7 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
     trials = []
     for plan in plans(config.thresholds, config.smoothings, config.cost_hurdles):
         book = book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio)
-        returns = net_returns(panel, book, start, terms["costs"], terms["account"])
+        returns = net_returns(panel, book, start, **terms)
         trials.append(Tried(plan, returns, sharpe(returns, panel.bars_per_year)))
     return Candidate(contender, tuple(trials))
 

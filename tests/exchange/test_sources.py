@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,35 @@ def test_auto_falls_back_loudly_and_bybit_reads_the_store_without_a_network(exch
     said: list[str] = []
     assert load_panel(("BTCUSDT",), "60", echo=said.append).simulated
     assert "SIMULATED MARKET" in said[0]
+
+
+@pytest.mark.usefixtures("_user")
+def test_order_rules_come_from_the_exchange_are_kept_and_renewed_with_the_next_fetch(exchange: StandIn) -> None:
+    def load(hours: int) -> Mapping[str, Mapping[str, float]]:
+        end = str(END - np.timedelta64(10, "D") + np.timedelta64(hours, "h"))
+        return load_panel(("BTCUSDT",), "60", start=str(START), end=end, source="bybit").instruments
+
+    first = {"BTCUSDT": {"lot": 0.001, "tick": 0.1, "minimum_notional": 5.0}}
+    assert load(0) == first
+    known = exchange.world.market.instruments
+    known["BTCUSDT"] = replace(known["BTCUSDT"], qty_step="0.01")
+    assert load(0) == first  # nothing new to fetch: the same bars, the same rules
+    assert load(1)["BTCUSDT"]["lot"] == 0.01
+    exchange.stop()
+    assert load(1)["BTCUSDT"]["lot"] == 0.01
+
+
+def test_an_old_store_without_rules_asks_once_and_does_without_where_nobody_answers(
+    exchange: StandIn, history: MakeHistory
+) -> None:
+    found = history()
+    load_bybit(("BTCUSDT",), "60", start=START, end=END, history=found)
+    path = found.store.root / "linear" / "BTCUSDT" / "instrument.json"
+    path.write_text("{")
+    exchange.stop()
+    again = history()
+    again.client.offline = True
+    assert load_bybit(("BTCUSDT",), "60", start=START, end=END, history=again).instruments == {}
 
 
 @pytest.mark.usefixtures("_user")

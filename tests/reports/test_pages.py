@@ -211,3 +211,10 @@ def test_timings_change_one_section_of_the_page_only(tmp_path: Path) -> None:
     cut = [re.sub(r'<section id="timings".*?</section>', "", page, flags=re.S) for page in pages]
     assert pages[0] != pages[1]
     assert cut[0] == cut[1]
+
+
+def test_a_run_of_one_bar_has_a_page_and_tearsheets(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=1, windows=1, strategies=("searched", "buy_and_hold"))
+    page = build_pages(folder).read_text()
+    assert "The run traded 1 day: too few to tell luck from skill." in page
+    assert "covers 1 day" in (folder / "tearsheets" / "searched.html").read_text()
