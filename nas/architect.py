@@ -28,13 +28,15 @@ class StandIn:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
+        # only statistics that move are copied; what is not saved with the network are constants, and shared
+        kept = network.state_dict()
+        self.statistics = {k: b for k, b in network.named_buffers() if k in kept}
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self.network.named_parameters())
 
     def __call__(self, weights: Mapping[str, Tensor], *arguments: Any) -> Any:
-        # only statistics that move are copied: buffers of indices are shared
-        moving = {k: b.clone() for k, b in self.network.named_buffers() if b.is_floating_point() or b.ndim == 0}
+        moving = {k: b.clone() for k, b in self.statistics.items()}
         return torch.func.functional_call(self.network, {**weights, **moving}, arguments)
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from data.panel import InputError
-from nas.ema import ema
+from nas.attention import banded_attention
+from nas.linear_blocks import LinearBlocks, lagged
 from nas.ops import GATED_MEMORY_BARS, MAXPOOL_MEAN, Op, get_op
 
 
@@ -41,35 +42,6 @@ def activation(x: Tensor) -> Tensor:
 
 def added(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
-
-
-def lagged(x: Tensor, lag: int) -> Tensor:
-    """x[t - lag], zero before the first bar. x: [time, ...]."""
-    if lag == 0:
-        return x
-    if lag >= x.shape[0]:
-        return torch.zeros_like(x)
-    return torch.cat([torch.zeros_like(x[:lag]), x[:-lag]])
-
-
-def banded_attention(x: Tensor, projection: Tensor, band: int) -> Tensor:
-    """Causal self-attention of each bar over the last `band` bars. x: [time, batch, c]; projection: [c, 3c]."""
-    bars, batch, c = x.shape
-    chunks = -(-bars // band)
-    padded = torch.cat([x, x.new_zeros(chunks * band - bars, batch, c)]) if chunks * band > bars else x
-    q, k, v = (padded @ projection).view(chunks, band, batch, 3, c).unbind(3)
-    before_k = torch.cat([torch.zeros_like(k[:1]), k[:-1]])
-    before_v = torch.cat([torch.zeros_like(v[:1]), v[:-1]])
-    keys = torch.cat([before_k, k], 1).permute(0, 2, 3, 1)  # [chunk, batch, c, 2 band]
-    values = torch.cat([before_v, v], 1).permute(0, 2, 1, 3)
-    scores = (q.permute(0, 2, 1, 3) @ keys) * c**-0.5  # [chunk, batch, band, 2 band]
-    query = torch.arange(band, device=x.device)[:, None] + band
-    key = torch.arange(2 * band, device=x.device)[None, :]
-    seen = (key <= query) & (key > query - band)
-    first = seen & (key >= band)  # nothing lies before the first chunk
-    mask = torch.cat([first[None], seen[None].expand(chunks - 1, -1, -1)])[:, None]
-    weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), -1)
-    return (weights @ values).permute(0, 2, 1, 3).reshape(chunks * band, batch, c)[:bars]
 
 
 def gated_unit(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -143,67 +115,61 @@ class Cell(nn.Module):
                 self.weights[f"gated{source}"] = nn.Parameter(torch.randn(c, 2 * c) * c**-0.5)
                 self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(2 * c))
 
-    def blocks(self, source: int, x: Tensor) -> Tensor:
-        """Everything the edges leaving `source` can use: [time, batch, blocks, channel]."""
-        plan = self._plans[source]
-        out = []
-        for block in plan.blocks:
-            kind, value = block
-            if kind == "lag":
-                out.append(lagged(x, value))
-            elif kind == "ema":
-                op = plan.ema_ops[value]
-                out.append(ema(x, op.decay, op.length, op.gain))
-            elif kind == "attention":
-                out.append(banded_attention(x, self.weights[f"attention{source}"], value))
+    def product(self, source: int, x: Tensor, mix: Tensor | None) -> Tensor:
+        """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel]."""
+        plan, c = self._plans[source], self.active
+        bars, batch, _ = x.shape
+        weights = self.folded(source, mix, x)
+        first = len(plan.linear) * c
+        out = plan.linear(x).view(bars * batch, first) @ weights[:first] if first else None
+        for k, (kind, span) in enumerate(plan.curved):
+            if kind == "attention":
+                block = banded_attention(x, self.weights[f"attention{source}"], span)
             elif kind == "maxpool":
-                out.append(max_pool(x, value))
+                block = max_pool(x, span)
             else:
-                out.append(gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"]))
-        return torch.stack(out, 2)
+                block = gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"])
+            flat, rows = block.reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
+            out = flat @ rows if out is None else torch.addmm(out, flat, rows)
+        assert out is not None  # a plan has at least one block
+        return out.view(bars, batch, len(plan.nodes), c)
 
-    def folded(self, source: int, mix: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]."""
+    def folded(self, source: int, mix: Tensor | None, like: Tensor) -> Tensor:
+        """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]. like: tells type and device."""
         plan, c = self._plans[source], self.active
         buffer = {name: getattr(self, f"i{source}_{name}") for name in plan.index}
-        total = torch.zeros(len(plan.blocks) * len(plan.nodes), c, c, dtype=dtype)
-        if "constant_slot" in buffer:
-            coefficient = buffer["constant_value"].to(dtype)
-            if mix is not None:
-                coefficient = coefficient * mix[buffer["constant_mix"]]
-            diagonal = torch.zeros(len(total), dtype=dtype).index_add(0, buffer["constant_slot"], coefficient)
-            total = total + diagonal[:, None, None] * torch.eye(c, dtype=dtype)
+        blocks, nodes = len(plan.linear) + len(plan.curved), len(plan.nodes)
+        table = buffer["constant"].to(like.dtype)
+        diagonal = table.sum(1) if mix is None else table @ mix
+        total = torch.outer(diagonal, torch.eye(c, dtype=like.dtype, device=like.device).view(-1))
         if plan.matrix_entries:
-            kernel = self.weights[f"matrix{source}"]
+            kernel = self.weights[f"matrix{source}"].view(-1, c * c)
+            place = buffer["matrix_place"].to(like.dtype)
             if mix is not None:
-                size = self.unit_gain(kernel, buffer["matrix_op"], c)
-                kernel = kernel * (size * mix[buffer["matrix_mix"]])[:, None, None]
-            total = total.index_add(0, buffer["matrix_slot"], kernel)
+                member = buffer["matrix_member"].to(like.dtype)
+                gain = self.unit_gain(member @ kernel.square().sum(1), c)
+                place = place * ((gain * mix[buffer["matrix_mix"]]) @ member)
+            total = torch.addmm(total, place, kernel)
         if plan.separable:
             point, depth = self.weights[f"point{source}"], self.weights[f"depth{source}"]
             if mix is not None:
-                each = torch.arange(len(plan.separable))
-                size = self.unit_gain(point, each, c) * self.unit_gain(depth, each, c)
+                size = self.unit_gain(point.square().sum((1, 2)), c) * self.unit_gain(depth.square().sum((1, 2)), c)
                 point = point * (size * mix[buffer["separable_mix"]])[:, None, None]
-            rows = (
-                point[buffer["separable_entry"]] * depth[buffer["separable_entry"], buffer["separable_tap"]][:, :, None]
-            )
-            total = total.index_add(0, buffer["separable_slot"], rows)
-        blocks, nodes = len(plan.blocks), len(plan.nodes)
-        return total.view(blocks, nodes, c, c).permute(0, 2, 1, 3).reshape(blocks * c, nodes * c)
+            entry = buffer["separable_entry"]
+            rows = point[entry] * depth[entry, buffer["separable_tap"]][:, :, None]
+            total = total.index_add(0, buffer["separable_slot"], rows.view(-1, c * c))
+        return total.view(blocks, nodes, c, c).transpose(1, 2).reshape(blocks * c, nodes * c)
 
     @staticmethod
-    def unit_gain(kernel: Tensor, op: Tensor, channels: int) -> Tensor:
-        """Factor per kernel that gives its op unit gain: the sum of squares over all kernels of one op becomes `channels`.
+    def unit_gain(squares: Tensor, channels: int) -> Tensor:
+        """Factor per op that gives it unit gain: its sum of squared weights becomes `channels`. squares: [ops].
 
         In a supernet only: otherwise a learned op outweighs the others by growing, whatever alpha says. The originals
         hold every op to unit variance by a batch norm without scale; this is its counterpart for a white input.
         """
-        squares = torch.zeros(int(op.max()) + 1, dtype=kernel.dtype).index_add(0, op, kernel.square().flatten(1).sum(1))
-        return (channels / squares.clamp_min(1e-12)).sqrt()[op]
+        return (channels / squares.clamp_min(1e-12)).sqrt()
 
     def forward(self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
-        bars, batch, _ = x.shape
         values: dict[int, Tensor] = {0: x}  # per source, before the activation
         sums: list[Tensor | None] = [None] * self.nodes
         passed: list[Tensor | None] = [None] * self.nodes
@@ -222,15 +188,14 @@ class Cell(nn.Module):
                 continue
             plan = self._plans[source]
             active = hidden if self.partial == 1 else hidden[..., : self.active]
-            product = self.blocks(source, active).view(bars * batch, -1) @ self.folded(source, mix, x.dtype)
-            for node, part in zip(plan.nodes, product.view(bars, batch, -1, self.active).unbind(2), strict=True):
+            for node, part in zip(plan.nodes, self.product(source, active, mix).unbind(2), strict=True):
                 sums[node] = added(sums[node], part)
             if self.partial > 1:
                 for node, edge in plan.edge_of.items():
                     rest = hidden[..., self.active :]
                     passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
             if plan.skips:
-                ones = torch.ones(len(self.entries), dtype=x.dtype) if mix is None else mix
+                ones = x.new_ones(len(self.entries)) if mix is None else mix
                 for node, entries in plan.skips.items():
                     residual[node] = added(residual[node], ones[entries].sum() * values[source])
         return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
@@ -257,18 +222,22 @@ class _Plan:
             if op.kind == "skip":
                 self.skips.setdefault(edge.node, []).append(k)
         lags = sorted({lag for _, _, op in mine for lag in op.lags})
-        self.ema_ops = {op.span: op for _, _, op in mine if op.kind == "ema"}
+        averages = {op.span: op for _, _, op in mine if op.kind == "ema"}
         self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)
         self.gated = next((op for _, _, op in mine if op.kind == "gated"), None)
-        pools = sorted({op.span for _, _, op in mine if op.kind == "maxpool"})
-        self.blocks: list[tuple[str, int]] = [("lag", lag) for lag in lags]
-        self.blocks += [("ema", span) for span in sorted(self.ema_ops)]
-        self.blocks += [("attention", self.attention)] if self.attention is not None else []
-        self.blocks += [("maxpool", span) for span in pools]
-        self.blocks += [("gated", 0)] if self.gated is not None else []
-        if not self.blocks:
-            self.blocks = [("lag", 0)]
-        where = {block: position for position, block in enumerate(self.blocks)}
+        # blocks that are linear in the source come first, in one tensor; the others follow one by one
+        self.curved: list[tuple[str, int]] = []
+        self.curved += [("attention", self.attention)] if self.attention is not None else []
+        self.curved += [("maxpool", span) for span in sorted({op.span for _, _, op in mine if op.kind == "maxpool"})]
+        self.curved += [("gated", 0)] if self.gated is not None else []
+        if not lags and not averages and not self.curved:
+            lags = [0]
+        spans = sorted(averages)
+        self.linear = LinearBlocks(
+            tuple(lags), tuple((averages[s].decay, averages[s].length, averages[s].gain) for s in spans)
+        )
+        blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
+        where = {block: position for position, block in enumerate(blocks)}
 
         def slot(block: tuple[str, int], node: int) -> int:
             return where[block] * len(self.nodes) + self.nodes.index(node)
@@ -295,16 +264,18 @@ class _Plan:
             else:
                 block = (op.kind, 0 if op.kind == "gated" else op.span)
                 constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
-        self.index: dict[str, Tensor] = {}
-        if constant:
-            self.index["constant_slot"] = torch.tensor([s for s, _, _ in constant])
-            self.index["constant_value"] = torch.tensor([v for _, v, _ in constant], dtype=torch.float64)
-            self.index["constant_mix"] = torch.tensor([k for _, _, k in constant])
+        slots = len(blocks) * len(self.nodes)
+        table = torch.zeros(slots, len(entries), dtype=torch.float64)
+        for place, value, k in constant:
+            table[place, k] += value
+        self.index: dict[str, Tensor] = {"constant": table}
         if self.matrix_entries:
-            self.index["matrix_slot"] = torch.tensor([s for s, _, _ in self.matrix_entries])
-            self.index["matrix_mix"] = torch.tensor([k for _, k, _ in self.matrix_entries])
-            own = {k: place for place, k in enumerate(dict.fromkeys(k for _, k, _ in self.matrix_entries))}
-            self.index["matrix_op"] = torch.tensor([own[k] for _, k, _ in self.matrix_entries])
+            own = list(dict.fromkeys(k for _, k, _ in self.matrix_entries))
+            kernels = range(len(self.matrix_entries))
+            place_of, member = torch.zeros(slots, len(kernels)), torch.zeros(len(own), len(kernels))
+            for kernel, (place, k, _) in zip(kernels, self.matrix_entries, strict=True):
+                place_of[place, kernel] = member[own.index(k), kernel] = 1.0
+            self.index |= {"matrix_place": place_of, "matrix_member": member, "matrix_mix": torch.tensor(own)}
         if separable:
             self.index["separable_slot"] = torch.tensor([s for s, _, _ in separable])
             self.index["separable_entry"] = torch.tensor([e for _, e, _ in separable])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nas.cell import Cell, activation, added, banded_attention, gated_unit, lagged, max_pool, soft_norm
-from nas.ema import ema_reference
+from nas.attention import attention_in_chunks
+from nas.cell import Cell, activation, added, gated_unit, max_pool, soft_norm
+from nas.linear_blocks import ema_reference, lagged
 
 
 def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
@@ -53,7 +54,7 @@ def _apply(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
     if op.kind == "ema":
         return ema_reference(x, op.decay, op.length, op.gain)
     if op.kind == "attention":
-        return op.gain * banded_attention(x, cell.weights[f"attention{source}"], op.span)
+        return op.gain * attention_in_chunks(x, cell.weights[f"attention{source}"], op.span)
     if op.kind == "maxpool":
         return op.gain * max_pool(x, op.span)
     if op.kind == "gated":

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas.cell import Cell, Edge, banded_attention, gated_unit
-from nas.ema import ema, ema_reference
+from nas.attention import attention_in_chunks, banded_attention
+from nas.cell import Cell, Edge, gated_unit
+from nas.linear_blocks import LinearBlocks, ema, ema_reference
 from nas.ops import GATED_MEMORY_BARS, OPS
 from nas.reference import reference_forward
 
@@ -89,6 +90,36 @@ def test_truncated_ema_equals_its_formula_and_its_adjoint() -> None:
     assert torch.allclose(ema(x, 0.8, 15), ema_reference(x, 0.8, 15), atol=1e-12)
     assert torch.autograd.gradcheck(lambda v: ema(v, 0.8, 15), (x[:20].detach().requires_grad_(),))
     assert torch.autograd.gradgradcheck(lambda v: ema(v, 0.8, 15).square(), (x[:20].detach().requires_grad_(),))
+
+
+@pytest.mark.parametrize("bars", [1, 5, 20, 90])
+def test_linear_blocks_equal_lags_and_toeplitz_products_of_torch(bars: int) -> None:
+    torch.manual_seed(0)
+    blocks = LinearBlocks((0, 1, 7), ((0.6, 12, 1.1), (0.9, 30, 2.0)))
+    x = torch.randn(bars, 2, 3, dtype=torch.float64, requires_grad=True)
+    kernel, plain = blocks(x), blocks.by_torch(x)
+    assert torch.allclose(kernel, plain, atol=1e-12)
+    weight = torch.randn_like(kernel)
+    a, b = (torch.autograd.grad((out * weight).sum(), x)[0] for out in (kernel, plain))
+    assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize(("bars", "batch", "band"), [(1, 2, 4), (3, 1, 8), (9, 2, 3), (300, 3, 32), (1_200, 1, 32)])
+def test_attention_kernels_equal_attention_in_chunks(bars: int, batch: int, band: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(bars, batch, 5, dtype=torch.float64, requires_grad=True)
+    projection = torch.randn(5, 15, dtype=torch.float64, requires_grad=True)
+    kernel, plain = (f(x, projection, band) for f in (banded_attention, attention_in_chunks))
+    assert torch.allclose(kernel, plain, atol=1e-12)
+    weight = torch.randn_like(kernel)
+    for a, b in zip(*(torch.autograd.grad((o * weight).sum(), (x, projection)) for o in (kernel, plain)), strict=True):
+        assert torch.allclose(a, b, atol=1e-11)
+
+
+def test_attention_is_twice_differentiable() -> None:
+    torch.manual_seed(0)
+    x, projection = torch.randn(7, 2, 3).double().requires_grad_(), torch.randn(3, 9).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda a, b: banded_attention(a, b, 4), (x, projection))
 
 
 def test_attention_sees_exactly_its_band() -> None:

@@ -1,0 +1,204 @@
+"""Causal self-attention over a band of bars.
+
+Scores and values only meet inside the band, so three bilinear maps are all there is; each one's derivatives are the other two, which
+makes attention differentiable as often as needed:
+
+    dot(q, k)[j, t]    = q[t] . k[t - j]                 scores
+    blend(p, v)[t]     = sum_j p[j, t] v[t - j]          weighted values
+    spread(p, q)[s]    = sum_j p[j, s + j] q[s + j]      the adjoint of blend
+
+On a CPU they are numba kernels on [channel, place], places being bars and batch together: a lag is `step` = batch places, and the inner
+loops run over hundreds of places. Elsewhere, and as their specification, attention runs in chunks of torch's own functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+TILE = 512  # places whose channels stay in the first-level cache
+# four products may be summed in any order; NaN and infinities keep their meaning
+_REORDER = {"reassoc", "contract"}
+
+
+def banded_attention(x: Tensor, projection: Tensor, band: int) -> Tensor:
+    """Each bar attends to the last `band` bars, itself included. x: [time, batch, c]; projection: [c, 3c] -> [time, batch, c]."""
+    if x.device.type != "cpu":
+        return attention_in_chunks(x, projection, band)
+    bars, batch, c = x.shape
+    q, k, v = (projection.t() @ x.reshape(bars * batch, c).t()).chunk(3)
+    # the first bars have fewer keys than the band: a score of -inf gives them no weight
+    scores = _Dot.apply(q * c**-0.5, k, band, batch, float("-inf"))  # type: ignore[no-untyped-call]
+    out: Tensor = _Blend.apply(torch.softmax(scores, 0), v, batch)  # type: ignore[no-untyped-call]
+    return out.t().view(bars, batch, c)
+
+
+class _Dot(torch.autograd.Function):
+    """q, k: [c, place] -> [band, place]; `outside` where the lag reaches before the first bar."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, band: int, step: int, outside: float) -> Tensor:
+        ctx.save_for_backward(q, k)
+        ctx.step = step
+        out = torch.zeros(band, q.shape[1], dtype=q.dtype)
+        _dot(_array(q), _array(k), out.numpy(), step)
+        if outside != 0.0:
+            for lag in range(1, band):
+                out[lag, : lag * step] = outside
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        q, k = ctx.saved_tensors
+        return _Blend.apply(grads[0], k, ctx.step), _Spread.apply(grads[0], q, ctx.step), None, None, None  # type: ignore[no-untyped-call]
+
+
+class _Blend(torch.autograd.Function):
+    """p: [band, place], v: [c, place] -> [c, place]."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, v: Tensor, step: int) -> Tensor:
+        ctx.save_for_backward(p, v)
+        ctx.step = step
+        out = torch.zeros(v.shape, dtype=v.dtype)
+        _blend(_array(p), _array(v), out.numpy(), step)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        p, v = ctx.saved_tensors
+        return _Dot.apply(grads[0], v, len(p), ctx.step, 0.0), _Spread.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
+
+
+class _Spread(torch.autograd.Function):
+    """p: [band, place], q: [c, place] -> [c, place]."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, q: Tensor, step: int) -> Tensor:
+        ctx.save_for_backward(p, q)
+        ctx.step = step
+        out = torch.zeros(q.shape, dtype=q.dtype)
+        _spread(_array(p), _array(q), out.numpy(), step)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        p, q = ctx.saved_tensors
+        return _Dot.apply(q, grads[0], len(p), ctx.step, 0.0), _Blend.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
+
+
+def _array(x: Tensor) -> Array:
+    return x.detach().contiguous().numpy()  # type: ignore[no-any-return]
+
+
+@numba.njit(cache=True, fastmath=_REORDER)  # type: ignore[untyped-decorator, unused-ignore]
+def _dot(q: Array, k: Array, out: Array, step: int) -> None:
+    """out (zero) [band, place] += products of channels, four at a time so that `out` is read and written a quarter as often."""
+    channels, places = q.shape
+    for start in range(0, places, TILE):
+        stop = min(places, start + TILE)
+        for j in range(len(out)):
+            lag = j * step
+            low = max(start, lag)
+            if low >= stop:
+                continue
+            n, row = stop - low, out[j, low:stop]
+            i = 0
+            while i + 4 <= channels:
+                q0, k0 = q[i, low:stop], k[i, low - lag : stop - lag]
+                q1, k1 = q[i + 1, low:stop], k[i + 1, low - lag : stop - lag]
+                q2, k2 = q[i + 2, low:stop], k[i + 2, low - lag : stop - lag]
+                q3, k3 = q[i + 3, low:stop], k[i + 3, low - lag : stop - lag]
+                for t in range(n):
+                    row[t] += q0[t] * k0[t] + q1[t] * k1[t] + q2[t] * k2[t] + q3[t] * k3[t]
+                i += 4
+            while i < channels:
+                q0, k0 = q[i, low:stop], k[i, low - lag : stop - lag]
+                for t in range(n):
+                    row[t] += q0[t] * k0[t]
+                i += 1
+
+
+@numba.njit(cache=True, fastmath=_REORDER)  # type: ignore[untyped-decorator, unused-ignore]
+def _blend(p: Array, v: Array, out: Array, step: int) -> None:
+    """out (zero) [c, place] += p * v of earlier places, four lags at a time where all four exist."""
+    channels, places = v.shape
+    band = len(p)
+    for start in range(0, places, TILE):
+        stop = min(places, start + TILE)
+        for i in range(channels):
+            j = 0
+            while j < band:
+                if j + 4 <= band and (j + 3) * step <= start:
+                    n, row, at = stop - start, out[i, start:stop], start - j * step
+                    p0, v0 = p[j, start:stop], v[i, at : at + n]
+                    p1, v1 = p[j + 1, start:stop], v[i, at - step : at - step + n]
+                    p2, v2 = p[j + 2, start:stop], v[i, at - 2 * step : at - 2 * step + n]
+                    p3, v3 = p[j + 3, start:stop], v[i, at - 3 * step : at - 3 * step + n]
+                    for t in range(n):
+                        row[t] += p0[t] * v0[t] + p1[t] * v1[t] + p2[t] * v2[t] + p3[t] * v3[t]
+                    j += 4
+                else:
+                    low = max(start, j * step)
+                    if low < stop:
+                        row, p0, v0 = out[i, low:stop], p[j, low:stop], v[i, low - j * step : stop - j * step]
+                        for t in range(stop - low):
+                            row[t] += p0[t] * v0[t]
+                    j += 1
+
+
+@numba.njit(cache=True, fastmath=_REORDER)  # type: ignore[untyped-decorator, unused-ignore]
+def _spread(p: Array, q: Array, out: Array, step: int) -> None:
+    """out (zero) [c, place] += p * q of later places, four lags at a time where all four exist."""
+    channels, places = q.shape
+    band = len(p)
+    for start in range(0, places, TILE):
+        stop = min(places, start + TILE)
+        for i in range(channels):
+            j = 0
+            while j < band:
+                if j + 4 <= band and stop + (j + 3) * step <= places:
+                    n, row, at = stop - start, out[i, start:stop], start + j * step
+                    p0, q0 = p[j, at : at + n], q[i, at : at + n]
+                    at += step
+                    p1, q1 = p[j + 1, at : at + n], q[i, at : at + n]
+                    at += step
+                    p2, q2 = p[j + 2, at : at + n], q[i, at : at + n]
+                    at += step
+                    p3, q3 = p[j + 3, at : at + n], q[i, at : at + n]
+                    for t in range(n):
+                        row[t] += p0[t] * q0[t] + p1[t] * q1[t] + p2[t] * q2[t] + p3[t] * q3[t]
+                    j += 4
+                else:
+                    n = min(stop, places - j * step) - start
+                    if n > 0:
+                        at = start + j * step
+                        row, p0, q0 = out[i, start : start + n], p[j, at : at + n], q[i, at : at + n]
+                        for t in range(n):
+                            row[t] += p0[t] * q0[t]
+                    j += 1
+
+
+def attention_in_chunks(x: Tensor, projection: Tensor, band: int) -> Tensor:
+    """`banded_attention` in torch's own functions: every chunk of `band` bars looks at itself and the chunk before it."""
+    bars, batch, c = x.shape
+    chunks = -(-bars // band)
+    padded = torch.cat([x, x.new_zeros(chunks * band - bars, batch, c)]) if chunks * band > bars else x
+    q, k, v = (padded @ projection).view(chunks, band, batch, 3, c).unbind(3)
+    before_k = torch.cat([torch.zeros_like(k[:1]), k[:-1]])
+    before_v = torch.cat([torch.zeros_like(v[:1]), v[:-1]])
+    keys = torch.cat([before_k, k], 1).permute(0, 2, 3, 1)  # [chunk, batch, c, 2 band]
+    values = torch.cat([before_v, v], 1).permute(0, 2, 1, 3)
+    scores = (q.permute(0, 2, 1, 3) @ keys) * c**-0.5  # [chunk, batch, band, 2 band]
+    query = torch.arange(band, device=x.device)[:, None] + band
+    key = torch.arange(2 * band, device=x.device)[None, :]
+    seen = (key <= query) & (key > query - band)
+    first = seen & (key >= band)  # nothing lies before the first chunk
+    mask = torch.cat([first[None], seen[None].expand(chunks - 1, -1, -1)])[:, None]
+    weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), -1)
+    return (weights @ values).permute(0, 2, 1, 3).reshape(chunks * band, batch, c)[:bars]
