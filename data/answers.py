@@ -15,7 +15,7 @@ from data.series import KINDS, Rows, SeriesKey, Stamps, no_rows, on_grid
 _NUMBERS = re.compile(r"[0-9.eE+\-|]*")
 _STAMPS = re.compile(r"[0-9|]*")
 #: 2100-01-01; a later stamp is seconds, micro- or nanoseconds taken for milliseconds
-_LATEST_MS = 4_102_444_800_000
+FAR_MS = 4_102_444_800_000
 
 
 class BadAnswer(Exception):
@@ -52,6 +52,13 @@ def server_time(answer: Any) -> int:
     if not isinstance(nano, str) or not re.fullmatch(r"[0-9]{16,20}", nano):
         raise BadAnswer("the exchange's time is no number of nanoseconds")
     return int(nano) // 1_000_000
+
+
+def decimal_text(cell: Any) -> str:
+    """The cell, a number >= 0 in decimal notation; BadAnswer where it is something else."""
+    if not isinstance(cell, str) or not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", cell):
+        raise BadAnswer("a number is not written as a decimal number")
+    return cell
 
 
 def _field(holder: Any, name: str, kind: type) -> Any:
@@ -108,7 +115,7 @@ def _stamps(cells: Sequence[Any], key: SeriesKey) -> Stamps:
     if max(map(len, cells)) > 13:
         raise BadAnswer(f"{key}: a time is no millisecond stamp of this century")
     times = np.array([int(cell) for cell in cells], dtype=np.int64)
-    if np.any(times >= _LATEST_MS) or np.any(times <= 0):
+    if np.any(times >= FAR_MS) or np.any(times <= 0):
         raise BadAnswer(f"{key}: a time is no millisecond stamp of this century")
     return times
 

@@ -69,6 +69,8 @@ def read_book(frame: Frame) -> BookMessage:
         book = _BOOKS.decode(frame.data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadMessage(f"not an order book message ({error})") from None
+    if book.u <= 0:
+        raise BadMessage(f"an order book message with the number {book.u}")
     bids, asks = _levels(book.b), _levels(book.a)
     if not (_sane(bids) and _sane(asks)):
         raise BadMessage("a price or a size is negative or not finite")

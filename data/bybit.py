@@ -10,13 +10,14 @@ import contextlib
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from data.answers import BadAnswer, read_rows, server_time
+from data.answers import BadAnswer, decimal_text, read_rows, server_time
 from data.instruments import InstrumentInfo
 from data.panel import InputError
 from data.series import KINDS, Rows, SeriesKey, merge
@@ -30,6 +31,7 @@ _OI_PERIODS = {"5": "5min", "15": "15min", "30": "30min", "60": "1h", "240": "4h
 #: codes that a later call may not meet: server busy, clock, rate, internal, IP rate
 _PASSING_CODES = (10000, 10002, 10006, 10016, 10018)
 _PARAMETER_CODE = 10001
+_STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed", "Settling")
 _COUNTRY = "refuses addresses of this country (HTTP 403)"
 _TOO_OFTEN = "refuses this address for a while, it asked too often (HTTP 403)"
 _ELSEWHERE = "check the network, or use --source simulated or --data FILE"
@@ -277,18 +279,30 @@ def _read_instrument(answer: Any, category: str, symbol: str) -> InstrumentInfo 
         return None
     row = listed[0]
     try:
-        lots = row["lotSizeFilter"]
-        info = InstrumentInfo(
-            row["symbol"], category, row["status"], int(row.get("launchTime", 0)), row["priceFilter"]["tickSize"],
-            lots["qtyStep"] if "qtyStep" in lots else lots["basePrecision"], lots["minOrderQty"],
-            lots["minNotionalValue"] if "minNotionalValue" in lots else lots["minOrderAmt"],
-            int(row.get("fundingInterval", 0)),
-        )  # fmt: skip
-        if info.symbol != symbol or min(float(info.tick_size), float(info.qty_step), float(info.min_qty)) <= 0:
-            raise BadAnswer(f"instruments-info of {symbol} makes no sense")
-    except (KeyError, TypeError, ValueError):
+        lots, spot = row["lotSizeFilter"], category == "spot"
+        symbol_said, status = row["symbol"], row["status"]
+        tick, step = (
+            decimal_text(row["priceFilter"]["tickSize"]),
+            decimal_text(lots["basePrecision" if spot else "qtyStep"]),
+        )
+        least = decimal_text(lots["minOrderQty"])
+        # an inverse contract is itself a dollar: it may state no least value
+        worth = decimal_text((lots.get("minNotionalValue") or "0") if category == "inverse" else
+                             lots["minOrderAmt" if spot else "minNotionalValue"])  # fmt: skip
+        launch, minutes = (0, 0) if spot else (row["launchTime"], row["fundingInterval"])
+        if isinstance(launch, str):
+            launch = int(launch) if re.fullmatch("[0-9]{13}", launch) else -1
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise BadAnswer(f"instruments-info of {symbol} lacks a field") from None
-    return info
+    whole = type(launch) is int and launch >= 0 and type(minutes) is int and minutes >= 0
+    if (
+        symbol_said != symbol
+        or status not in _STATUSES
+        or not whole
+        or min(float(tick), float(step), float(least)) <= 0
+    ):
+        raise BadAnswer(f"instruments-info of {symbol} makes no sense")
+    return InstrumentInfo(symbol, category, status, launch, tick, step, least, worth, minutes)
 
 
 def _question(key: SeriesKey, start_ms: int, end_ms: int) -> tuple[str, dict[str, Any]]:

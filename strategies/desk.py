@@ -14,17 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from strategies.exchange import (
-    DUPLICATE,
-    Ambiguous,
-    Exchange,
-    ExchangeError,
-    Instrument,
-    Order,
-    OrderState,
-    Refused,
-    Unavailable,
-)
+from strategies.account_rows import Instrument, OrderState
+from strategies.exchange import DUPLICATE, Ambiguous, Exchange, ExchangeError, Order, Refused, Unavailable
 from strategies.journal import Journal, now_ms
 
 #: the exchange forgets cancelled and rejected orders after a day

@@ -14,12 +14,29 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from data.answers import FAR_MS, BadAnswer, read_rows, server_time
 from data.panel import InputError
+from data.series import SeriesKey, series_key
+from strategies.account_rows import (
+    Instrument,
+    OrderState,
+    Position,
+    Wallet,
+    execution_of,
+    instrument_of,
+    order_state,
+    positions_of,
+    rows_of,
+    ticker_of,
+    wallet_of,
+)
 from strategies.journal import Execution
+
+T = TypeVar("T")
 
 RETRY, LOOK_UP, GIVE_UP, HALT, SUCCESS = "retry", "look up", "give up", "halt", "success"
 
@@ -109,29 +126,6 @@ def load_keys(file: Path | None, venue: str) -> Keys:
 
 
 @dataclass(frozen=True)
-class Instrument:
-    """Filters of a symbol."""
-
-    symbol: str
-    tick: Decimal
-    step: Decimal
-    min_qty: Decimal
-    max_qty: Decimal
-    max_market_qty: Decimal
-    min_notional: Decimal
-    max_leverage: Decimal
-
-    def round_qty(self, quantity: float | Decimal) -> Decimal:
-        """Towards zero, to the step."""
-        raw = Decimal(str(quantity))
-        return (raw / self.step).to_integral_value(ROUND_DOWN) * self.step
-
-    def round_price(self, price: float | Decimal, up: bool) -> Decimal:
-        units = (Decimal(str(price)) / self.tick).to_integral_value("ROUND_CEILING" if up else "ROUND_FLOOR")
-        return units * self.tick
-
-
-@dataclass(frozen=True)
 class Order:
     """An order to send. kind: Market (sent as IOC) or Limit (post-only)."""
 
@@ -143,52 +137,6 @@ class Order:
     price: Decimal | None = None
     reduce_only: bool = False
     position_idx: int = 0
-
-
-@dataclass(frozen=True)
-class OrderState:
-    """What the exchange says of an order."""
-
-    order_id: str
-    link_id: str
-    side: str
-    status: str
-    qty: Decimal
-    filled: Decimal
-    average: Decimal
-    reason: str
-    symbol: str = ""
-
-    @property
-    def closed(self) -> bool:
-        return self.status in ("Filled", "Cancelled", "Rejected", "PartiallyFilledCanceled", "Deactivated")
-
-
-@dataclass(frozen=True)
-class Position:
-    """Signed size of one row of the position list (hedge mode has two)."""
-
-    symbol: str
-    position_idx: int
-    size: Decimal
-    average: Decimal
-
-
-@dataclass(frozen=True)
-class Wallet:
-    """Unified account: USDT equity (with open profit) and balance; other coins move with their own prices. available: in USD."""
-
-    equity: Decimal
-    balance: Decimal
-    available: Decimal
-
-
-def decimal(value: Any) -> Decimal:
-    """Numbers arrive as text; an empty one is zero."""
-    try:
-        return Decimal(str(value)) if value not in ("", None) else Decimal(0)
-    except InvalidOperation:
-        raise Unavailable(f"the exchange sent {value!r} where a number belongs") from None
 
 
 class Exchange:
@@ -227,8 +175,7 @@ class Exchange:
     # public
 
     def server_time_ms(self) -> int:
-        answer = self._read(self._session.get_server_time)
-        return int(answer["time"])
+        return self._read(server_time, self._session.get_server_time)
 
     def clock_skew_ms(self) -> float:
         """Server time minus this machine's, the best of three, half the round trip taken off."""
@@ -241,82 +188,76 @@ class Exchange:
         return best[1]
 
     def instrument(self, symbol: str) -> Instrument:
-        rows = self._rows(self._session.get_instruments_info, category="linear", symbol=symbol)
-        if not rows:
+        found = self._read(
+            lambda answer: instrument_of(answer["result"], symbol),
+            self._session.get_instruments_info,
+            category="linear",
+            symbol=symbol,
+        )
+        if found is None:
             raise InputError(f"no linear instrument {symbol!r} at this venue; give one like BTCUSDT")
-        row = rows[0]
-        if row.get("status", "Trading") != "Trading":
-            raise InputError(f"{symbol} is not trading at this venue (status {row['status']})")
-        lot, price = row["lotSizeFilter"], row["priceFilter"]
-        return Instrument(
-            symbol, decimal(price["tickSize"]), decimal(lot["qtyStep"]), decimal(lot["minOrderQty"]),
-            decimal(lot["maxOrderQty"]), decimal(lot.get("maxMktOrderQty") or lot["maxOrderQty"]),
-            decimal(lot.get("minNotionalValue", "0")), decimal(row["leverageFilter"]["maxLeverage"]),
-        )  # fmt: skip
+        return found
 
     def klines(self, symbol: str, interval: str, limit: int, end_ms: int | None = None) -> list[tuple[Any, ...]]:
         """(open_ms, open, high, low, close, volume), oldest first, the forming one included."""
         more = {} if end_ms is None else {"end": end_ms}
-        rows = self._rows(
-            self._session.get_kline, category="linear", symbol=symbol, interval=interval, limit=limit, **more
-        )
-        out = [(int(r[0]), *(float(x) for x in r[1:6])) for r in rows]
-        return sorted({row[0]: row for row in out}.values())
+        key = SeriesKey("linear", symbol, "klines", interval)
+        rows, _ = self._read(
+            lambda answer: read_rows(answer, key, 1, end_ms or FAR_MS),
+            self._session.get_kline, category="linear", symbol=symbol, interval=interval, limit=limit, **more,
+        )  # fmt: skip
+        return [(time, *values[:5]) for time, values in zip(rows.times.tolist(), rows.values.tolist(), strict=True)]
 
     def settlements(self, symbol: str, end_ms: int) -> list[tuple[int, float]]:
-        rows = self._rows(
-            self._session.get_funding_rate_history, category="linear", symbol=symbol, endTime=end_ms, limit=200
-        )
-        return sorted((int(r["fundingRateTimestamp"]), float(r["fundingRate"])) for r in rows)
+        key = series_key("linear", symbol, "funding", "")
+        rows, _ = self._read(
+            lambda answer: read_rows(answer, key, 1, end_ms),
+            self._session.get_funding_rate_history, category="linear", symbol=symbol, endTime=end_ms, limit=200,
+        )  # fmt: skip
+        return list(zip(rows.times.tolist(), rows.values[:, 0].tolist(), strict=True))
 
     def ticker(self, symbol: str) -> tuple[Decimal, Decimal, Decimal]:
         """(best bid, best ask, last price)."""
-        rows = self._rows(self._session.get_tickers, category="linear", symbol=symbol)
-        if not rows:
-            raise Unavailable(f"no ticker of {symbol}")
-        row = rows[0]
-        return decimal(row["bid1Price"]), decimal(row["ask1Price"]), decimal(row["lastPrice"])
+        return self._read(
+            lambda answer: ticker_of(answer["result"], symbol),
+            self._session.get_tickers,
+            category="linear",
+            symbol=symbol,
+        )
 
     # private, reading
 
     def positions(self, symbol: str) -> list[Position]:
-        rows = self._rows(self._session.get_positions, category="linear", symbol=symbol)
-        if not rows:
-            raise Unavailable(f"the position list has no row for {symbol}")  # even a flat one has a row
-        out = []
-        for row in rows:
-            sign = {"Buy": 1, "Sell": -1}.get(row["side"], 0)
-            out.append(
-                Position(
-                    row["symbol"],
-                    int(row["positionIdx"]),
-                    sign * decimal(row["size"]),
-                    decimal(row.get("avgPrice") or row.get("entryPrice")),
-                )
-            )
-        return out
+        return self._read(
+            lambda answer: positions_of(answer["result"], symbol),
+            self._session.get_positions,
+            category="linear",
+            symbol=symbol,
+        )
 
     def wallet(self) -> Wallet:
-        rows = self._rows(self._session.get_wallet_balance, accountType="UNIFIED")
-        if not rows:
-            raise Unavailable("the wallet answer has no account")
-        row = rows[0]
-        coin = next((c for c in row.get("coin", []) if c.get("coin") == "USDT"), None)
-        if coin is None:
-            raise Unavailable("the wallet holds no USDT; paper trading of linear contracts needs some")
-        return Wallet(decimal(coin["equity"]), decimal(coin["walletBalance"]), decimal(row["totalAvailableBalance"]))
+        call = self._session.get_wallet_balance
+        return self._read(lambda answer: wallet_of(answer["result"]), call, accountType="UNIFIED")
 
     def order(self, symbol: str, link_id: str) -> OrderState | None:
         """By orderLinkId, among open and recent orders first, then in the history; None where the exchange knows none."""
         for call in (self._session.get_open_orders, self._session.get_order_history):
-            for row in self._rows(call, category="linear", symbol=symbol, orderLinkId=link_id):
-                if row["orderLinkId"] == link_id:
-                    return order_state(row)
+            for state in self._orders(call, symbol, orderLinkId=link_id):
+                if state.link_id == link_id:
+                    return state
         return None
 
     def open_orders(self, symbol: str) -> list[OrderState]:
-        rows = self._rows(self._session.get_open_orders, category="linear", symbol=symbol, limit=50)
-        return [state for state in map(order_state, rows) if not state.closed]
+        return [state for state in self._orders(self._session.get_open_orders, symbol, limit=50) if not state.closed]
+
+    def _orders(self, call: Callable[..., Any], symbol: str, **arguments: Any) -> list[OrderState]:
+        return self._read(
+            lambda answer: [order_state(row) for row in rows_of(answer["result"], symbol)],
+            call,
+            category="linear",
+            symbol=symbol,
+            **arguments,
+        )
 
     def executions(self, symbol: str, start_ms: int, end_ms: int | None = None) -> list[Execution]:
         """All executions since `start_ms`, every page, oldest first. The API's window is 7 days; longer spans are cut."""
@@ -326,18 +267,23 @@ class Exchange:
         spans = [(start_ms, until)] if until is None else [
             (a, min(a + week, until)) for a in range(start_ms, until + 1, week + 1)
         ]  # fmt: skip
+
+        def read(answer: Any) -> tuple[list[Execution], str]:
+            page = [execution_of(row) for row in rows_of(answer["result"], symbol)]
+            following = answer["result"].get("nextPageCursor")
+            if not isinstance(following, str) and len(page) >= _PAGE:
+                raise BadAnswer("a full page of executions does not say where the next one begins")
+            return page, following or ""
+
         for first, last in spans:
             cursor = ""
             while True:
-                answer = self._read(
-                    self._session.get_executions, category="linear", symbol=symbol, startTime=first, endTime=last,
-                    limit=_PAGE, cursor=cursor or None,
-                )["result"]  # fmt: skip
-                rows = _list_of(answer)
-                for row in rows:
-                    found[row["execId"]] = execution_of(row)
-                following = answer.get("nextPageCursor") or ""
-                if not rows or not following or following == cursor or len(rows) < _PAGE:
+                page, following = self._read(
+                    read, self._session.get_executions, category="linear", symbol=symbol, startTime=first, endTime=last, limit=_PAGE,
+                    cursor=cursor or None,
+                )  # fmt: skip
+                found |= {execution.exec_id: execution for execution in page}
+                if not following or following == cursor or len(page) < _PAGE:
                     break
                 cursor = following
         return sorted(found.values(), key=lambda e: (e.time_ms, e.seq))
@@ -359,10 +305,10 @@ class Exchange:
         if order.kind == "Limit":
             request |= {"price": format(order.price or Decimal(0), "f"), "timeInForce": "PostOnly"}
         answer = self._write(self._session.place_order, request)
-        try:
-            return str(answer["result"]["orderId"])
-        except (KeyError, TypeError):
-            raise Ambiguous("the answer to an order has an unknown shape") from None
+        order_id = answer["result"].get("orderId")
+        if not isinstance(order_id, str) or not order_id:
+            raise Ambiguous("the answer to an order has an unknown shape")
+        return order_id
 
     def cancel(self, symbol: str, link_id: str) -> bool:
         """False where there is no such order any more."""
@@ -388,20 +334,17 @@ class Exchange:
 
     # how answers and failures are read
 
-    def _rows(self, call: Callable[..., Any], **arguments: Any) -> list[Any]:
-        return _list_of(self._read(call, **arguments)["result"])
-
-    def _read(self, call: Callable[..., Any], **arguments: Any) -> Any:
-        """Repeated with growing pauses; what it does not get raises Unavailable."""
+    def _read(self, read: Callable[[Any], T], call: Callable[..., Any], **arguments: Any) -> T:
+        """What `read` makes of the answer. Asked again, with growing pauses, until it can; after that Unavailable."""
         last = ""
         refused_keys = 0
         for attempt in range(self._tries):
             if attempt:
                 time.sleep(self._wait_s * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
             try:
-                answer = self._send(call, arguments)
-                _list_of(answer["result"]) if "list" in answer["result"] else None
-                return answer
+                return read(self._send(call, arguments))
+            except BadAnswer as bad:
+                last = self._clean(str(bad))
             except KeysRefused as error:
                 refused_keys += 1  # one can be a hiccup of a gateway; three in a row are not
                 last = str(error)
@@ -453,28 +396,3 @@ class Exchange:
 
 def _name(call: Callable[..., Any]) -> str:
     return getattr(call, "__name__", "call").replace("_", " ")
-
-
-def _list_of(result: Any) -> list[Any]:
-    rows = result.get("list") if isinstance(result, dict) else None
-    if not isinstance(rows, list):
-        raise Ambiguous("the answer has no list")
-    return rows
-
-
-def order_state(row: dict[str, Any]) -> OrderState:
-    """Of a row of order/realtime, order/history or the private topic `order`."""
-    return OrderState(
-        str(row["orderId"]), str(row["orderLinkId"]), str(row["side"]), str(row["orderStatus"]), decimal(row["qty"]),
-        decimal(row.get("cumExecQty")), decimal(row.get("avgPrice")),
-        str(row.get("rejectReason") or row.get("cancelType") or ""), str(row["symbol"]),
-    )  # fmt: skip
-
-
-def execution_of(row: dict[str, Any]) -> Execution:
-    """Of a row of execution/list or the private topic `execution`."""
-    return Execution(
-        str(row["execId"]), str(row["orderId"]), str(row.get("orderLinkId") or ""), str(row["symbol"]), str(row["side"]),
-        decimal(row["execQty"]), decimal(row["execPrice"]), decimal(row.get("execFee")), str(row["execType"]),
-        bool(row.get("isMaker", False)), int(row["execTime"]), int(row.get("seq") or 0),
-    )  # fmt: skip

@@ -14,20 +14,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from data.answers import BadAnswer
+from strategies.account_rows import Instrument, execution_of, order_state
 from strategies.decide import Candle, Decision, History, Strategy, decide, state_of
 from strategies.desk import Desk, Leg, legs, link_id, too_small, wanted_size
-from strategies.exchange import (
-    NOT_REDUCING,
-    Ambiguous,
-    Exchange,
-    ExchangeError,
-    Instrument,
-    KeysRefused,
-    Order,
-    Unavailable,
-    execution_of,
-    order_state,
-)
+from strategies.exchange import NOT_REDUCING, Ambiguous, Exchange, ExchangeError, KeysRefused, Order, Unavailable
 from strategies.journal import Journal, now_ms
 from strategies.positions import PositionState
 from strategies.reconcile import Books
@@ -160,8 +151,8 @@ class Trader:
             return False
         message = note.message or {}
         topic = str(message.get("topic", ""))
-        rows = message.get("data", [])
         try:
+            rows = message["data"]
             if topic.startswith("execution"):
                 mine = [execution_of(row) for row in rows if row["symbol"] == self.symbol]
                 self.books.note_foreign(self.journal.add_executions(mine, "stream"))
@@ -170,8 +161,8 @@ class Trader:
                     if row["symbol"] == self.symbol:
                         self.desk.note_stream(order_state(row))
             elif topic.startswith("kline"):
-                return any(row.get("confirm") for row in rows)
-        except (KeyError, TypeError, ValueError, ExchangeError) as error:
+                return any(row["confirm"] is True for row in rows)
+        except (BadAnswer, KeyError, TypeError, AttributeError, IndexError) as error:
             self._doubt = f"a message on {topic} could not be read ({type(error).__name__})"
         return False
 
@@ -234,12 +225,6 @@ class Trader:
         rows = self._klines(wanted, 0 if first else self.history.next_ms)
         forming = rows[-1][0]
         new = [row for row in rows[:-1] if first or row[0] >= self.history.next_ms]
-        for row in new:
-            _, o, high, low, c, volume = row
-            if not (0 < low <= min(o, c) and high >= max(o, c) and volume >= 0):
-                raise Unavailable(
-                    f"candle {row[0]} is impossible: open {o}, high {high}, low {low}, close {c}, volume {volume}"
-                )
         if new and any(b[0] - a[0] != self.interval_ms for a, b in zip(new, new[1:] + [rows[-1]], strict=True)):
             raise Unavailable("the candles have a hole; asked again")
         if new and not first and new[0][0] != self.history.next_ms:

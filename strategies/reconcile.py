@@ -10,8 +10,9 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from data.panel import InputError
+from strategies.account_rows import Position, Wallet
 from strategies.desk import Desk
-from strategies.exchange import Exchange, Order, Position, Unavailable, Wallet
+from strategies.exchange import Exchange, Order, Unavailable
 from strategies.journal import Execution, Journal, Ledger
 from strategies.risk import Halt
 

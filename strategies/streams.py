@@ -146,7 +146,9 @@ class Stream:
             self._take(message)
         raise _Refused(f"no answer to {op}")
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise _Refused("a message is no object")
         if "topic" in message:
             self.inbox.put(Note(self.name, DATA, message=message))
 

@@ -15,9 +15,10 @@ import pytest
 
 from data.panel import InputError
 from nas.features import causal_volatility
+from strategies.account_rows import Instrument
 from strategies.decide import History, decide, load_strategy
 from strategies.desk import legs, link_id, wanted_size
-from strategies.exchange import Instrument, Keys, load_keys
+from strategies.exchange import Keys, load_keys
 from strategies.journal import Journal
 from strategies.positions import PositionState, target_positions
 from strategies.replay import explain, targets_again
