@@ -31,7 +31,8 @@ class SearchResult:
     """What a search found and how it got there.
 
     history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
-    [inputs][pipelines + none] as they were when the genotype was read off. note: why the search ended where it did.
+    [inputs][pipelines + none] as they were when the genotype was read off. note: why the search ended where it did. finalists: (text, score) of every
+    architecture of the last round, the one that the relaxed weights prefer first.
     """
 
     genotype: Genotype
@@ -41,6 +42,7 @@ class SearchResult:
     space: SearchSpace
     variant: str = "darts"
     note: str = ""
+    finalists: tuple[tuple[str, float], ...] = ()
 
     @property
     def text(self) -> str:
@@ -56,6 +58,7 @@ class SearchResult:
         content = {
             "variant": self.variant,
             "note": self.note,
+            "finalists": [{"architecture": text, "score": score} for text, score in self.finalists],
             "genotype": self.genotype.to_dict(),
             "edges": [list(edge) for edge in self.space.edges],
             "ops": list(self.space.ops),
@@ -134,6 +137,9 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         from nas.selection import select_by_removal, select_shared
 
         genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
+    note, finalists = run.note, ()
+    if run.settings.finalists > 1:
+        genotype, note, finalists = _last_round(run, genotype)
     with torch.no_grad():
         ops, features = architecture.op_weights(), architecture.feature_weights()
     return SearchResult(
@@ -143,8 +149,21 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         tuple(tuple(float(v) for v in row) for row in features),
         run.space,
         variant.name,
-        run.note,
+        note,
+        finalists,
     )
+
+
+def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[str, float], ...]]:
+    """(winner, note, scores) of the likeliest architectures, each trained by itself."""
+    from nas.finalists import final, likeliest
+
+    candidates = likeliest(run.architecture, genotype, run.settings.finalists)
+    splits = run.train_bars, run.validation_bars
+    won, scores = final(candidates, run.space.features, run.tensors, splits, run.settings, run.seed)
+    told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
+    note = f"{run.note}; {told}" if run.note else told
+    return won, note, tuple((str(c), s) for c, s in zip(candidates, scores, strict=True))
 
 
 def _fewer(architecture: Architecture, share: float) -> list[list[bool]]:

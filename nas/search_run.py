@@ -43,6 +43,7 @@ class SearchRun:
     ) -> None:
         self.space, self.tensors, self.settings, self.variant, self.stage = space, tensors, settings, variant, stage
         self.train_bars, self.validation_bars = splits
+        self.seed = seed
         self.generator = Generator().manual_seed(seed)
         self.draw = Generator().manual_seed(seed + 7)  # the variant's own noise: batches stay those of plain DARTS
         self.architecture = Architecture(
@@ -80,7 +81,7 @@ class SearchRun:
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),
         )
-        counts = torch.tensor([float(get_op(n).parameters(self.network.stem.shape[1])) for n in space.ops])
+        counts = torch.tensor([float(get_op(n).parameters(space.channels)) for n in space.ops])  # of the network to come
         bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
         self.prices = counts * (math.log(bars) / (2.0 * bars))
         others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))

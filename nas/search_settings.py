@@ -25,6 +25,8 @@ class SearchSettings:
     that is the spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
     feature_steps: alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights
     make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
+    finalists: so many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the
+    result (`nas.finalists`). 1: the relaxed weights decide alone, as in the papers.
     """
 
     epochs: int = 20
@@ -46,9 +48,11 @@ class SearchSettings:
     feature_learning_rate: float = 0.1
     feature_cost: float = 1.5
     feature_steps: int = 70
+    finalists: int = 1
+    finalist_epochs: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "length", "batch"):
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 < self.fraction <= 1.0:
