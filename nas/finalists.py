@@ -56,7 +56,11 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
                 weight = float(weights[edge, op])
                 if weight <= 0.0:
                     continue
-                changed = (*row[:position], Connection(space.ops[op], space.edges[edge][0], weight), *row[position + 1 :])
+                changed = (
+                    *row[:position],
+                    Connection(space.ops[op], space.edges[edge][0], weight),
+                    *row[position + 1 :],
+                )
                 nodes = list(genotype.nodes)
                 nodes[node] = tuple(sorted(changed, key=lambda x: x.source))
                 found.append((weight / max(mine, 1e-12), replace(genotype, nodes=pruned(nodes))))

@@ -31,8 +31,9 @@ class SearchResult:
     """What a search found and how it got there.
 
     history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
-    [inputs][pipelines + none] as they were when the genotype was read off. note: why the search ended where it did. finalists: (text, score) of every
-    architecture of the last round, the one that the relaxed weights prefer first.
+    [inputs][pipelines + none] as they were when the genotype was read off.
+    note: why the search ended where it did. finalists: (text, score) of every architecture of the last round, the one that the relaxed
+    weights prefer first.
     """
 
     genotype: Genotype
@@ -137,7 +138,8 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         from nas.selection import select_by_removal, select_shared
 
         genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
-    note, finalists = run.note, ()
+    note: str = run.note
+    finalists: tuple[tuple[str, float], ...] = ()
     if run.settings.finalists > 1:
         genotype, note, finalists = _last_round(run, genotype)
     with torch.no_grad():

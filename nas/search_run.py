@@ -81,7 +81,9 @@ class SearchRun:
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),
         )
-        counts = torch.tensor([float(get_op(n).parameters(space.channels)) for n in space.ops])  # of the network to come
+        counts = torch.tensor(
+            [float(get_op(n).parameters(space.channels)) for n in space.ops]
+        )  # of the network to come
         bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
         self.prices = counts * (math.log(bars) / (2.0 * bars))
         others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))

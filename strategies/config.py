@@ -58,6 +58,10 @@ class RunConfig(BaseModel):
     search_channels: int | None = None
     search_epochs: int = 50
     search_fraction: float = 1.0
+    finalists: int = (
+        1  # likeliest architectures of a search that are trained apart; the best by validation is its result
+    )
+    finalist_epochs: int = 20
     loss: str = "huber"
     training_epochs: int = 30
     target_volatility: float = 0.3

@@ -119,7 +119,13 @@ class Competition:
     def settings_of(config: RunConfig) -> tuple[SearchSettings, TrainingSettings]:
         """How a run searches and trains."""
         return (
-            SearchSettings(epochs=config.search_epochs, fraction=config.search_fraction, loss=config.loss),
+            SearchSettings(
+                epochs=config.search_epochs,
+                fraction=config.search_fraction,
+                loss=config.loss,
+                finalists=config.finalists,
+                finalist_epochs=config.finalist_epochs,
+            ),
             TrainingSettings(epochs=config.training_epochs, loss=config.loss),
         )
 

@@ -1,0 +1,89 @@
+"""The last round of a search: likeliest architectures, trained apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.recovery import TRAIN, VALIDATION, planted
+from data.panel import InputError
+from nas.discretisation import Rule
+from nas.finalists import final, likeliest
+from nas.genotype import Connection, Genotype
+from nas.search import search
+from nas.search_settings import SearchSettings
+from nas.space import SearchSpace
+from nas.stretches import Tensors
+from nas.supernet import Architecture
+
+SPACE = SearchSpace(ops=("zero", "identity", "conv3", "ema4"), nodes=2, channels=4, features=(("close", ("raw",)),))
+
+
+def picked(features: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, pipelines[0]) for name, pipelines in features)
+
+
+def architecture(rule: Rule = Rule()) -> Architecture:
+    made = Architecture(SPACE, generator=torch.Generator().manual_seed(0), rule=rule)
+    with torch.no_grad():
+        made.ops.zero_()
+        made.ops[0] = torch.tensor([5.0, 0.0, 3.0, 2.9])  # zero leads, but never wins
+    return made
+
+
+def test_the_first_finalist_is_what_the_relaxed_weights_choose_and_the_next_one_costs_them_least() -> None:
+    made = architecture()
+    first, second = likeliest(made, made.genotype(), 2)
+    assert first == made.genotype()
+    edge = {(c.source, node): c.op for node, row in enumerate(second.nodes) for c in row}
+    source, node = SPACE.edges[0]
+    # edges 1 and 2 have weights all equal: swapping there costs nothing, so it comes before conv3 -> ema4 on edge 0
+    assert edge[source, node] == "conv3"
+    everything = likeliest(made, made.genotype(), 100)
+    assert len({g.key() for g in everything}) == len(everything)
+    assert all(c.op != "zero" for g in everything for row in g.nodes for c in row)
+
+
+def test_finalists_keep_the_limit_on_skips() -> None:
+    made = architecture(Rule(skip_limit=1))
+    for genotype in likeliest(made, made.genotype(), 100):
+        assert sum(c.op == "identity" for row in genotype.nodes for c in row) <= 1
+
+
+def test_the_last_round_finds_the_gate_that_the_mixture_gave_away() -> None:
+    tensors, features = planted("gated", 1)
+    candidates = [
+        Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "ema4", "gated")
+    ]
+    settings = SearchSettings(learning_rate=1e-2, finalist_epochs=8)
+    won, scores = final(candidates, features, tensors, ((TRAIN,), (VALIDATION,)), settings, 1)
+    assert won.nodes[0][0].op == "gated"
+    assert scores[2] < min(scores[:2])
+
+
+def test_the_last_round_sees_no_bar_after_validation() -> None:
+    tensors, features = planted("conv3", 0)
+    candidates = [Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "conv3")]
+    settings = SearchSettings(finalist_epochs=1)
+    splits = ((TRAIN,), (VALIDATION,))
+    before = final(candidates, features, tensors, splits, settings, 0)[1]
+    x, y = tensors.x.clone(), tensors.y.clone()
+    x[:, :, VALIDATION.stop :] += 7.0
+    y[:, :, VALIDATION.stop :] -= 7.0
+    assert final(candidates, features, Tensors(x, y, tensors.weight), splits, settings, 0)[1] == before
+
+
+def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
+    tensors, features = planted("diff1", 0)
+    space = SearchSpace(ops=("zero", "identity", "conv3", "diff1"), nodes=1, channels=4, features=features)
+    settings = SearchSettings(epochs=1, finalists=3, finalist_epochs=1, eigenvalue_every=0)
+    first, second = (search(space, tensors, TRAIN, VALIDATION, settings, 0) for _ in range(2))
+    assert len(first.finalists) == 3
+    assert first.finalists == second.finalists
+    assert first.text in [text for text, _ in first.finalists]
+    assert "best of 3 finalists" in first.note
+
+
+def test_no_finalists_is_refused() -> None:
+    with pytest.raises(InputError, match="finalists must be at least 1"):
+        SearchSettings(finalists=0)
