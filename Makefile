@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: run test chromium check format bench clean
+.PHONY: run test chromium check format docs bench clean
 run: $(STAMP)
 	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
 
@@ -22,6 +22,10 @@ chromium:
 	  || echo "no chromium here and no right to install it: the browser tests will skip"
 
 check: test
+
+# the documentation as pages that work from disk: site/index.html; any broken link or reference is an error
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(STAMP)
 	@$(BIN)/ruff format .
