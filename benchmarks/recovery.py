@@ -95,7 +95,7 @@ def run(trial: Trial) -> dict[str, Any]:
             ops=ops, nodes=1, channels=4, features=features, search_channels=16 if trial.variant == "pc" else None
         )
     settings = SearchSettings(
-        epochs=EPOCHS.get(trial.variant, 15), learning_rate=1e-2, alpha_warmup_epochs=1, eigenvalue_every=0, parameter_cost=1.5,
+        epochs=EPOCHS.get(trial.variant, 15), learning_rate=1e-2, alpha_warmup_epochs=1, diagnostics_every=0, parameter_cost=1.5,
         finalists=FINALISTS if trial.target != COLLAPSE else 1,
     )  # fmt: skip
     began = time.perf_counter()

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nas.lean_torch import clip_factor
+
 Loss = Callable[[Mapping[str, Tensor]], Tensor]
 Mode = Literal["finite", "exact"]
 # eps = 0.01 / |u|: footnote 2 of the paper, right for float32. Its truncation error (5e-6 of the gradient on the test nets) would
@@ -54,8 +56,7 @@ def predicted_step(
     if not isinstance(optimiser, (torch.optim.SGD, torch.optim.Adam)):  # AdamW is an Adam
         raise ValueError(f"second order models SGD, Adam and AdamW, not {type(optimiser).__name__}; use first order")
     if clip is not None:
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]))
-        factor = (clip / (norm + 1e-6)).clamp(max=1.0)
+        factor = clip_factor(list(gradients.values()), clip)
         gradients = {name: g * factor for name, g in gradients.items()}
     settings = {id(p): group for group in optimiser.param_groups for p in group["params"]}
     moved = {}

@@ -1,11 +1,16 @@
 """torch's optimisers without its compiler: making one and stepping it imports torch._dynamo and sympy, two seconds of processor time in
-every process, although nothing here is compiled."""
+every process, although nothing here is compiled.
+
+And one step of descent without what `backward`, `zero_grad` and `clip_grad_norm_` do besides.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 
 def _plain(method: Any) -> Any:
@@ -36,3 +41,21 @@ class SGD(torch.optim.SGD):
     """torch.optim.SGD, step for step."""
 
     step = torch.no_grad()(_plain(torch.optim.SGD.step))
+
+
+def clip_factor(gradients: Sequence[Tensor], limit: float) -> Tensor:
+    """What a gradient is multiplied by so that its norm over all tensors stays below `limit`; at most 1."""
+    norm = torch.linalg.vector_norm(torch.cat([g.reshape(-1) for g in gradients]))
+    factor: Tensor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    return factor
+
+
+def descend(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, clip: float) -> float:
+    """One step of `optimiser` down `loss`, gradients clipped to the norm `clip`. Returns the loss before the step."""
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    used = [g for g in gradients if g is not None]
+    torch._foreach_mul_(used, clip_factor(used, clip))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimiser.step()
+    return loss.item()

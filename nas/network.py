@@ -64,7 +64,10 @@ class CellNetwork(nn.Module):
         bypass: Tensor | None = None,
     ) -> Tensor:
         stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
-        hidden = x.permute(2, 0, 1) @ stem + self.stem_bias
+        batch, inputs, bars = x.shape
+        # one plain matrix product: matmul of the permuted x would run one small product per bar where no gradients are taken
+        flat = x.permute(2, 0, 1).reshape(bars * batch, inputs)
+        hidden = torch.addmm(self.stem_bias, flat, stem).view(bars, batch, -1)
         for k, cell in enumerate(self.cells):
             if k > 0:
                 hidden = hidden @ self.joints[k - 1]

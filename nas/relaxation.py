@@ -41,7 +41,7 @@ class Temperature:
 
 
 class Choices:
-    """Rows of choices out of one list of names each; `flat` order is row by row, left-out choices skipped.
+    """Rows of choices out of one list of names each.
 
     rows: all names per row. kept: per row which of them may still be chosen (default: all).
     """
@@ -53,10 +53,6 @@ class Choices:
         for k, row in enumerate(self.rows):
             self.mask[k, : len(row)] = torch.tensor([True] * len(row) if kept is None else list(kept[k]))
         self.shape = (len(self.rows), width)
-
-    def flat(self, padded: Tensor) -> Tensor:
-        """[rows, width] -> [choices that are kept]."""
-        return padded[self.mask]
 
 
 Relaxation = Callable[[Tensor, Tensor, float, Generator | None], Tensor]

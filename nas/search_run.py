@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from data.panel import InputError
 from nas import lean_torch
@@ -62,11 +63,12 @@ class SearchRun:
         )
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
+        self.learned = list(self.network.parameters())
         self.alphas = list(self.architecture.parameters())
         self.context = space.receptive_field
         self.loss_function = LOSSES[settings.loss]
         self.weights = lean_torch.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            self.learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         epochs = max(1, settings.epochs // len(variant.stages))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -80,6 +82,7 @@ class SearchRun:
             ],
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),
+            fused=True,
         )
         counts = torch.tensor(
             [float(get_op(n).parameters(space.channels)) for n in space.ops]
@@ -118,7 +121,8 @@ class SearchRun:
                 norms.append(self.alpha_step(validation[step % len(validation)], batch))
             losses.append(self.weight_step(batch))
         self.schedule.step()
-        self.snapshots[number] = {k: v.clone() for k, v in architecture.state_dict().items()}
+        if variant.eigenvalue_stop is not None or variant.skip_stop is not None:
+            self.snapshots[number] = {k: v.clone() for k, v in architecture.state_dict().items()}
         return self.describe(number, within, epochs, losses, norms)
 
     def batches(self, bars: Sequence[slice]) -> list[Batch]:
@@ -140,16 +144,20 @@ class SearchRun:
         x, y, w = batch
         out = self.network(x, *mix) if weights is None else self.stand_in(weights, x, *mix)
         loss = self.loss_function(out[:, :, self.context :], y, w)
-        if not torch.isfinite(loss):
+        value = loss.item()
+        if not math.isfinite(value):
             raise InputError(
-                f"the search loss became {float(loss.detach())} ({self.variant.name}): the weights exploded; "
+                f"the search loss became {value} ({self.variant.name}): the weights exploded; "
                 f"lower learning_rate ({self.settings.learning_rate}) or gradient_clip ({self.settings.gradient_clip})"
             )
         return loss
 
     def alpha_step(self, validation: Batch, train: Batch) -> float:
-        """Returns the norm of the alpha gradient of the validation loss."""
-        variant = self.variant
+        """Returns the norm of the gradient of the validation loss by the alphas that still move."""
+        variant, architecture, settings = self.variant, self.architecture, self.settings
+        self.feature_steps += 1
+        choosing = self.feature_steps <= settings.feature_steps
+        alphas = [p for p in self.alphas if choosing or p is not architecture.features]
         noisy = variant.alpha_relaxation(self.progress) if variant.alpha_relaxation else None
 
         def mix() -> Mix:
@@ -160,30 +168,28 @@ class SearchRun:
                 lambda weights: self.loss(mix(), train, dict(weights)),
                 lambda weights: self.loss(mix(), validation, dict(weights)),
                 self.parameters,
-                self.alphas,
+                alphas,
                 self.weights,
                 mode=variant.mode,
-                clip=self.settings.gradient_clip,
+                clip=settings.gradient_clip,
             )
         else:
-            gradients = first_order_gradient(self.loss(mix(), validation), self.alphas)
+            gradients = first_order_gradient(self.loss(mix(), validation), alphas)
         size = norm(gradients)
-        if self.settings.parameter_cost > 0.0:
-            price = (self.architecture.op_weights() * self.prices).sum() * self.settings.parameter_cost * self.progress
-            priced = first_order_gradient(price, self.alphas)
-            gradients = [g + e for g, e in zip(gradients, priced, strict=True)]
-        if self.feature_price > 0.0:
-            kept = self.architecture.feature_weights()[self.architecture.is_pipeline].sum()
-            priced = first_order_gradient(kept * self.feature_price, self.alphas)
-            gradients = [g + e for g, e in zip(gradients, priced, strict=True)]
+        prices = []
+        if settings.parameter_cost > 0.0:
+            prices.append((architecture.op_weights() * self.prices).sum() * settings.parameter_cost * self.progress)
+        if choosing and self.feature_price > 0.0:
+            prices.append(architecture.column_weights().sum() * self.feature_price)
         if variant.regulariser is not None:
-            extra = first_order_gradient(variant.regulariser(self.architecture, self.progress), self.alphas)
+            prices.append(variant.regulariser(architecture, self.progress))
+        if prices:
+            extra = first_order_gradient(torch.stack(prices).sum(), alphas)
             gradients = [g + e for g, e in zip(gradients, extra, strict=True)]
-        for parameter, gradient in zip(self.alphas, gradients, strict=True):
+        for parameter in self.alphas:
+            parameter.grad = None
+        for parameter, gradient in zip(alphas, gradients, strict=True):
             parameter.grad = gradient
-        self.feature_steps += 1
-        if self.feature_steps > self.settings.feature_steps:
-            self.architecture.features.grad = None
         self.alpha.step()
         return size
 
@@ -194,11 +200,7 @@ class SearchRun:
             draws = noisy is not None or self.skip_dropout > 0.0
             fixed = self.architecture.mix(self.draw if draws else None, noisy, self.skip_dropout)
         loss = self.loss(fixed, batch)
-        self.weights.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip, foreach=True)
-        self.weights.step()
-        return float(loss.detach())
+        return lean_torch.descend(self.weights, self.learned, loss, self.settings.gradient_clip)
 
     # -- what is told about it ------------------------------------------------------------------------------------------
 
@@ -214,6 +216,10 @@ class SearchRun:
 
     def eigenvalue(self) -> float:
         """Of the Hessian of the validation loss by the op logits, on one fixed batch spread over the validation bars."""
+        return self.power(lambda: self.loss(self.architecture.mix(), self.fixed_batch), [self.architecture.ops])
+
+    @cached_property
+    def fixed_batch(self) -> Batch:
         bars, assets = self.validation_bars, self.tensors.x.shape[0]
         length = min(self.settings.length, *(b.stop - b.start for b in bars))
         places = []
@@ -221,8 +227,7 @@ class SearchRun:
             part = bars[k % len(bars)]
             room = part.stop - part.start - length
             places.append((k % assets, part.start + (room * k) // max(1, self.settings.batch - 1)))
-        batch = stack_stretches(self.tensors, places, length, self.context)
-        return self.power(lambda: self.loss(self.architecture.mix(), batch), [self.architecture.ops])
+        return stack_stretches(self.tensors, places, length, self.context)
 
     def describe(
         self, number: int, within: int, epochs: int, losses: list[float], norms: list[float]
@@ -233,12 +238,13 @@ class SearchRun:
             ops, features = architecture.op_weights(), architecture.feature_weights()
         validation_loss, correlation = self.validation(mix)
         genotype = architecture.genotype()
+        every = settings.diagnostics_every
+        due = every > 0 and (within % every == every - 1 or within == epochs - 1)
         eigenvalue: float | None = None
-        if variant.order > 0 and (
-            variant.eigenvalue_stop or (settings.eigenvalue_every and within % settings.eigenvalue_every == 0)
-        ):
+        if variant.order > 0 and (variant.eigenvalue_stop or due):
             eigenvalue = self.eigenvalue()
             self.eigenvalues.append((number, eigenvalue))
+        gap = self.validation(architecture.chosen_mix(genotype))[0] - validation_loss if due else None
         self.judge(number, epochs, genotype)
         return {
             "epoch": number,
@@ -249,10 +255,10 @@ class SearchRun:
             "feature_entropy": entropy(features),
             "temperature": architecture.temperature,
             "eigenvalue": eigenvalue,
-            "gap": self.validation(architecture.chosen_mix(genotype))[0] - validation_loss,
+            "gap": gap,
             "gradient_norm": sum(norms) / len(norms) if norms else None,
             "op_histogram": leading_ops(ops, self.space.ops),
-            "op_weights": [[round(float(v), 5) for v in row] for row in ops],
+            "op_weights": [[round(v, 5) for v in row] for row in ops.tolist()],
             "architecture": genotype.key(),
         }
 

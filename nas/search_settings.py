@@ -15,7 +15,8 @@ class SearchSettings:
 
     blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
     fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
-    eigenvalue_every: epochs between measurements of the dominant eigenvalue (0: only where the variant stops by it).
+    diagnostics_every: epochs between measurements of the dominant eigenvalue and the discretisation gap, and after the last one (0: the
+    eigenvalue only where the variant stops by it, every epoch). Every 5: a tenth of the search's time and less (docs/performance.md).
     parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing
     from 0, n the training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that
     forecast alike; 0 leaves parameters free. It grows, because a learned op must first have the time to show what it can do.
@@ -41,7 +42,7 @@ class SearchSettings:
     gradient_clip: float = 1.0
     loss: str = "huber"
     blocks: int = 0
-    eigenvalue_every: int = 1
+    diagnostics_every: int = 5
     random_init: bool = False
     fraction: float = 1.0
     parameter_cost: float = 0.0

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from nas.genotype import Connection, Genotype
+from nas.lean_torch import descend
 from nas.network import network_of
 from nas.space import SearchSpace
 from nas.stretches import Tensors
@@ -80,10 +81,7 @@ def select_by_removal(run: SearchRun) -> Genotype:
 def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
     """One weight step under a given mix."""
     loss = run.loss(mix, batch)  # type: ignore[arg-type]
-    run.weights.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.settings.gradient_clip, foreach=True)
-    run.weights.step()
+    descend(run.weights, run.learned, loss, run.settings.gradient_clip)
 
 
 def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,9 +82,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     context = int(network.receptive_field)  # type: ignore[arg-type]
     loss_function = LOSSES[settings.loss]
-    optimiser = lean_torch.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
+    parameters = list(network.parameters())
+    optimiser = lean_torch.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, settings.epochs, eta_min=settings.learning_rate * 0.05
     )
@@ -98,15 +98,12 @@ def train(
             tensors, train_bars, length=settings.length, batch=settings.batch, context=context, generator=generator
         ):
             loss = loss_function(network(x)[:, :, context:], y, w)
-            if not torch.isfinite(loss):
+            if not math.isfinite(loss.item()):
                 raise InputError(
                     f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip, foreach=True)
-            optimiser.step()
-            total, steps = total + float(loss.detach()), steps + 1
+            total += lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip)
+            steps += 1
         schedule.step()
         network.eval()
         stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context, loss_function)

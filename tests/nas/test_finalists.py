@@ -76,7 +76,7 @@ def test_the_last_round_sees_no_bar_after_validation() -> None:
 def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
     tensors, features = planted("diff1", 0)
     space = SearchSpace(ops=("zero", "identity", "conv3", "diff1"), nodes=1, channels=4, features=features)
-    settings = SearchSettings(epochs=1, finalists=3, finalist_epochs=1, eigenvalue_every=0)
+    settings = SearchSettings(epochs=1, finalists=3, finalist_epochs=1, diagnostics_every=0)
     first, second = (search(space, tensors, TRAIN, VALIDATION, settings, 0) for _ in range(2))
     assert len(first.finalists) == 3
     assert first.finalists == second.finalists
