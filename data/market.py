@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from data.assembly import build_panel, check_candles
 from data.bybit import Bybit
 from data.history import History, Progress
 from data.intervals import interval_ns
-from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
+from data.panel import CANDLE_FIELDS, InputError, Panel, Settlements, TimeArray
 from data.series import BOOK_COLUMNS, KINDS, Rows, SeriesKey, series_key
 from data.store import Store
 
@@ -81,24 +80,29 @@ def load_bybit(
     for kind in further if category != "spot" else ():
         if kind not in FURTHER:
             raise InputError(f"unknown kind {kind!r} for a panel; expected {', '.join(FURTHER)}")
-        name, column = FURTHER[kind]
-        length_ns = interval_ns(series_key(category, symbols[0], kind, interval).interval)
-        # a bar's value is known at its close; a statistic only after its stamp
-        delay = length_ns if len(KINDS[kind].columns) > 1 else 1_000_000
-        known: dict[str, tuple[TimeArray, FloatArray]] = {}
-        for symbol in symbols:
-            found = rows(symbol, kind, interval, early=3 * length_ns // 1_000_000)
-            at = KINDS[kind].columns.index(column)
-            known[symbol] = (_stamps(found) + np.timedelta64(delay, "ns"), found.values[:, at])
-        panel = add_known(panel, name, known, length_ns)
-    described = {symbol: source.instrument(category, symbol) for symbol in symbols}
-    panel = replace(panel, instruments={s: info.order_rules() for s, info in described.items() if info is not None})
+        key = series_key(category, symbols[0], kind, interval)
+        early = 3 * interval_ns(key.interval) // 1_000_000
+        panel = with_further(panel, key, {symbol: rows(symbol, kind, interval, early) for symbol in symbols})
     panel = _with_recording(panel, source.store, category, interval, low, high)
     for coarse in timeframes:
         early = 2 * interval_ns(coarse) // 1_000_000
-        coarse_tables = {s: _table(rows(s, "klines", coarse, early), s, least=0) for s in symbols}
-        panel = add_timeframe(panel, coarse, coarse_tables)
+        panel = with_timeframe(panel, coarse, {s: rows(s, "klines", coarse, early) for s in symbols})
     return panel
+
+
+def with_further(panel: Panel, key: SeriesKey, found: Mapping[str, Rows]) -> Panel:
+    """The panel with the field that a kind of FURTHER fills; key.symbol does not matter. found: rows per asset."""
+    name, column = FURTHER[key.kind]
+    length_ns = interval_ns(key.interval)
+    # a bar's value is known at its close; a statistic only after its stamp
+    delay = np.timedelta64(length_ns if len(KINDS[key.kind].columns) > 1 else 1_000_000, "ns")
+    at = KINDS[key.kind].columns.index(column)
+    return add_known(panel, name, {s: (_stamps(r) + delay, r.values[:, at]) for s, r in found.items()}, length_ns)
+
+
+def with_timeframe(panel: Panel, interval: str, found: Mapping[str, Rows]) -> Panel:
+    """The panel with the candles of a longer interval; found: their rows per asset."""
+    return add_timeframe(panel, interval, {s: _table(r, s, least=0) for s, r in found.items()})
 
 
 def _with_recording(panel: Panel, store: Store, category: str, interval: str, low: int, high: int) -> Panel:

@@ -251,5 +251,13 @@ def inputs_of(panel: Panel) -> dict[str, RawInput]:
     return INPUTS | {raw.name: raw for suffix in suffixes for raw in _timeframe(suffix) if has(panel, raw)}
 
 
+def raw_input(name: str) -> RawInput | None:
+    """By its name alone, of whatever timeframe; None where there is none."""
+    if name in INPUTS:
+        return INPUTS[name]
+    suffix = name[name.index("@") :] if "@" in name else ""
+    return next((raw for raw in _timeframe(suffix) if raw.name == name), None) if suffix else None
+
+
 def has(panel: Panel, raw: RawInput) -> bool:
     return len(panel.assets) >= raw.assets and all(panel.has(name) for name in raw.needs)

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS candles (
     open_ms INTEGER PRIMARY KEY, open REAL, high REAL, low REAL, close REAL, volume REAL);
 CREATE TABLE IF NOT EXISTS settlements (time_ms INTEGER PRIMARY KEY, rate REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS companions (series TEXT, time_ms INTEGER, numbers TEXT NOT NULL, PRIMARY KEY (series, time_ms));
 CREATE TABLE IF NOT EXISTS decisions (
     open_ms INTEGER PRIMARY KEY, decided_ms INTEGER, model TEXT, features_hash TEXT, forecast REAL, volatility REAL,
     target REAL, position REAL, wait_bars INTEGER, rule_equity REAL, rule_peak REAL, smoothed REAL, acted INTEGER NOT NULL, note TEXT);
@@ -145,6 +146,15 @@ class Journal:
 
     def settlements(self) -> list[tuple[int, float]]:
         return [tuple(row) for row in self._db.execute("SELECT * FROM settlements ORDER BY time_ms")]
+
+    def add_companion_rows(self, series: str, rows: Iterable[tuple[int, list[float]]]) -> None:
+        """Rows of a series that a model reads beside its candles (strategies.companions)."""
+        found = [(series, time, json.dumps(numbers)) for time, numbers in rows]
+        self._db.executemany("INSERT OR IGNORE INTO companions VALUES (?, ?, ?)", found)
+
+    def companion_rows(self, series: str) -> list[tuple[int, list[float]]]:
+        query = "SELECT time_ms, numbers FROM companions WHERE series = ? ORDER BY time_ms"
+        return [(row["time_ms"], json.loads(row["numbers"])) for row in self._db.execute(query, (series,))]
 
     # decisions
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from data.answers import BadAnswer
+from data.bybit import Bybit
 from strategies.account_rows import Instrument, execution_of, order_state
+from strategies.companions import Companions
 from strategies.decide import Candle, Decision, History, Strategy, decide, state_of
 from strategies.desk import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.exchange import NOT_REDUCING, Ambiguous, Exchange, ExchangeError, KeysRefused, Order, Unavailable
@@ -50,12 +52,13 @@ class Trader:
     strategy: Strategy
     journal: Journal
     exchange: Exchange  # orders and account
-    market: Exchange  # public data
+    market: Exchange  # public data: candles, funding
     risk: Risk
     streams: list[Stream]
     inbox: queue.Queue[Note]
     timing: Timing
     kill_file: Path
+    data: Bybit | None = None  # public data that only some models read (strategies.companions)
     hedge: bool = False
     limit_orders: bool = False
     leverage: int = 10
@@ -75,12 +78,14 @@ class Trader:
     why: str = "starting"
     bars: int = 0
     instrument: Instrument = field(init=False)
+    _coming: Strategy | None = None  # the model that takes over
     _fresh_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.interval_ms = self.strategy.model.interval_ns // 1_000_000
-        self.history = History(self.symbol, self.interval_ms, self.journal.candles())
-        self.history.settlements = self.journal.settlements()
+        self.companions = Companions(self.journal, self.data, self.strategy.companions)
+        self.history = History.of(self.journal, self.strategy)
+        self.history.companions = self.companions.rows
         self.desk = Desk(
             self.exchange, self.journal, self.symbol, settle_s=self.timing.settle_s, poll_s=self.timing.order_poll_s,
             listen=self.listen,
@@ -194,10 +199,9 @@ class Trader:
     # candles
 
     def _candles(self) -> None:
-        if self.reload is not None and (new := self.reload()) is not None:
-            self.journal.event("model", f"model {self.strategy.name} gives way to {new.name}")
-            self.strategy = new
-            self.journal.set(**{f"model:{new.name}": str(new.folder)})
+        self._coming = self.reload() or self._coming
+        if self._coming is not None:
+            self._take_over(self._coming)
         self._fetch()
         last = self.journal.last_decision()
         newest = self.history.last_ms
@@ -213,6 +217,15 @@ class Trader:
                 f"no new candle for {time.monotonic() - self._fresh_s:.0f} s: data is stale, nothing is entered"
             )
             self._enter(RECONCILING, self._doubt)
+
+    def _take_over(self, new: Strategy) -> None:
+        """Another model from the next bar on; what it reads is fetched first (Unavailable: tried again, the old one goes on)."""
+        self.companions.follow(new.companions)
+        if self.history.count:
+            self.companions.take(self.companions.news(new.companions, self.history.first_ms, self.history.next_ms))
+        self.journal.event("model", f"model {self.strategy.name} gives way to {new.name}")
+        self.strategy, self._coming = new, None
+        self.journal.set(**{f"model:{new.name}": str(new.folder)})
 
     def _fetch(self) -> None:
         """Closed candles up to the newest. A candle is closed when a newer one exists: no clock is trusted for that."""
@@ -234,7 +247,13 @@ class Trader:
         self._fresh_s = time.monotonic()
         if first or any((row[0] // 3_600_000) != ((row[0] + self.interval_ms) // 3_600_000) for row in new):
             self._funding(forming)
-        self.journal.add_candles(new)
+        followed = self.strategy.companions
+        beside = (
+            self.companions.news(followed, new[0][0] if first else self.history.first_ms, forming) if followed else {}
+        )
+        with self.journal.together():
+            self.journal.add_candles(new)
+            self.companions.take(beside)
         self.history.add(new)
 
     def _klines(self, wanted: int, since_ms: int) -> list[Candle]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from importlib import metadata
@@ -19,6 +20,38 @@ def code_version() -> str:
 def pages_version() -> str:
     """Hash of the source that writes the pages."""
     return _hash_of("reports")
+
+
+#: where forecasts and targets are made from a panel: the network, its features, the position rule, what lines up the fields
+DECISIONS = ("nas.network", "nas.features", "strategies.positions", "data.alignment", "data.assembly")
+
+
+def decision_version() -> str:
+    """Hash of the source that a trained model's forecasts and targets depend on: DECISIONS and all that they import."""
+    digest = hashlib.sha256()
+    for path in decision_files():
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def decision_files() -> list[Path]:
+    """Source files of DECISIONS and, in turn, of every module of this project that they import anywhere."""
+    found: set[Path] = set()
+    waiting = list(DECISIONS)
+    while waiting:
+        name = waiting.pop()
+        place = ROOT.joinpath(*name.split("."))
+        path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+        if path is None or path in found:
+            continue
+        found.add(path)
+        waiting.append(name.rpartition(".")[0] or name)  # a package runs before its modules
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sorted(found)
 
 
 def _hash_of(*folders: str) -> str:

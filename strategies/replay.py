@@ -17,7 +17,7 @@ import numpy as np
 
 from data.panel import FloatArray, InputError, Panel
 from nas.features import causal_volatility
-from strategies.decide import Strategy, load_strategy, panel_of
+from strategies.decide import History, Strategy, load_strategy, panel_of
 from strategies.execution import Account, Backtest, Costs, backtest
 from strategies.journal import Journal
 from strategies.positions import target_positions
@@ -80,12 +80,19 @@ def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]
             stop += 1
         strategy = strategies[rows[at]["model"]]
         part = slice(first + at, first + stop)
-        forecasts = strategy.model.predict(panel, part.start, part.stop)[:, 0]
+        forecasts = _forecasts(journal, strategy, part)
         again[at:stop] = strategy.share * target_positions(
             forecasts, volatility[part], strategy.rule, panel.bars_per_year
         )
         at = stop
     return panel, int(first), said, again
+
+
+def _forecasts(journal: Journal, strategy: Strategy, part: slice) -> FloatArray:
+    """Of the model's own symbol, in one pass over all that the journal holds."""
+    history = History.of(journal, strategy)
+    panel = history.panel(strategy=strategy)
+    return strategy.model.predict(panel, part.start, part.stop)[:, panel.assets.index(strategy.symbol)]
 
 
 def _strategy(journal: Journal, name: str, symbol: str) -> Strategy:

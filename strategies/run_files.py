@@ -26,7 +26,7 @@ from strategies.choice import scaled_rule
 from strategies.config import RunConfig
 from strategies.contributions import contributions
 from strategies.policies import PolicyOutcome
-from strategies.provenance import package_versions
+from strategies.provenance import decision_version, package_versions
 from strategies.trading import Book, Contender, long_table, portfolio_of, position_rule
 
 
@@ -197,6 +197,7 @@ def write_run(
             "symbols": list(panel.assets),
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": code,
+            "decision_version": decision_version(),
         }
         _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)
     write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")

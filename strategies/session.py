@@ -181,8 +181,8 @@ def _trade(
         risk.restart(0 if last is None else int(last["open_ms"]))
     trader = Trader(
         symbol=s.symbol, interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
-        risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE, hedge=s.hedge,
-        limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
+        data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
+        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
         anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
         flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
     )  # fmt: skip
@@ -401,7 +401,7 @@ def _clean_up(folder: Path, journal: Journal, flatten: bool, keys: Keys) -> None
     )
     trader = Trader(
         symbol=symbol, interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
-        risk=Risk(Limits(), journal, strategy.model.interval_ns // 1_000_000), streams=[], inbox=venue.inbox,
+        data=venue.data, risk=Risk(Limits(), journal, strategy.model.interval_ns // 1_000_000), streams=[], inbox=venue.inbox,
         timing=venue.timing, kill_file=folder / KILL_FILE, hedge=settings.get("hedge") == "True", foreign="adopt",
         flatten_on_stop=flatten,
     )  # fmt: skip

@@ -12,12 +12,13 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.atomic import write_atomically
+from data.bybit import MAINNET, Bybit, Patience
 from data.panel import InputError, Panel
 from strategies.exchange import Exchange, Keys
 from strategies.live import Timing
@@ -32,6 +33,10 @@ _PRIVATE_STREAM = {
 _PUBLIC_STREAM = "wss://stream.bybit.com/v5/public/linear"
 
 
+#: the loop of trading waits for nobody long: what is not there now is asked for again after the next look at the account
+_PATIENCE = Patience(attempts=4, longest_pause_s=2.0, ban_pause_s=5.0, bans=0)
+
+
 @dataclass(frozen=True)
 class Venue:
     """The connections of one venue."""
@@ -39,6 +44,7 @@ class Venue:
     name: str
     exchange: Exchange
     market: Exchange
+    data: Bybit
     streams: list[Stream]
     inbox: queue.Queue[Note]
     timing: Timing
@@ -61,7 +67,7 @@ def connect(
             Stream("public", f"{socket}/v5/public/linear", topics, inbox, ping_s=2.0, longest_wait_s=1.0),
         ]
         timing = Timing(poll_s=0.01, order_poll_s=0.05, settle_s=5.0, reprice_s=0.2, check_clock=False)
-        return Venue(name, both, both, streams, inbox, timing)
+        return Venue(name, both, both, Bybit(endpoint, replace(_PATIENCE, first_pause_s=0.02)), streams, inbox, timing)
     if name not in VENUES:
         raise InputError(f"--venue must be one of {', '.join(VENUES)}, not {name!r} (mainnet is not offered)")
     if endpoint is not None:
@@ -72,7 +78,7 @@ def connect(
         Stream("private", _PRIVATE_STREAM[name], private, inbox, keys=keys),
         Stream("public", _PUBLIC_STREAM, topics, inbox),
     ]
-    return Venue(name, exchange, market, streams, inbox, Timing())
+    return Venue(name, exchange, market, Bybit(MAINNET, _PATIENCE), streams, inbox, Timing())
 
 
 def save_candles(path: Path, panel: Panel, symbol: str) -> None:

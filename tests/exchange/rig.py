@@ -27,7 +27,7 @@ from strategies.exchange import Keys
 from strategies.journal import Journal
 from strategies.live import RUNNING, Timing, Trader
 from strategies.positions import PositionRule
-from strategies.provenance import code_version
+from strategies.provenance import decision_version
 from strategies.risk import Limits, Risk
 from strategies.streams import Stream
 from strategies.venues import connect
@@ -50,26 +50,37 @@ def market_panel(bars: int) -> Panel:
     return Panel(panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, "test", simulated=True)
 
 
-def save_model(folder: Path, panel: Panel, seed: int = 0, **rule: Any) -> Path:
-    """A small untrained network: its forecasts move at every bar, which is what tests of trading want."""
+def save_model(
+    folder: Path,
+    panel: Panel,
+    seed: int = 0,
+    features: tuple[tuple[str, str], ...] = (),
+    symbols: tuple[str, ...] = (SYMBOL,),
+    **rule: Any,
+) -> Path:
+    """A small untrained network: its forecasts move at every bar, which is what tests of trading want. features: others than
+    FEATURES, unscaled."""
     position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5, smoothing_bars=1.5), **rule)
     extra = {
         "rule": asdict(position_rule),
-        "symbols": [SYMBOL],
+        "symbols": list(symbols),
         "horizons": [3],
         "threshold": 0.0,
-        "code_version": code_version(),
+        "decision_version": decision_version(),
     }
-    replace(_model(panel, seed), extra=extra).save(folder)
+    replace(_model(panel, seed, features), extra=extra).save(folder)
     return folder
 
 
 @functools.cache
-def _model(panel: Panel, seed: int) -> TrainedModel:
-    features = tuple((name, group[0]) for name, group in FEATURES.items())
+def _model(panel: Panel, seed: int, others: tuple[tuple[str, str], ...]) -> TrainedModel:
+    features = others or tuple((name, group[0]) for name, group in FEATURES.items())
     nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
     genotype = Genotype(nodes, 8, 1, (3,), features)
-    scaler = Scaler.fit(build_bank(panel, FEATURES).values, slice(200, 600))
+    if others:
+        scaler = Scaler(np.zeros(len(features)), np.ones(len(features)))
+    else:
+        scaler = Scaler.fit(build_bank(panel, FEATURES).values, slice(200, 600))
     with torch.random.fork_rng(devices=[]):
         network = network_of(genotype, seed)
         with torch.no_grad():
@@ -91,7 +102,7 @@ class Rig:
         market = Market.replay({SYMBOL: (times, values)}, HOUR_MS)
         self.standin = StandIn(World(market, self.clock), [self.private], tick_s=0.02).start()
         self.world = self.standin.world
-        save_model(folder / "model", self.panel)
+        save_model(folder / "model", self.panel, features=options.pop("features", ()))
         self.strategy: Strategy = load_strategy(folder / "model", SYMBOL, "60")
         self.with_streams = options.pop("streams", False)
         self.limits = options.pop("limits", Limits(drawdown=0.99, daily_loss=0.99, stale_s=60.0))
@@ -121,7 +132,7 @@ class Rig:
         timing = Timing(poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, check_clock=False)
         self.trader = Trader(
             symbol=SYMBOL, interval="60", strategy=self.strategy, journal=self.journal, exchange=venue.exchange,
-            market=venue.market, risk=Risk(self.limits, self.journal, HOUR_MS), streams=streams, inbox=venue.inbox,
+            market=venue.market, data=venue.data, risk=Risk(self.limits, self.journal, HOUR_MS), streams=streams, inbox=venue.inbox,
             timing=self.options.get("timing", timing), kill_file=self.folder / "STOP", history_bars=HISTORY,
             on_halt=self.halts.append, **{k: v for k, v in self.options.items() if k != "timing"},
         )  # fmt: skip

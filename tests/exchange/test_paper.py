@@ -21,6 +21,7 @@ from strategies.desk import legs, link_id, wanted_size
 from strategies.exchange import Keys, load_keys
 from strategies.journal import Journal
 from strategies.positions import PositionState, target_positions
+from strategies.provenance import decision_files, decision_version
 from strategies.replay import explain, targets_again
 from tests.exchange import table
 from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, SYMBOL, Rig, market_panel, save_model
@@ -205,16 +206,25 @@ def test_without_a_run_or_for_mainnet_it_says_what_to_do(tmp_path: Path) -> None
 def test_a_model_of_other_code_is_refused_with_both_versions(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m", market_panel(700))
     text = (folder / "features.json").read_text()
-    from strategies.provenance import code_version
-
-    (folder / "features.json").write_text(text.replace(code_version(), "0123456789ab"))
-    with pytest.raises(InputError, match="code version 0123456789ab"):
+    (folder / "features.json").write_text(text.replace(decision_version(), "0123456789ab"))
+    with pytest.raises(InputError, match="decision code 0123456789ab"):
         load_strategy(folder, SYMBOL, "60")
     assert load_strategy(folder, SYMBOL, "60", any_code=True).share == 1.0
     with pytest.raises(InputError, match="interval 60, asked for 15"):
         load_strategy(folder, SYMBOL, "15", any_code=True)
     with pytest.raises(InputError, match="not on ETHUSDT"):
         load_strategy(folder, "ETHUSDT", "60", any_code=True)
+
+
+def test_the_version_of_decisions_is_that_of_what_they_depend_on() -> None:
+    named = {path.relative_to(ROOT).as_posix() for path in decision_files()}
+    needed = ("nas/network.py", "nas/cell.py", "nas/ops.py", "nas/features.py", "nas/inputs.py", "nas/transforms.py",
+              "nas/kernels/moments.py", "nas/kernels/__init__.py", "strategies/positions.py",
+              "data/alignment.py", "data/panel.py")  # fmt: skip
+    assert not set(needed) - named
+    assert not [
+        n for n in named if n.startswith(("strategies/live", "strategies/paper", "strategies/desk", "data/bybit"))
+    ]
 
 
 @pytest.mark.slow
