@@ -39,7 +39,7 @@ def cost_rows(run: Run) -> list[CostRow]:
     for strategy in run.strategies:
         mine = table[table["strategy"] == strategy]
         found = {
-            (float(m), int(d)): (float(r), float(s))
+            (float(m), int(d)): (float(r), float(s) if float(r) or float(s) else math.nan)  # no trade, no ratio
             for m, d, r, s in zip(
                 mine["cost_multiple"], mine["delay_bars"], mine["return"], mine["sharpe"], strict=True
             )
@@ -81,7 +81,7 @@ def cost_figure(run: Run, rows: Sequence[Performance]) -> Figure:
         ],
         {
             "barmode": "relative",
-            "xaxis": {"tickformat": ".2~%", "title": {"text": "of the equity at the start; left of zero is paid"}},
+            "xaxis": {"tickformat": ".2~%", "title": {"text": "of the starting equity; left: paid"}},
             "yaxis": {"autorange": "reversed"},
         },
         130 + 34 * len(rows),

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.performance import drawdown
+from reports.performance import daily_returns, drawdown, sharpe_ratio
 from reports.run_folder import BENCHMARK, SEARCHED, Run
 
+SHOWN = 8  # lines that a chart shows at first; the others wait in the legend
 POINTS = 1500  # per curve: more than a screen has columns
 SERIES_COLOURS = 10
+GROWTH_TICKS = [round(m * 10.0**e, 3) for e in range(-2, 5) for m in (1, 1.5, 2, 3, 5, 7)]
 
 Trace = dict[str, Any]
 
@@ -40,22 +42,48 @@ class Figure:
 
 def equity_figure(run: Run) -> Figure:
     times, curves = thinned(run.equity, POINTS)
-    traces = []
+    traces, lowest, highest = [], 1.0, 1.0
+    shown = shown_strategies(run)
     for column, strategy in enumerate(run.strategies):
         values = curves[:, list(run.equity.columns).index(strategy)]
         first = next((value for value in values if np.isfinite(value) and value > 0), 1.0)
-        traces.append(curve(run, strategy, column, times, significant(values / first, 5)))
-    lead = ", ".join(
-        f"{run.short(strategy)} ends at {_growth(run.equity[strategy]):.2f}" for strategy in run.strategies[:6]
-    )
+        traces.append(curve(run, strategy, column, times, significant(values / first, 5), strategy in shown))
+        lowest, highest = min(lowest, np.nanmin(values / first)), max(highest, np.nanmax(values / first))
+    lead = ", ".join(f"{run.short(strategy)} ends at {_growth(run.equity[strategy]):.2f}" for strategy in shown)
+    # on a logarithmic axis equal distances are equal gains; it has no place for zero
+    log = lowest > 0.02 and highest / lowest > 3.0
+    axis = {"tickvals": GROWTH_TICKS, "ticktext": [f"{tick:g}" for tick in GROWTH_TICKS]} if log else {}
     return Figure(
         "equity",
-        "Growth of 1",
+        "Growth of 1" + (", logarithmic scale" if log else ""),
         f"Equity after costs from {run.equity.index[0]:%Y-%m-%d} to {run.equity.index[-1]:%Y-%m-%d}, "
-        f"starting at 1: {lead}.",
+        f"starting at 1: {lead}.{_others(run, shown)}",
         traces,
-        {"yaxis": {"title": {"text": "equity, start = 1"}, "type": "linear"}, "hovermode": "x unified"},
+        {
+            "yaxis": {"title": {"text": "equity, start = 1"}, "type": "log" if log else "linear", **axis},
+            "hovermode": "x unified",
+        },
         420,
+    )
+
+
+def shown_strategies(run: Run) -> tuple[str, ...]:
+    """All, where they are few; else the searched one, buy and hold, and of the others those of the highest Sharpe ratio."""
+    if len(run.strategies) <= SHOWN:
+        return run.strategies
+    always = [name for name in (SEARCHED, BENCHMARK) if name in run.strategies]
+    ratios = {name: sharpe_ratio(daily_returns(run.equity[name]).to_numpy()) for name in run.strategies}
+    ranked = sorted(ratios, key=lambda name: -np.inf if np.isnan(ratios[name]) else ratios[name], reverse=True)
+    chosen = {*always, *[name for name in ranked if name not in always][: SHOWN - len(always)]}
+    return tuple(name for name in run.strategies if name in chosen)
+
+
+def _others(run: Run, shown: Sequence[str]) -> str:
+    hidden = len(run.strategies) - len(shown)
+    return (
+        f" The other {hidden} are in the legend (where the screen is wide enough): a click on a name shows or hides it."
+        if hidden
+        else ""
     )
 
 
@@ -63,23 +91,26 @@ def drawdown_figure(run: Run) -> Figure:
     falls = run.equity.apply(lambda curve: drawdown(curve.ffill()))
     times, curves = thinned(falls, POINTS, keep="min")
     order = list(run.equity.columns)
+    shown = shown_strategies(run)
     traces = [
-        curve(run, strategy, column, times, significant(curves[:, order.index(strategy)], 4))
+        curve(run, strategy, column, times, significant(curves[:, order.index(strategy)], 4), strategy in shown)
         for column, strategy in enumerate(run.strategies)
     ]
-    worst = ", ".join(f"{run.short(name)} {falls[name].min():.1%}" for name in run.strategies[:6])
+    worst = ", ".join(f"{run.short(name)} {falls[name].min():.1%}" for name in shown)
     return Figure(
         "drawdown",
         "Drawdown",
-        f"Loss from the highest equity so far; deepest: {worst}.",
+        f"Loss from the highest equity so far; deepest: {worst}.{_others(run, shown)}",
         traces,
         {"yaxis": {"tickformat": ".2~%", "title": {"text": "from the peak"}}, "hovermode": "x unified"},
         320,
     )
 
 
-def curve(run: Run, strategy: str, column: int, times: Sequence[str], values: Sequence[float | None]) -> Trace:
-    """One line of a strategy; the same strategy has the same colour and dash in every chart."""
+def curve(
+    run: Run, strategy: str, column: int, times: Sequence[str], values: Sequence[float | None], shown: bool = True
+) -> Trace:
+    """One line of a strategy; the same strategy has the same colour and dash in every chart. shown: not only in the legend."""
     dashes = ("solid", "dash", "dot", "dashdot")
     prominent = run.kind(strategy) == SEARCHED
     return {
@@ -88,6 +119,7 @@ def curve(run: Run, strategy: str, column: int, times: Sequence[str], values: Se
         "name": label(run.short(strategy)),
         "x": times,
         "y": values,
+        **({} if shown else {"visible": "legendonly"}),
         "line": {
             "color": "var(--benchmark)" if strategy == BENCHMARK else f"var(--series-{column % SERIES_COLOURS})",
             "width": 2.6 if prominent else 1.5,

@@ -35,6 +35,24 @@ from reports.verdict import verdict
 Progress = Callable[[str], None]
 
 
+COLUMNS = (
+    ("Return", "Total return out of sample"),
+    ("Sharpe", "Mean over standard deviation of daily returns, per year of 365 days: return per risk, above 1 is good"),
+    ("Max drawdown", "The deepest loss from the highest equity so far"),
+    ("Volatility", "Standard deviation of daily returns, per year"),
+    ("CAGR", "Return per year, compounded"),
+    ("Sortino", "Like Sharpe, but only losses count as risk"),
+    ("Calmar", "CAGR over the maximum drawdown"),
+    ("Exposure", "Share of bars with a position"),
+    ("Turnover", "Traded notional per year over the average equity; 1 is buying once a year for all the money"),
+    ("Fills", "Number of fills"),
+    ("Hit rate", "Profitable days among days that moved"),
+    ("Fees", "Quote currency, paid; k is thousands, M millions"),
+    ("Slippage", "Quote currency, paid inside the fill prices"),
+    ("Funding", "Quote currency, received minus paid"),
+)
+
+
 def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
     """Write `index.html` and the tearsheets of a run folder, the list of runs and the `latest` link; return the page.
 
@@ -74,6 +92,7 @@ def write_page(run: Run) -> Path:
         .render(
             run=run,
             verdict=verdict(run, rows, luck),
+            columns=COLUMNS,
             rows=[_row(run, row, luck) for row in rows],
             figures={figure.name: figure for figure in figures},
             charts=json_for_script({figure.name: figure.specification() for figure in figures}),
@@ -144,7 +163,9 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(percent=percent, ratio=ratio, money=money, count=count, probability=probability, span=span)
+    templates.filters.update(
+        percent=percent, ratio=ratio, money=money, brief=brief, count=count, probability=probability, span=span
+    )
     templates.globals["asset"] = lambda name: Markup(
         (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
     )
@@ -161,6 +182,16 @@ def ratio(value: float, digits: int = 2) -> str:
 
 def money(value: float) -> str:
     return f"{value:,.0f}" if _finite(value) and abs(value) >= 100 else (f"{value:,.2f}" if _finite(value) else "–")
+
+
+def brief(value: float) -> str:
+    """An amount of money in few characters."""
+    if not _finite(value):
+        return "–"
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * unit:
+            return f"{value / unit:,.1f}{name}"
+    return f"{value:.0f}" if value else "0"
 
 
 def probability(value: float) -> str:
@@ -185,8 +216,9 @@ def _finite(value: Any) -> bool:
 
 
 def _row(run: Run, row: Performance, luck: LuckSection) -> dict[str, Any]:
-    interval = None if luck.resampled is None else luck.resampled.interval(row.strategy)
-    returned = None if luck.resampled is None else luck.resampled.interval(row.strategy, "return")
+    drawn = luck.resampled if row.fills else None  # nothing moved: no interval
+    interval = None if drawn is None else drawn.interval(row.strategy)
+    returned = None if drawn is None else drawn.interval(row.strategy, "return")
     return asdict(row) | {
         "sharpe_interval": interval,
         "return_interval": returned,
@@ -224,14 +256,29 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "picture": Markup(picture),
         "text": str(window.get("text") or ""),
         "architecture": str(window.get("architecture") or ""),
-        "threshold": window.get("threshold"),
+        "flat": window.get("plan") == "flat",
+        "decision": _decision(window),
         "distance": [(name, value) for name, value in flat(window.get("distance") or {}) if value != "None"],
-        "diagnostics": flat(window.get("diagnostics") or {}),
+        "diagnostics": [(n.replace("_", " "), v) for n, v in flat(window.get("diagnostics") or {})],
         "figures": (drawn := window_figures(index, window)),
-        "curves": [figure.name for figure in drawn if not figure.name.startswith("alpha-")],
+        "curves": [figure.name for figure in drawn if figure.name.startswith("losses-")],
+        "health": [figure.name for figure in drawn if figure.name.startswith("health-")],
         "edges": [figure.name for figure in drawn if figure.name.startswith("alpha-")],
         "missing": missing_health(window.get("history") or []),
     }
+
+
+def _decision(window: Mapping[str, Any]) -> str:
+    """Why the window was traded by its plan, or not at all, in words."""
+    evidence = window.get("evidence")
+    if not isinstance(evidence, Mapping) or not _finite(evidence.get("standard_errors")):
+        return ""
+    found, needed = float(evidence["standard_errors"]), float(evidence.get("needed") or 0.0)
+    record = (
+        f"the best plan ({evidence.get('best_plan')}) had earned {found:.2f} standard errors on validation so far, and "
+        f"{max(needed, 0.0):.2f} are what the best of so many worthless plans shows by luck"
+    )
+    return f"Stayed flat: {record}." if window.get("plan") == "flat" else f"Traded: {record}."
 
 
 def _is_plain_svg(text: str) -> bool:
@@ -273,7 +320,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     traded = run.equity.index
     return [
         ("Run", run.run_id),
-        ("Source", f"{origin.get('source', 'unknown')}{' – simulated, not a real market' if run.simulated else ''}"),
+        ("Source", _source(run)),
         ("Symbols", ", ".join(map(str, symbols)) or "–"),
         ("Interval", f"{origin.get('interval', '–')}"),
         ("Data", f"{_day(origin.get('start'))} to {_day(origin.get('end'))}, {origin.get('bars', '?')} bars"),
@@ -282,6 +329,13 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("Data fingerprint", str(origin.get("data_fingerprint", "–"))),
         ("Code version", str(origin.get("code_version", "–"))),
     ]
+
+
+def _source(run: Run) -> str:
+    origin = str(run.provenance.get("source", "unknown"))
+    names = [Path(str(name)).name for name in (run.info.get("config") or {}).get("data") or []]
+    told = f"{origin} ({', '.join(names)})" if names else origin
+    return f"{told} – simulated, not a real market" if run.simulated else told
 
 
 def _order_rules(run: Run) -> str:

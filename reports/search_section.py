@@ -20,21 +20,28 @@ HEALTH = {
     "eigenvalue": "largest eigenvalue of the validation Hessian",
     "gap": "discretisation gap (loss after minus before)",
 }
+MEANING = {
+    "entropy": "falling: the search decides",
+    "feature_entropy": "falling: the search decides what to read",
+    "eigenvalue": "rising: a sharp minimum, from which searches collapse",
+    "gap": "what choosing one op per edge costs",
+}
 REGIME_COLOURS = ("series-0", "series-1", "series-2", "series-3", "series-5", "series-7")
 
 
 def window_figures(number: int, window: Mapping[str, Any]) -> list[Figure]:
-    """Losses, entropy and the like over the epochs, and the weight of every op on every edge."""
+    """Losses over the epochs, one small chart per measure of health (their scales differ), and the weight of every op on every edge."""
     history = [row for row in window.get("history") or [] if isinstance(row, Mapping)]
     drawn = [
-        figure
-        for figure in (
-            _over_epochs(f"losses-{number}", f"Losses of the search, window {number}", history, LOSSES, "loss"),
-            _over_epochs(f"health-{number}", f"Health of the search, window {number}", history, HEALTH, ""),
-        )
-        if figure is not None
+        _over_epochs(f"losses-{number}", f"Losses of the search, window {number}", history, LOSSES, "loss"),
+        *(
+            _over_epochs(
+                f"health-{number}-{key}", words[0].upper() + words[1:], history, {key: words}, "", MEANING[key]
+            )
+            for key, words in HEALTH.items()
+        ),
     ]
-    return drawn + _edge_figures(number, window, history)
+    return [figure for figure in drawn if figure is not None] + _edge_figures(number, window, history)
 
 
 def missing_health(history: Sequence[Any]) -> list[str]:
@@ -44,7 +51,12 @@ def missing_health(history: Sequence[Any]) -> list[str]:
 
 
 def _over_epochs(
-    name: str, title: str, history: Sequence[Mapping[str, Any]], keys: Mapping[str, str], axis: str
+    name: str,
+    title: str,
+    history: Sequence[Mapping[str, Any]],
+    keys: Mapping[str, str],
+    axis: str,
+    meaning: str = "",
 ) -> Figure | None:
     traces: list[Trace] = []
     for column, (key, words) in enumerate(keys.items()):
@@ -63,9 +75,19 @@ def _over_epochs(
             )
     if not traces:
         return None
-    ends = "; ".join(f"{trace['name']} from {trace['y'][0]:.3g} to {trace['y'][-1]:.3g}" for trace in traces)
-    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": axis}}, "hovermode": "x unified"}
-    return Figure(name, title, f"Over {len(history)} epochs: {ends}.", traces, layout, 300)
+    single = len(keys) == 1
+    ends = "; ".join(
+        f"{'' if single else trace['name'] + ' '}from {trace['y'][0]:.3g} to {trace['y'][-1]:.3g}" for trace in traces
+    )
+    words = f"Over {len(history)} epochs: {ends}{f' ({meaning})' if meaning else ''}."
+    layout = {
+        "xaxis": {"title": {"text": "epoch"}},
+        "yaxis": {"title": {"text": axis}, "nticks": 4, "exponentformat": "power"}
+        if single
+        else {"title": {"text": axis}},
+        "hovermode": "x unified",
+    }
+    return Figure(name, title, words, traces, layout, 190 if single else 300)
 
 
 def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[Figure]:
@@ -162,7 +184,7 @@ def chance_figure(run: Run) -> Figure | None:
         "Out-of-sample Sharpe ratio of everything that was tried",
         f"One point per configuration (architecture, seed and threshold chained over the windows); medians, with counts: {medians}.",
         traces,
-        {"xaxis": {"title": {"text": "Sharpe ratio, annual, after costs"}}, "yaxis": {"autorange": "reversed"}},
+        {"xaxis": {"title": {"text": "Sharpe ratio, annual"}}, "yaxis": {"autorange": "reversed"}},
         90 + 62 * len(groups),
     )
 
@@ -239,16 +261,25 @@ def timeline_figure(run: Run) -> Figure | None:
     if not traces:
         return None
     order = [label(row) for row in reversed(rows)]
+    margin = (last - first) * 0.015  # a mark on the first bar is seen whole
     return Figure(
         "timeline",
         "Regimes, searches and drift alarms",
-        f"From {first:%Y-%m-%d} to {last:%Y-%m-%d}: {len(marks['searched'])} searches, architectures kept "
-        f"{len(marks['kept'])} times, {len(marks['alarm'])} drift alarms, {len(changes)} changes of volatility found afterwards"
+        f"From {first:%Y-%m-%d} to {last:%Y-%m-%d}: {counted(len(marks['searched']), 'search', 'searches')}, architectures kept "
+        f"{counted(len(marks['kept']), 'time')}, {counted(len(marks['alarm']), 'drift alarm')}, "
+        f"{counted(len(changes), 'change')} of volatility found afterwards"
         + (f"; true regimes: {', '.join(names)}." if names else "; the market's true regimes are not known."),
         traces,
-        {"yaxis": {"categoryorder": "array", "categoryarray": order}, "xaxis": {"type": "date"}},
+        {
+            "yaxis": {"categoryorder": "array", "categoryarray": order},
+            "xaxis": {"type": "date", "range": [_text(first - margin), _text(last + margin)]},
+        },
         120 + 44 * len(rows),
     )
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _short(run: Run, group: str) -> str:

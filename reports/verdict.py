@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reports.luck import LuckSection
 from reports.performance import Performance
-from reports.run_folder import Run
+from reports.run_folder import SEARCHED, Run
 from reports.statistics import CONFIDENCE, Luck
 
 
@@ -55,10 +55,15 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown "
         f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} (Sharpe {against.sharpe:.2f}, "
-        f"{against.max_drawdown:.1%})."
+        f"maximum drawdown {against.max_drawdown:.1%})."
     ]
     if benchmark is not None and benchmark is not against:
         details.append(f"Buy and hold returned {benchmark.total_return:+.1%} (Sharpe {benchmark.sharpe:.2f}).")
+    flat = sum(window.get("plan") == "flat" for window in run.windows)
+    if flat and searched.strategy == SEARCHED:
+        details.append(
+            f"It stayed flat in {flat} of {len(run.windows)} windows, where no plan's record was good enough."
+        )
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
     details += _too_short(luck, chance) or [_could_it_be_luck(luck, chance)]
@@ -78,8 +83,8 @@ def _could_it_be_luck(luck: LuckSection, chance: Luck) -> str:
     if not math.isnan(chance.dsr):
         believed = "enough" if chance.dsr >= CONFIDENCE else "not enough"
         words.append(
-            f"after that many, the probability that the true Sharpe ratio is above zero is {chance.dsr:.0%} "
-            f"({believed} at the usual 95%)"
+            f"the probability that its true Sharpe ratio is above what the best of so many worthless ones would show is "
+            f"{chance.dsr:.0%} ({believed} at the usual 95%)"
         )
     if luck.overfitting is not None:
         words.append(f"the probability of backtest overfitting is {luck.overfitting.pbo:.0%} (choosing by chance: 50%)")

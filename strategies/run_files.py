@@ -229,7 +229,14 @@ def write_run(
         "headline": book.headline,
         "policies": book.policies,
         "change_points": [iso(bar) for bar in _change_points(panel, start, stop)],
-        "costs": {"taker_fee_bps": config.taker_fee_bps, "slippage_bps": config.slippage_bps},
+        "costs": {
+            "taker_fee_bps": config.taker_fee_bps,
+            "maker_fee_bps": config.maker_fee_bps,
+            "slippage_bps": config.slippage_bps,
+            "slippage_model": config.slippage_model,
+            "account": config.account,
+            "order": config.order,
+        },
         "break_even_bps": book.break_even_bps,
         "strategies": book.kinds,
     }

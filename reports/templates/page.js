@@ -31,7 +31,9 @@
     const layout = resolved(spec.layout);
     const axes = Object.fromEntries(Object.keys(layout).filter(k => /^[xy]axis/.test(k)).map(k => [k, axis(layout[k])]));
     const many = spec.data.filter(t => t.showlegend !== false && t.name).length;
-    window.Plotly.react(box, resolved(spec.data), {
+    // a phone has no room for the names of lines that are not drawn
+    const lines = narrow ? spec.data.filter(t => t.visible !== "legendonly") : spec.data;
+    window.Plotly.react(box, resolved(lines), {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {family: "system-ui,sans-serif", size: 13, color: colour("--ink")},
       margin: {l: 8, r: 8, t: 8, b: 8}, xaxis: axis({}), yaxis: axis({}), dragmode: narrow ? false : "zoom",
       hoverlabel: {bgcolor: colour("--card"), font: {color: colour("--ink")}},
@@ -42,9 +44,19 @@
     if (charted?.dataset.charts.split(" ").includes(box.dataset.chart)) mark(box);
   };
   const boxes = [...document.querySelectorAll("[data-chart]")];
-  const seen = new IntersectionObserver(entries => entries.forEach(entry => {
-    if (entry.isIntersecting && !entry.target.dataset.drawn) draw(entry.target);
-  }), {rootMargin: "300px"});
+  // one chart a task, so that each is shown before the next is worked on
+  const waiting = [];
+  const next = () => {
+    const box = waiting.shift();
+    if (!box) return;
+    if (!box.dataset.drawn) draw(box);
+    requestAnimationFrame(() => setTimeout(next));
+  };
+  const seen = new IntersectionObserver(entries => {
+    const idle = !waiting.length;
+    entries.forEach(entry => entry.isIntersecting && !entry.target.dataset.drawn && waiting.push(entry.target));
+    if (idle) next();
+  }, {rootMargin: "300px"});
   const watch = () => boxes.forEach(box => seen.observe(box));
   window.addEventListener("load", () => requestAnimationFrame(() => setTimeout(watch)));
   window.addEventListener("beforeprint", () => boxes.forEach(box => box.dataset.drawn || draw(box)));
@@ -68,7 +80,7 @@
     const body = ledger.querySelector("tbody"), status = ledger.querySelector("[role=status]");
     const size = 25;
     let page = 0, column = -1, down = true;
-    const number = (value, digits) => value === null ? "–" : value.toLocaleString("en", {maximumFractionDigits: digits});
+    const number = (value, digits) => value === null || value === 0 ? "–" : value.toLocaleString("en", {maximumFractionDigits: digits});
     const show = () => {
       const wanted = fields.filter(field => field.value !== "");
       const kept = rows.filter(row => wanted.every(field => {

@@ -112,6 +112,14 @@ def test_every_chart_draws_without_an_error_or_a_request(browser: Any, page_file
         assert EVIL in visit.page.inner_text("#strategies")
 
 
+def test_the_table_of_strategies_shows_every_column_at_1280(browser: Any, page_file: Path) -> None:
+    with Visit(browser, page_file) as visit:
+        widths = "document.querySelector('#strategies .scroll').SIDE"
+        needed, there = (visit.page.evaluate(widths.replace("SIDE", s)) for s in ("scrollWidth", "clientWidth"))
+        assert visit.page.locator("#strategies th", has_text="Funding").is_visible()
+        assert needed <= there
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_width_needs_no_sideways_scroll_and_text_has_contrast(browser: Any, page_file: Path, scheme: str) -> None:

@@ -14,9 +14,11 @@ from run_builder import build_run, genotype
 
 from data.panel import InputError
 from nas.drawing import draw_genotype
+from reports.figures import SHOWN, equity_figure
 from reports.page import build_pages, write_page, write_runs_index
 from reports.performance import daily_returns, performance
 from reports.run_folder import link_latest, load_run
+from reports.search_section import window_figures
 from reports.tearsheets import write_tearsheet
 
 BARS = 24 * 12
@@ -218,3 +220,42 @@ def test_a_run_of_one_bar_has_a_page_and_tearsheets(tmp_path: Path) -> None:
     page = build_pages(folder).read_text()
     assert "The run traded 1 day: too few to tell luck from skill." in page
     assert "covers 1 day" in (folder / "tearsheets" / "searched.html").read_text()
+
+
+def test_a_strategy_without_a_trade_has_no_interval(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=24 * 40, strategies=("searched", "sma_cross", "buy_and_hold"))
+    trades = pd.read_parquet(folder / "trades.parquet")
+    trades[trades["strategy"] != "sma_cross"].to_parquet(folder / "trades.parquet")
+    equity = pd.read_parquet(folder / "equity.parquet")
+    equity.assign(sma_cross=10_000.0).to_parquet(folder / "equity.parquet")
+    table = write_page(load_run(folder)).read_text().partition('<section id="strategies">')[2].partition("</table>")[0]
+    rows = {name: row for row in table.split("<tr") for name in ("sma_cross", "buy_and_hold") if f"{name}.html" in row}
+    assert " to " in rows["buy_and_hold"]
+    assert " to " not in rows["sma_cross"]
+    assert "(no trade)" in rows["sma_cross"]
+
+
+def test_every_measure_of_a_search_has_an_axis_of_its_own() -> None:
+    history = [{"epoch": k, "entropy": 2.3, "eigenvalue": 1e-5 * k, "gap": 0.01} for k in range(3)]
+    figures = {figure.name: figure for figure in window_figures(4, {"history": history})}
+    assert set(figures) == {"health-4-entropy", "health-4-eigenvalue", "health-4-gap"}
+    assert all(len(figure.data) == 1 for figure in figures.values())
+
+
+def test_a_chart_of_many_strategies_draws_a_few_and_offers_the_rest(tmp_path: Path) -> None:
+    names = ("searched", *[f"rival_{k}" for k in range(12)], "buy_and_hold")
+    run = load_run(build_run(tmp_path, bars=BARS, strategies=names, optional=False))
+    drawn = [trace["name"] for trace in equity_figure(run).data if trace.get("visible") != "legendonly"]
+    assert len(drawn) == SHOWN
+    assert {"searched", "buy and hold"} <= set(drawn)
+    assert len(equity_figure(run).data) == len(names)
+
+
+def test_a_flat_window_says_why(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS)
+    windows = json.loads((folder / "windows.json").read_text())
+    windows[0] |= {"plan": "flat", "evidence": {"best_plan": "threshold1", "standard_errors": 0.451, "needed": 1.66}}
+    (folder / "windows.json").write_text(json.dumps(windows))
+    page = write_page(load_run(folder)).read_text()
+    assert "Stayed flat: the best plan (threshold1) had earned 0.45 standard errors" in page
+    assert "It stayed flat in 1 of 3 windows" in page

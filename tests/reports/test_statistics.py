@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.overfitting import mean_pbo, needed_sharpe
 from reports.statistics import (
     Moments,
     against_benchmark,
@@ -98,6 +99,15 @@ def test_overfitting_of_noise_is_a_coin_and_of_skill_is_small() -> None:
         assert found is not None
         planted.append(found.pbo)
     assert np.mean(planted) < 0.1
+
+
+@pytest.mark.parametrize(("days", "configurations", "correlation"), [(730, 40, 0.0), (2920, 40, 0.0), (730, 40, 0.9)])
+def test_skill_needed_for_a_small_pbo_is_what_the_length_and_the_rivals_say(
+    days: int, configurations: int, correlation: float
+) -> None:
+    needed = needed_sharpe(days, configurations, correlation)
+    below, above = (mean_pbo(days, configurations, correlation, 8, factor * needed, 25) for factor in (0.6, 1.4))
+    assert above < 0.1 < below
 
 
 def test_deflated_test_passes_a_skilled_strategy_among_noise() -> None:
