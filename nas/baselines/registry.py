@@ -73,6 +73,8 @@ def _add(entry: Baseline) -> None:
 
 
 def baseline(name: str, title: str, description: str) -> Callable[[Builder], Builder]:
+    """Register a network: (inputs, horizons) -> module. ValueError where the name is taken."""
+
     def add(build: Builder) -> Builder:
         _add(Baseline(name, title, description, build=build))
         return build
@@ -81,6 +83,8 @@ def baseline(name: str, title: str, description: str) -> Callable[[Builder], Bui
 
 
 def fitted_baseline(name: str, title: str, description: str) -> Callable[[Fitter], Fitter]:
+    """Register a rival that fits itself: (Fit) -> Fitted. ValueError where the name is taken."""
+
     def add(fit: Fitter) -> Fitter:
         _add(Baseline(name, title, description, fit=fit))
         return fit

@@ -1,0 +1,57 @@
+"""Every example runs, is short, and prints what its page says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nas.baselines import BASELINES
+from nas.inputs import INPUTS
+from nas.ops import OPS
+from nas.transforms import TRANSFORMS
+from nas.variants import VARIANTS
+from strategies.rules import RULES
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = {path.stem: path for path in (ROOT / "examples").glob("add_*.py")}
+MOST_LINES = 30
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What an example registers is gone afterwards."""
+    tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+def words(text: str) -> str:
+    """The text without its figures: their last digits may differ from processor to processor."""
+    return re.sub(r"[-+]?\d+(\.\d+)?", "#", text).strip()
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_example_prints_what_its_page_shows(name: str, registries: None, capsys: pytest.CaptureFixture[str]) -> None:
+    page = next(p for p in (ROOT / "docs/how-to").glob("*.md") if f"examples/{name}.py" in p.read_text()).read_text()
+    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert shown
+    runpy.run_path(str(EXAMPLES[name]), run_name="__main__")
+    assert words(capsys.readouterr().out) == words(shown[1])
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_example_is_short(name: str) -> None:
+    assert len(EXAMPLES[name].read_text().splitlines()) <= MOST_LINES
+
+
+def test_every_how_to_page_has_an_example() -> None:
+    pages = [page.read_text() for page in (ROOT / "docs/how-to").glob("add-*.md")]
+    assert len(pages) == len(EXAMPLES) >= 6
+    assert all(re.search(r'--8<-- "examples/add_\w+\.py"', page) for page in pages)
