@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data.panel import InputError
+from nas.engine import timed
 from nas.stretches import Samples
-from nas.tasks import Task, TaskResult, run_task
+from nas.tasks import Task, TaskResult
 
 RETRIES = 8  # a lost worker or node costs one; a task that kills its worker every time must end
 
 
-def _work(task: Task, samples: Samples) -> bytes:
-    return run_task(task, samples).to_bytes()
+def _work(task: Task, samples: Samples) -> tuple[bytes, float]:
+    result = timed(task, samples)
+    return result.to_bytes(), result.cpu_s
 
 
 class RayWorkers:
@@ -64,7 +67,8 @@ class RayWorkers:
             done, _ = self.ray.wait(list(pending), num_returns=1)
             for reference in done:
                 index = pending.pop(reference)
-                yield index, TaskResult.from_bytes(self.ray.get(reference))
+                content, cpu_s = self.ray.get(reference)
+                yield index, replace(TaskResult.from_bytes(content), cpu_s=cpu_s)
 
     def close(self, kill: bool) -> None:
         if self.mine:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from data.atomic import write_bytes
 from nas.stretches import Samples
-from nas.tasks import Task, TaskResult, run_task, task_key
+from nas.tasks import Task, TaskResult, run_task, stage_of, task_key
 
 OnDone = Callable[[int, bool], None]  # (index of the task, whether it was found finished)
 
@@ -58,6 +59,7 @@ class Engine:
     def __init__(self, workers: Workers, store: Store) -> None:
         self.workers = workers
         self.store = store
+        self.cpu_s: dict[str, float] = {}  # per kind of task, what was computed here and not found finished
 
     def run(self, tasks: Sequence[Task], on_done: OnDone = lambda _index, _cached: None) -> list[TaskResult]:
         """Results in the order of `tasks`; equal tasks are computed once."""
@@ -77,6 +79,8 @@ class Engine:
                 on_done(index, True)
         for position, result in self.workers.compute([tasks[index] for index in waiting]):
             index = waiting[position]
+            stage = stage_of(tasks[index])
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + result.cpu_s
             found[keys[index]] = self.store.put(keys[index], result)
             on_done(index, False)
         return [found[key] for key in keys]
@@ -88,6 +92,13 @@ class Engine:
         self.workers.close(kill=kind is not None)
 
 
+def timed(task: Task, samples: Samples) -> TaskResult:
+    """`run_task` with the processor seconds it took."""
+    began = time.process_time()
+    result = run_task(task, samples)
+    return replace(result, cpu_s=time.process_time() - began)
+
+
 class InProcess:
     """One task after the other, here."""
 
@@ -96,7 +107,7 @@ class InProcess:
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
         for index, task in enumerate(tasks):
-            yield index, run_task(task, self.samples)
+            yield index, timed(task, self.samples)
 
     def close(self, kill: bool) -> None:
         pass
@@ -113,7 +124,7 @@ def _start_worker(samples: Samples) -> None:
 
 def _work(task: Task) -> TaskResult:
     assert _samples is not None
-    return run_task(task, _samples)
+    return timed(task, _samples)
 
 
 class Processes:

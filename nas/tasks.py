@@ -57,6 +57,13 @@ class TrainTask:
 Task = SearchTask | TrainTask
 
 
+def stage_of(task: Task) -> str:
+    """What a run's profile counts this task under."""
+    if isinstance(task, SearchTask):
+        return "search"
+    return "rivals" if task.genotype is None else "training"
+
+
 def task_key(task: Task, data_fingerprint: str, code_version: str) -> str:
     """Hash of everything that decides the result."""
     text = json.dumps([type(task).__name__, asdict(task), data_fingerprint, code_version], sort_keys=True, default=str)
@@ -67,11 +74,13 @@ def task_key(task: Task, data_fingerprint: str, code_version: str) -> str:
 class TaskResult:
     """What a task leaves behind: arrays (trained weights, forecasts) and a report that is plain JSON.
 
-    A TrainTask's `stop_forecasts` and `test_forecasts` are [bar, asset], NaN where a feature is not known.
+    A TrainTask's `stop_forecasts` and `test_forecasts` are [bar, asset], NaN where a feature is not known. cpu_s: processor seconds
+    it took; told once, where it was computed, and no part of what is stored or compared.
     """
 
     arrays: dict[str, npt.NDArray[Any]]
     report: dict[str, Any] = field(default_factory=dict)
+    cpu_s: float = 0.0
 
     @property
     def stop_forecasts(self) -> npt.NDArray[np.float64]:

@@ -18,6 +18,7 @@ from data.panel import InputError, Panel
 from data.progress import download_progress
 from data.sources import load_panel
 from strategies.config import RunConfig
+from strategies.profile import keep_timings, profile
 from strategies.provenance import code_version, pages_version, run_id
 
 PAGES_MARK = ".pages"  # holds the version of the code that wrote the pages; the last file of a run to appear
@@ -37,6 +38,7 @@ class Options:
     quiet: bool = False
     json: bool = False
     pages: bool = True
+    profile: bool = False
     tensorboard: bool = False
     mlflow: str | None = None
 
@@ -82,15 +84,18 @@ def run_job(config: RunConfig, options: Options) -> Path:
             ".*.part"
         ):  # of a run that was killed while writing; the lock says nobody writes now
             leftover.unlink()
-        headline = _finished(folder)
+        headline, ran = _finished(folder), False
         if headline is None:
             from strategies.pipeline import Pipeline
 
             pipeline = Pipeline(config, options, panel, code, console, timings)
             pipeline.show_plan()
             headline = pipeline.run(folder)
+            ran = True
         if options.pages:
             _pages(folder, console, timings)
+        if ran:
+            keep_timings(folder, timings)
         _export(folder, options, console)
     finally:
         lock.release()
@@ -101,7 +106,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
         )
     if options.json:
         sys.stdout.write(json.dumps({"run": str(folder), "headline": headline}, sort_keys=True) + "\n")
-    console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in timings.items()), soft_wrap=True)
+    if options.profile:
+        console.print(profile(timings))
+    else:
+        console.print("seconds: " + ", ".join(f"{k} {value:.1f}" for k, value in timings.items()), soft_wrap=True)
     if options.pages:
         console.print(f"page: {options.out / 'latest' / 'index.html'}", markup=False, soft_wrap=True)
     else:

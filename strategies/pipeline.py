@@ -70,12 +70,14 @@ class Pipeline:
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(), store) as engine:
             outcomes, rivals = self._compete(engine)
-        self.timings["search and training"] = time.perf_counter() - began
+        self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
             book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
+        began = time.perf_counter()
         write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)
+        self.timings["files"] = time.perf_counter() - began
         return book.headline
 
     def _jobs(self) -> int:
@@ -140,6 +142,14 @@ class Pipeline:
             count = sum(task.name == name for task in rivals)
             total += count * seconds(replace(first, settings=training)) * competition.training.epochs
         return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+
+def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:
+    """The seconds that searching and training took together, told apart by the processor time of each kind of task."""
+    total = sum(cpu_s.values())
+    if total <= 0.0:
+        return {"finished tasks": wall_s}
+    return {stage: wall_s * cpu_s[stage] / total for stage in ("search", "training", "rivals") if stage in cpu_s}
 
 
 def with_rivals(config: RunConfig) -> RunConfig:

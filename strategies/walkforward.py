@@ -90,6 +90,7 @@ def main(
     pages: Annotated[
         bool, typer.Option("--pages/--no-pages", help="Write the HTML pages, or only the data files.")
     ] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="Seconds per stage, the slowest named.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, when they are done.")
     ] = False,
@@ -123,6 +124,7 @@ def main(
             quiet=quiet,
             json=json_,
             pages=pages,
+            profile=profile,
             tensorboard=tensorboard,
             mlflow=mlflow,
         )
