@@ -13,9 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from data.panel import InputError
+from nas.across import (
+    Leads,
+    Market,
+    across_attention,
+    correlation_mix,
+    cross_rank,
+    cross_section,
+    lead_lag,
+    market_factor,
+)
 from nas.attention import banded_attention
 from nas.linear_blocks import LinearBlocks, lagged
-from nas.ops import GATED_MEMORY_BARS, MAXPOOL_MEAN, Op, get_op
+from nas.links import Candidates
+from nas.ops import ACROSS, GATED_MEMORY_BARS, MAXPOOL_MEAN, MOST_LAG_BARS, Op, get_op
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,36 @@ class Cell(nn.Module):
                 self.weights[f"gated{source}"] = nn.Parameter(torch.randn(c, 2 * c) * c**-0.5)
                 self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(2 * c))
 
-    def product(self, source: int, x: Tensor, mix: Tensor | None) -> Tensor:
+            for kind in plan.across:
+                sizes = {"cross_attention": 3 * c, "correlation": c + 1, "lead_lag": c}
+                if kind in sizes:
+                    self.weights[f"{kind}{source}"] = nn.Parameter(torch.randn(c, sizes[kind]) * c**-0.5)
+                if kind == "lead_lag":
+                    self.weights[f"lag{source}"] = nn.Parameter(torch.zeros(MOST_LAG_BARS))
+        # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.links)
+        self.leads: dict[int, Leads | Candidates] = {}
+
+    def across(self, kind: str, source: int, x: Tensor, market: Market) -> Tensor:
+        """An op that reads other assets, on the activated source x."""
+        if kind == "market":
+            return market_factor(x, market)
+        if kind == "cross_zscore":
+            return cross_section(x, market)
+        if kind == "cross_rank":
+            return cross_rank(x, market)
+        weight = self.weights[f"{kind}{source}"]
+        if kind == "cross_attention":
+            return across_attention(x, weight, market)
+        if kind == "correlation":
+            return correlation_mix(x, weight[:, :1], weight[:, 1:], market)
+        leads = self.leads.get(source)
+        if leads is None:
+            return torch.zeros_like(x)
+        if isinstance(leads, Candidates):
+            leads = leads.leads(self.weights[f"lag{source}"])
+        return lead_lag(x, weight, leads, market)
+
+    def product(self, source: int, x: Tensor, mix: Tensor | None, market: Market | None = None) -> Tensor:
         """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel]."""
         plan, c = self._plans[source], self.active
         bars, batch, _ = x.shape
@@ -127,6 +167,10 @@ class Cell(nn.Module):
                 block = banded_attention(x, self.weights[f"attention{source}"], span)
             elif kind == "maxpool":
                 block = max_pool(x, span)
+            elif kind in ACROSS:
+                if market is None:
+                    raise ValueError(f"op {kind} reads other assets: x must be [group, asset, input + 1, time]")
+                block = self.across(kind, source, x, market)
             else:
                 block = gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"])
             flat, rows = block.reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
@@ -169,7 +213,9 @@ class Cell(nn.Module):
         """
         return (channels / squares.clamp_min(1e-12)).sqrt()
 
-    def forward(self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+    ) -> Tensor:
         values: dict[int, Tensor] = {0: x}  # per source, before the activation
         sums: list[Tensor | None] = [None] * self.nodes
         passed: list[Tensor | None] = [None] * self.nodes
@@ -188,7 +234,7 @@ class Cell(nn.Module):
                 continue
             plan = self._plans[source]
             active = hidden if self.partial == 1 else hidden[..., : self.active]
-            for node, part in zip(plan.nodes, self.product(source, active, mix).unbind(2), strict=True):
+            for node, part in zip(plan.nodes, self.product(source, active, mix, market).unbind(2), strict=True):
                 sums[node] = added(sums[node], part)
             if self.partial > 1:
                 for node, edge in plan.edge_of.items():
@@ -230,6 +276,8 @@ class _Plan:
         self.curved += [("attention", self.attention)] if self.attention is not None else []
         self.curved += [("maxpool", span) for span in sorted({op.span for _, _, op in mine if op.kind == "maxpool"})]
         self.curved += [("gated", 0)] if self.gated is not None else []
+        self.across = sorted({op.kind for _, _, op in mine if op.across})
+        self.curved += [(kind, 0) for kind in self.across]
         if not lags and not averages and not self.curved:
             lags = [0]
         spans = sorted(averages)
@@ -262,7 +310,7 @@ class _Plan:
                 ]
                 self.separable.append((k, op, edge))
             else:
-                block = (op.kind, 0 if op.kind == "gated" else op.span)
+                block = (op.kind, 0 if op.kind == "gated" or op.across else op.span)
                 constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
         slots = len(blocks) * len(self.nodes)
         table = torch.zeros(slots, len(entries), dtype=torch.float64)

@@ -48,7 +48,7 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
     inputs = max(1, int(cell.get("inputs", 1)))
     nodes: Sequence[Any] = cell.get("nodes") or []
     edges = [
-        (int(edge.get("source", 0)), inputs + k, str(edge.get("op", "?")), edge.get("weight"))
+        (int(edge.get("source", 0)), inputs + k, str(edge.get("op", "?")) + told_links(edge), edge.get("weight"))
         for k, node in enumerate(nodes)
         for edge in node
     ]
@@ -96,6 +96,17 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
         f"{op} from {name.get(source, 'nowhere')} to {name[target]}" for source, target, op, _ in edges
     )
     return shapes, cell_width, height, f"Cell {number}: {described or 'no edges'}."
+
+
+def told_links(edge: Mapping[str, Any]) -> str:
+    """Of a lead-lag edge, who leads whom: the strongest link, and how many more there are; else nothing."""
+    links = [link for link in edge.get("links") or [] if isinstance(link, Mapping)]
+    if not links:
+        return ""
+    best = max(links, key=lambda link: abs(float(link.get("weight", 0.0))))
+    more = f", {len(links) - 1} more" if len(links) > 1 else ""
+    weight = float(best.get("weight", 0.0))
+    return f": {best.get('leader')} leads {best.get('follower')} by {best.get('lag')} ({weight:+.2f}){more}"
 
 
 def _depths(inputs: int, nodes: int, edges: Sequence[tuple[int, int, str, Any]]) -> dict[int, int]:

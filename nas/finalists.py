@@ -98,7 +98,7 @@ def final(
     )  # fmt: skip
     losses = []
     for genotype in candidates:
-        part = Tensors(tensors.x[:, [columns.index(f) for f in genotype.features]], tensors.y, tensors.weight)
+        part = tensors.only([columns.index(f) for f in genotype.features])
         outcome = train(network_of(genotype, seed), part, train_bars, validation_bars, training, seed)
         losses.append(outcome.validation_losses[outcome.best_epoch])
     price = settings.parameter_cost * abs(min(losses)) * math.log(bars) / (2.0 * bars)

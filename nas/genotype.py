@@ -5,30 +5,59 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas.ops import get_op
 
 
 @dataclass(frozen=True)
+class Link:
+    """`leader` moves `follower` `lag` bars later; weight: signed, |weight| <= 1, by how far the evidence is beyond chance."""
+
+    follower: str
+    leader: str
+    lag: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class Connection:
-    """An op on an edge into a node; source 0 is the cell input, source k + 1 is node k. weight: its relaxed weight when chosen."""
+    """An op on an edge into a node; source 0 is the cell input, source k + 1 is node k. weight: its relaxed weight when chosen.
+
+    links: of a lead-lag op, who leads whom.
+    """
 
     op: str
     source: int
     weight: float = 1.0
+    links: tuple[Link, ...] = ()
+
+
+def _plain(connection: Connection) -> dict[str, Any]:
+    found: dict[str, Any] = {"op": connection.op, "source": connection.source, "weight": round(connection.weight, 6)}
+    return found | ({"links": [asdict(link) for link in connection.links]} if connection.links else {})
+
+
+def _told(links: tuple[Link, ...]) -> str:
+    said = [f"{link.leader} leads {link.follower} by {link.lag} ({link.weight:+.2f})" for link in links]
+    return ": " + ", ".join(said) if said else ""
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """nodes: per node its incoming connections (empty = dead, nothing reads it). features: input -> pipeline."""
+    """nodes: per node its incoming connections (empty = dead, nothing reads it). features: input -> pipeline.
+
+    assets: of a network that reads several together (empty: one at a time, any). share: what they share, as in `SearchSpace`.
+    """
 
     nodes: tuple[tuple[Connection, ...], ...]
     channels: int
     cells: int
     horizons: tuple[int, ...]
     features: tuple[tuple[str, str], ...]
+    assets: tuple[str, ...] = ()
+    share: str = "all"
 
     def __post_init__(self) -> None:
         # one order whatever it was read from: the columns of a network's stem follow it, and JSON objects have none
@@ -43,8 +72,9 @@ class Genotype:
         return self.cells * max(reach) + 1
 
     def to_dict(self) -> dict[str, Any]:
-        nodes = [[{"op": c.op, "source": c.source, "weight": round(c.weight, 6)} for c in node] for node in self.nodes]
+        nodes = [[_plain(c) for c in node] for node in self.nodes]
         return {
+            **({"assets": list(self.assets), "share": self.share} if self.assets else {}),
             "cells": [{"inputs": 1, "nodes": nodes} for _ in range(self.cells)],
             "channels": self.channels,
             "features": dict(self.features),
@@ -54,16 +84,23 @@ class Genotype:
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> Genotype:
         nodes = tuple(
-            tuple(Connection(c["op"], c["source"], c["weight"]) for c in node) for node in raw["cells"][0]["nodes"]
+            tuple(
+                Connection(c["op"], c["source"], c["weight"], tuple(Link(**link) for link in c.get("links", ())))
+                for c in node
+            )
+            for node in raw["cells"][0]["nodes"]
         )
         features = tuple((k, v) for k, v in raw["features"].items())
-        return Genotype(nodes, raw["channels"], len(raw["cells"]), tuple(raw["horizons"]), features)
+        assets, share = tuple(raw.get("assets", ())), raw.get("share", "all")
+        return Genotype(nodes, raw["channels"], len(raw["cells"]), tuple(raw["horizons"]), features, assets, share)
 
     def key(self) -> str:
         """Short name of the architecture: equal choices, equal name; weights do not count."""
         plain = self.to_dict()
         for cell in plain["cells"]:
             cell["nodes"] = [[{k: v for k, v in c.items() if k != "weight"} for c in node] for node in cell["nodes"]]
+            for link in (link for node in cell["nodes"] for c in node for link in c.get("links", ())):
+                del link["weight"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
     def __str__(self) -> str:
@@ -71,7 +108,7 @@ class Genotype:
             return "input" if source == 0 else f"node{source}"
 
         lines = [
-            f"node{k + 1} = " + " + ".join(f"{c.op}({name(c.source)})" for c in node)
+            f"node{k + 1} = " + " + ".join(f"{c.op}({name(c.source)}{_told(c.links)})" for c in node)
             for k, node in enumerate(self.nodes)
             if node
         ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 
 from data.atomic import write_bytes, write_text
 from data.panel import InputError, Panel
+from nas.across import Leads, Market
 from nas.cell import Cell, Edge
 from nas.features import FeatureBank, build_bank
 from nas.genotype import Genotype
-from nas.stretches import Scaler
+from nas.links import Candidates, fixed_leads
+from nas.ops import get_op
+from nas.stretches import Scaler, with_presence
 
 MODEL_FORMAT = 1
 ENSEMBLE_FILE = "ensemble.json"  # in a model folder: several networks whose mean was traded
@@ -27,6 +31,9 @@ ENSEMBLE_FILE = "ensemble.json"  # in a model folder: several networks whose mea
 
 class CellNetwork(nn.Module):
     """Stem, stacked cells, head. forward(x [batch, input, time]) -> [batch, horizon, time], causal.
+
+    Assets that are read together: x [group, asset, input + 1, time], its last input 1 where the asset is known, gives batch = group *
+    asset. assets > 0: a learned vector per asset joins the stem.
 
     x must be free of NaN. With `mix` (weights per edge and op), `input_mix` (weight per input column) and, with partial channels,
     `bypass` (weight per edge) it is the supernet.
@@ -43,9 +50,11 @@ class CellNetwork(nn.Module):
         horizons: int,
         receptive_field: int,
         partial: int = 1,
+        assets: int = 0,
     ) -> None:
         super().__init__()
         self.receptive_field = receptive_field
+        self.channels = channels
         self.stem = nn.Parameter(torch.randn(inputs, channels) * inputs**-0.5)
         self.stem_bias = nn.Parameter(torch.zeros(channels))
         self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial) for _ in range(cells))
@@ -55,6 +64,12 @@ class CellNetwork(nn.Module):
         )
         self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
         self.head_bias = nn.Parameter(torch.zeros(horizons))
+        self.embedding = nn.Parameter(torch.zeros(assets, channels)) if assets else None
+
+    def follow(self, leads: Mapping[int, Leads | Candidates]) -> None:
+        """Tell the lead-lag ops, per source, who may lead whom."""
+        for cell in self.cells:
+            cell.leads = dict(leads)  # type: ignore[assignment]
 
     def forward(
         self,
@@ -64,22 +79,65 @@ class CellNetwork(nn.Module):
         bypass: Tensor | None = None,
     ) -> Tensor:
         stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
+        market: Market | None = None
+        if x.dim() == 4:
+            market = Market(x[:, :, -1].permute(2, 0, 1))
+            x = x[:, :, :-1].flatten(0, 1)
         batch, inputs, bars = x.shape
         # one plain matrix product: matmul of the permuted x would run one small product per bar where no gradients are taken
         flat = x.permute(2, 0, 1).reshape(bars * batch, inputs)
         hidden = torch.addmm(self.stem_bias, flat, stem).view(bars, batch, -1)
+        if self.embedding is not None and market is not None:
+            hidden = hidden + self.embedding.repeat(market.present.shape[1], 1)
         for k, cell in enumerate(self.cells):
             if k > 0:
                 hidden = hidden @ self.joints[k - 1]
-            hidden = cell(hidden, mix, bypass)
+            hidden = cell(hidden, mix, bypass) if market is None else cell(hidden, mix, bypass, market)
         return (hidden @ self.head + self.head_bias).permute(1, 2, 0)
 
 
-def network_of(genotype: Genotype, seed: int) -> CellNetwork:
+class PerAsset(nn.Module):
+    """One architecture, every asset with weights of its own: network a makes the forecasts of asset a, x and output as `CellNetwork`.
+
+    Ops across assets inside network a see all assets with a's weights, so their cost grows with the square of the number of assets.
+    """
+
+    def __init__(self, networks: Sequence[CellNetwork], across: bool) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.across = across
+        self.receptive_field = networks[0].receptive_field
+        self.channels = networks[0].channels
+
+    def follow(self, leads: Mapping[int, Leads | Candidates]) -> None:
+        for network in self.networks:
+            network.follow(leads)  # type: ignore[operator]
+
+    def forward(self, x: Tensor, *weights: Tensor | None) -> Tensor:
+        parts = []
+        for a, network in enumerate(self.networks):
+            if self.across:
+                out = network(x, *weights)
+                parts.append(out.view(*x.shape[:2], *out.shape[1:])[:, a])
+            else:
+                parts.append(network(x[:, a, :-1], *weights))
+        return torch.stack(parts, 1).flatten(0, 1)
+
+
+Network = CellNetwork | PerAsset
+
+
+def shared(make: Callable[[], CellNetwork], share: str, assets: int, across: bool) -> Network:
+    """One network for all assets, or one each."""
+    return PerAsset([make() for _ in range(assets)], across) if share == "none" else make()
+
+
+def network_of(genotype: Genotype, seed: int) -> Network:
     """The discrete network of a genotype with fresh weights."""
     edges = [Edge(c.source, node, (c.op,)) for node, connections in enumerate(genotype.nodes) for c in connections]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    across = any(get_op(op).across for edge in edges for op in edge.ops)
+
+    def make() -> CellNetwork:
         return CellNetwork(
             edges,
             nodes=len(genotype.nodes),
@@ -88,20 +146,28 @@ def network_of(genotype: Genotype, seed: int) -> CellNetwork:
             inputs=len(genotype.features),
             horizons=len(genotype.horizons),
             receptive_field=genotype.receptive_field,
+            assets=len(genotype.assets) if genotype.share == "embedding" else 0,
         )
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = shared(make, genotype.share, len(genotype.assets), across)
+    links = {c.source: c.links for connections in genotype.nodes for c in connections if c.op == "lead_lag"}
+    network.follow({source: fixed_leads(found, genotype.assets) for source, found in links.items()})
+    return network
 
 
 @torch.no_grad()
 def forecast_sequence(network: nn.Module, x: npt.NDArray[np.float32], start: int, stop: int) -> npt.NDArray[np.float64]:
     """Forecasts of bars start..stop in one pass over the receptive field before them.
 
-    x: [asset, input, time], free of NaN. Returns [asset, horizon, stop - start]. Computed in double precision and rounded to
-    single: matrix products round differently for different lengths, and paper trading, which asks for one more bar at a time,
-    must get exactly the forecasts of the backtest.
+    x: [asset, input, time], free of NaN; with presence (`with_presence`) where assets are read together. Returns
+    [asset, horizon, stop - start]. Computed in double precision and rounded to single: matrix products round differently for
+    different lengths, and paper trading, which asks for one more bar at a time, must get exactly the forecasts of the backtest.
     """
     network = copy.deepcopy(network).double().eval()
     begin = max(0, start - int(network.receptive_field))  # type: ignore[arg-type]
-    out = network(torch.from_numpy(np.ascontiguousarray(x[:, :, begin:stop], dtype=np.float64)))
+    out = network(torch.from_numpy(np.ascontiguousarray(x[..., begin:stop], dtype=np.float64)))
     return out[:, :, start - begin :].float().double().numpy()  # type: ignore[no-any-return]
 
 
@@ -110,7 +176,7 @@ class TrainedModel:
     """A network with all it needs to forecast from a panel: pipelines, their scaling, the interval it was trained on."""
 
     genotype: Genotype
-    network: CellNetwork
+    network: Network
     scaler: Scaler
     interval_ns: int
     forecast_scale: float
@@ -118,7 +184,19 @@ class TrainedModel:
 
     def predict(self, panel: Panel, start: int, stop: int) -> npt.NDArray[np.float64]:
         """Forecasts (first horizon) of bars start..stop: [stop - start, asset]; NaN where a feature is not known yet."""
-        return self.predict_bank(self.bank(panel), start, stop)
+        together = self.genotype.assets
+        if not together or panel.assets == together:
+            return self.predict_bank(self.bank(panel), start, stop)
+        lacking = [name for name in together if name not in panel.assets]
+        if lacking:
+            raise InputError(
+                f"this network reads {', '.join(together)} together, the data lack {', '.join(lacking)}; give all of them"
+            )
+        order = [panel.assets.index(name) for name in together]
+        bank = self.bank(panel)
+        out = np.full((stop - start, len(panel.assets)), np.nan)
+        out[:, order] = self.predict_bank(replace(bank, values=bank.values[order]), start, stop)
+        return out
 
     def bank(self, panel: Panel) -> FeatureBank:
         """The chosen pipelines of a panel."""
@@ -127,7 +205,8 @@ class TrainedModel:
     def predict_bank(self, bank: FeatureBank, start: int, stop: int) -> npt.NDArray[np.float64]:
         """`predict` from features that are computed already."""
         x, known = self.scaler.apply(bank.values)
-        out = forecast_sequence(self.network, x, start, stop)[:, 0]
+        shown = with_presence(x, known) if self.genotype.assets else x
+        out = forecast_sequence(self.network, shown, start, stop)[:, 0]
         return np.where(known[:, start:stop], out, np.nan).T
 
     def save(self, folder: Path) -> None:

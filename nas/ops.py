@@ -16,12 +16,27 @@ from typing import Literal
 
 from data.panel import InputError
 
-Kind = Literal["zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated"]
+Kind = Literal[
+    "zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated",
+    "market", "cross_zscore", "cross_rank", "cross_attention", "correlation", "lead_lag",
+]  # fmt: skip
+ACROSS = (
+    "market",
+    "cross_zscore",
+    "cross_rank",
+    "cross_attention",
+    "correlation",
+    "lead_lag",
+)  # kinds that read other assets
 
 EMA_LENGTHS_PER_SPAN = (
     3  # an EMA is cut after 3 spans: e^-6 = 0.25% of its weight lies beyond; its receptive field is then finite
 )
 GATED_MEMORY_BARS = 64
+CORRELATION_BARS = 48
+MOST_LAG_BARS = 12
+# of neighbouring assets' hidden values, to give ops about unit variance: hourly returns of large coins correlate by 0.6 and more
+USUAL_CORRELATION = 0.6
 # mean and standard deviation of the maximum of n standard normals (Tippett 1925)
 MAXPOOL_MEAN = {6: 1.26721}
 MAXPOOL_SPREAD = {6: 0.64492}
@@ -41,6 +56,11 @@ class Op:
     @property
     def linear(self) -> bool:
         return self.kind in ("zero", "skip", "constant", "matrix", "separable", "ema")
+
+    @property
+    def across(self) -> bool:
+        """Whether it reads other assets than its own."""
+        return self.kind in ACROSS
 
     @property
     def length(self) -> int:
@@ -70,6 +90,12 @@ class Op:
             return 1.0 / sqrt(0.394 * z / (2.0 - z))
         if self.kind == "maxpool":
             return 1.0 / MAXPOOL_SPREAD[self.span]
+        if self.kind == "market":
+            return 1.0 / sqrt(USUAL_CORRELATION)  # the mean of many assets of that correlation
+        if self.kind == "cross_rank":
+            return sqrt(3.0)
+        if self.kind == "correlation":
+            return float(USUAL_CORRELATION**-1.5)  # a correlation times such a mean
         return 1.0
 
     @property
@@ -79,7 +105,7 @@ class Op:
             return 0
         if self.kind == "skip":
             return 1
-        if self.kind in ("ema", "attention", "maxpool"):
+        if self.kind in ("ema", "attention", "maxpool") or self.across:
             return self.length
         if self.kind == "gated":
             return GATED_MEMORY_BARS
@@ -95,15 +121,21 @@ class Op:
             return 3 * channels * channels
         if self.kind == "gated":
             return 2 * channels * channels + 2 * channels
+        if self.kind == "cross_attention":
+            return 3 * channels * channels
+        if self.kind == "correlation":
+            return channels * channels + channels
+        if self.kind == "lead_lag":
+            return channels * channels
         return 0
 
     def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds per bar of this op by itself on one edge."""
+        """Multiply-adds per bar (and asset) of this op by itself on one edge; ops across assets for a handful of them."""
         if self.kind == "attention":
             return 3 * channels * channels + 2 * self.length * channels
         if self.kind == "constant":
             return len(self.lags) * channels
-        if self.kind == "ema":
+        if self.kind in ("ema", "market", "cross_zscore", "cross_rank"):
             return 2 * channels
         return self.parameters(channels)
 
@@ -135,9 +167,25 @@ register(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)),
 register(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
 register(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
 register(Op("gated", "gated", "gated recurrent unit with bounded memory"))
+register(Op("market", "market", "market factor: mean of all assets at the bar", span=1))
+register(Op("cross_zscore", "cross_zscore", "z-score across assets at the bar", span=1))
+register(Op("cross_rank", "cross_rank", "rank across assets at the bar", span=1))
+register(Op("cross_attention", "cross_attention", "attention across assets at the bar", span=1))
+register(
+    Op(
+        "correlation",
+        "correlation",
+        f"other assets, weighed by correlation over {CORRELATION_BARS} bars",
+        span=CORRELATION_BARS,
+    )
+)
+register(Op("lead_lag", "lead_lag", f"the leading asset, 1 to {MOST_LAG_BARS} bars before", span=MOST_LAG_BARS))
 
 SKIPS = ("identity", "skip")  # the ops that skip rules count, limit and drop: they pass a value on without work
 DEFAULT_OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")
+ACROSS_OPS = tuple(
+    op.name for op in OPS.values() if op.across
+)  # joined to the others where several assets are searched together
 
 
 def get_op(name: str) -> Op:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nas.across import Market
 from nas.attention import attention_in_chunks
 from nas.cell import Cell, activation, added, gated_unit, max_pool, soft_norm
 from nas.linear_blocks import ema_reference, lagged
 
 
-def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None) -> Tensor:
-    """Same arguments, weights and result as `cell(x, mix, bypass)`."""
+def reference_forward(
+    cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+) -> Tensor:
+    """Same arguments, weights and result as `cell(x, mix, bypass, market)`."""
     values, hidden = {0: x}, {0: x}
     active = cell.active
     for node in range(cell.nodes):
@@ -24,7 +27,7 @@ def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: 
             weight = 1.0 if mix is None else mix[k]
             if op.kind == "skip":
                 residual = added(residual, weight * values[edge.source])
-            part = weight * _apply(cell, k, hidden[edge.source][..., :active], mix is not None)
+            part = weight * _apply(cell, k, hidden[edge.source][..., :active], mix is not None, market)
             total = part if total is None else total + part
         for k, edge in enumerate(cell.edges):
             if cell.partial > 1 and edge.node == node and edge.source in values:
@@ -42,7 +45,7 @@ def reference_forward(cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: 
     return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
 
 
-def _apply(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
+def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None) -> Tensor:
     """Op of entry k on the activated source x: [time, batch, channel]. In a supernet learned ops have unit gain."""
     edge, op = cell.entries[k]
     source, c = edge.source, x.shape[-1]
@@ -59,6 +62,9 @@ def _apply(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
         return op.gain * max_pool(x, op.span)
     if op.kind == "gated":
         return op.gain * gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
+    if op.across:
+        assert market is not None
+        return op.gain * cell.across(op.kind, source, x, market)
     plan = cell._plans[source]
     if op.kind == "matrix":
         first = [entry for _, entry, _ in plan.matrix_entries].index(k)

@@ -15,6 +15,7 @@ import torch
 from data.panel import InputError
 from nas.drawing import draw_curves, draw_genotype
 from nas.genotype import Genotype
+from nas.links import lag_preferences, leaders_of, together
 from nas.search_run import SearchRun
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
@@ -103,17 +104,23 @@ def search(
         from nas.selection import best_of_random
 
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
+    leaders = leaders_of(space, tensors, splits[0])
     stages = chosen.stages
     history: list[dict[str, Any]] = []
     kept: list[list[bool]] | None = None
     if chosen.without_zero and any(name != "zero" for name in space.ops):
         kept = [[name != "zero" for name in space.ops] for _ in space.edges]
+    if leaders is not None and not leaders.any:  # nobody leads: the op would pass on zeros
+        kept = [
+            [(kept is None or kept[e][k]) and name != "lead_lag" for k, name in enumerate(space.ops)]
+            for e in range(len(space.edges))
+        ]
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
     for k, stage in enumerate(stages):
         first = stage_ends[k - 1] if k else 0
         if first == stage_ends[k]:
             continue  # fewer epochs than stages
-        run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept)
+        run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept, leaders)
         if initial is not None and k == 0:
             run.architecture.start_from(*initial)
         for epoch in range(first, stage_ends[k]):
@@ -145,7 +152,7 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     with torch.no_grad():
         ops, features = architecture.op_weights(), architecture.feature_weights()
     return SearchResult(
-        genotype,
+        _told(run, genotype),
         tuple(history),
         tuple(tuple(float(v) for v in row) for row in ops),
         tuple(tuple(float(v) for v in row) for row in features),
@@ -156,11 +163,17 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     )
 
 
+def _told(run: SearchRun, genotype: Genotype) -> Genotype:
+    """With what a network of several assets needs to know."""
+    return together(genotype, run.space, run.leaders, lag_preferences(run.network))
+
+
 def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[str, float], ...]]:
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
     from nas.finalists import final, likeliest
 
-    candidates = likeliest(run.architecture, genotype, run.settings.finalists)
+    candidates = [_told(run, found) for found in likeliest(run.architecture, genotype, run.settings.finalists)]
+    genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
     won, scores = final(candidates, run.space.features, run.tensors, splits, run.settings, run.seed)
     told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
@@ -186,8 +199,13 @@ def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice,
     columns = sum(len(p) for _, p in space.features)
     if not space.features:
         raise InputError("the search space has no inputs; give it candidate pipelines with space.with_features(...)")
-    if tensors.x.shape[1] != columns:
-        raise InputError(f"the space has {columns} candidate pipelines, the inputs have {tensors.x.shape[1]} columns")
+    if tensors.columns != columns:
+        raise InputError(f"the space has {columns} candidate pipelines, the inputs have {tensors.columns} columns")
+    if space.together and not (tensors.together and len(space.assets) == tensors.y.shape[0]):
+        raise InputError(
+            f"the space reads {len(space.assets)} assets together, the tensors hold {tensors.y.shape[0]} "
+            f"{'together' if tensors.together else 'one by one'}; make them with Tensors.of(..., together=True)"
+        )
     if tensors.y.shape[1] != len(space.horizons):
         raise InputError(f"the space has {len(space.horizons)} horizons, the labels have {tensors.y.shape[1]}")
     channels = space.search_channels or space.channels

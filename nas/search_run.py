@@ -16,6 +16,7 @@ from nas import lean_torch
 from nas.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.diagnostics import PowerIteration, entropy, leading_ops, norm
 from nas.genotype import Genotype
+from nas.links import Candidates
 from nas.losses import LOSSES
 from nas.ops import SKIPS, get_op
 from nas.search_settings import SearchSettings
@@ -41,6 +42,7 @@ class SearchRun:
         variant: Variant,
         stage: Stage,
         kept: Sequence[Sequence[bool]] | None,
+        leaders: Candidates | None = None,
     ) -> None:
         self.space, self.tensors, self.settings, self.variant, self.stage = space, tensors, settings, variant, stage
         self.train_bars, self.validation_bars = splits
@@ -61,6 +63,9 @@ class SearchRun:
         self.network = supernet_of(
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
         )
+        self.leaders = leaders
+        if leaders is not None:
+            self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders))
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
         self.learned = list(self.network.parameters())

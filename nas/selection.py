@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from nas.genotype import Connection, Genotype
 from nas.lean_torch import descend
+from nas.links import leaders_of, together
 from nas.network import network_of
 from nas.space import SearchSpace
 from nas.stretches import Tensors
@@ -141,12 +142,12 @@ def best_of_random(
     )  # fmt: skip
     columns = [(name, p) for name, pipelines in space.features for p in pipelines]
     best: tuple[float, Genotype] | None = None
+    leaders = leaders_of(space, tensors, splits[0])
     for k in range(count):
-        genotype = random_genotype(space, generator)
+        genotype = together(random_genotype(space, generator), space, leaders)
         index = [columns.index(item) for item in genotype.features]
         network = network_of(genotype, seed + k)
-        part = Tensors(tensors.x[:, index], tensors.y, tensors.weight)
-        outcome = train(network, part, splits[0][0], splits[1][0], training, seed + k)
+        outcome = train(network, tensors.only(index), splits[0][0], splits[1][0], training, seed + k)
         loss = outcome.validation_losses[outcome.best_epoch]
         if best is None or loss < best[0]:
             best = loss, genotype

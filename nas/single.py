@@ -49,7 +49,7 @@ def search_panel(
     bank = samples.bank
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, horizons=horizons,
-        search_cells=search_cells, search_channels=search_channels,
+        search_cells=search_cells, search_channels=search_channels, assets=panel.assets if len(panel.assets) > 1 else (),
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
     reach = max(horizons) + 1
     first, last, purge = bank.warmup_bars, len(panel) - reach, reach + space.receptive_field
@@ -60,6 +60,6 @@ def search_panel(
             f"{len(panel)} bars are too few for a search: {first} warm the features up and {purge} are purged before validation; "
             f"give more history, fewer cells or nodes, or ops that look back less far"
         )
-    tensors = Tensors.of(samples, Scaler.fit(bank.values, train))
+    tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)
     how = replace(settings or SearchSettings(epochs=50), **changes)
     return search(space, tensors, train, validation, how, seed, variant=variant, on_record=on_record)

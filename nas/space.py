@@ -10,6 +10,8 @@ from typing import Any
 from data.panel import InputError
 from nas.ops import DEFAULT_OPS, get_op
 
+SHARES = ("all", "embedding", "none")
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -17,6 +19,8 @@ class SearchSpace:
 
     features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a smaller proxy,
     `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`.
+    assets: the assets searched together (empty: one at a time). share: `all` weights, `embedding` (all, beside a learned vector per
+    asset) or `none` (one architecture, every asset with weights of its own).
     """
 
     ops: tuple[str, ...] = DEFAULT_OPS
@@ -28,6 +32,8 @@ class SearchSpace:
     features: tuple[tuple[str, tuple[str, ...]], ...] = ()
     search_cells: int | None = None
     search_channels: int | None = None
+    assets: tuple[str, ...] = ()
+    share: str = "all"
 
     def __post_init__(self) -> None:
         if not self.ops:
@@ -38,6 +44,15 @@ class SearchSpace:
             raise InputError(f"ops are named twice: {', '.join(self.ops)}")
         if all(name == "zero" for name in self.ops):
             raise InputError("zero is the only op; no network can be built from it")
+        if self.share not in SHARES:
+            raise InputError(f"no share {self.share!r}; there are {', '.join(SHARES)}")
+        alone = [name for name in self.ops if get_op(name).across]
+        if alone and len(self.assets) < 2:
+            raise InputError(
+                f"op {alone[0]} reads other assets, and there is one; leave it out or give several symbols"
+            )
+        if self.share != "all" and len(self.assets) < 2:
+            raise InputError(f"share {self.share} says what several assets share, and there is one; leave it out")
         counts = {
             name: getattr(self, name)
             for name in ("nodes", "cells", "channels", "edges_per_node", "search_cells", "search_channels")
@@ -47,6 +62,11 @@ class SearchSpace:
                 raise InputError(f"{label} must be at least 1, not {value}")
         if not self.horizons or min(self.horizons) < 1:
             raise InputError(f"horizons must be at least one bar ahead, not {self.horizons}")
+
+    @property
+    def together(self) -> bool:
+        """Whether networks of this space read all assets at once."""
+        return self.share != "all" or any(get_op(name).across for name in self.ops)
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -79,4 +99,6 @@ class SearchSpace:
             features=tuple((k, tuple(v)) for k, v in raw["features"]),
             search_cells=raw.get("search_cells"),
             search_channels=raw.get("search_channels"),
+            assets=tuple(raw.get("assets", ())),
+            share=raw.get("share", "all"),
         )

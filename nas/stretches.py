@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,23 +88,58 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
-    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time]."""
+    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time].
+
+    Where assets are read together, x is [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`), and
+    returns [asset, time] are the log returns over their volatility, NaN where not known (who leads whom is found in them).
+    """
 
     x: Tensor
     y: Tensor
     weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+    returns: FloatArray | None = None
+
+    @property
+    def together(self) -> bool:
+        return self.x.dim() == 4
+
+    @property
+    def columns(self) -> int:
+        return self.x.shape[-2] - self.together
+
+    def only(self, columns: Sequence[int]) -> Tensors:
+        """With these columns."""
+        index = [*columns, self.columns] if self.together else list(columns)
+        return Tensors(self.x[..., index, :], self.y, self.weight, self.returns)
 
     @staticmethod
-    def of(samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None) -> Tensors:
+    def of(
+        samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None, together: bool = False
+    ) -> Tensors:
         values = samples.bank.values if columns is None else samples.bank.values[:, columns]
         x, known = scaler.apply(values)
         y = samples.labels
         usable = known[:, None, :] & np.isfinite(y).all(1, keepdims=True)
         return Tensors(
-            torch.from_numpy(x),
+            torch.from_numpy(with_presence(x, known) if together else x),
             torch.from_numpy(np.nan_to_num(y).astype(np.float32)),
             torch.from_numpy(usable.astype(np.float32)),
+            standardised_returns(samples.panel) if together else None,
         )
+
+
+def with_presence(x: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """[asset, column, time] and [asset, time] -> [1, asset, column + 1, time]: all assets as one group, the last column 1 where known."""
+    return np.concatenate([x, known[:, None].astype(np.float32)], 1)[None]
+
+
+def standardised_returns(panel: Panel) -> FloatArray:
+    """[asset, time]: log return of the close over the volatility known before it, clipped; NaN where either is not known."""
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)
+    before = np.vstack([np.full((1, returns.shape[1]), np.nan), causal_volatility(panel)[:-1]])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out: FloatArray = np.clip(returns / np.where(before > 0, before, np.nan), -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
+    return out
 
 
 def batches(
@@ -114,8 +149,11 @@ def batches(
 
     The context may reach before `bars.start` (that is the past) but labels are read inside `bars` only; the caller ends
     `bars` before the purge. Yields x [batch, column, context + length], y [batch, horizon, length], weight [batch, 1, length].
+    Assets that are read together come as groups of one stretch: x [group, asset, column + 1, context + length], y and weight with
+    batch = group * asset; as many groups as come nearest to `batch` stretches, one at least.
     """
-    assets = tensors.x.shape[0]
+    groups = tensors.x.shape[0]
+    batch = max(1, round(batch * groups / tensors.y.shape[0]))
     size = bars.stop - bars.start
     length = min(length, size)
     starts_per_asset = max(1, round(size / length))
@@ -123,7 +161,7 @@ def batches(
     starts = [
         min(max(bars.start, bars.start - offset + k * length), bars.stop - length) for k in range(starts_per_asset + 1)
     ]
-    places = [(asset, s) for asset in range(assets) for s in starts]
+    places = [(group, s) for group in range(groups) for s in starts]
     order = torch.randperm(len(places), generator=generator).tolist()
     for first in range(0, len(order), batch):
         chosen = [places[k] for k in order[first : first + batch]]
@@ -133,17 +171,19 @@ def batches(
 def stack_stretches(
     tensors: Tensors, places: list[tuple[int, int]], length: int, context: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """places: (asset, first bar with loss). Bars before the panel's first are zeros."""
+    """places: (asset, or group of assets read together; first bar with loss). Bars before the panel's first are zeros."""
     xs, ys, ws = [], [], []
-    for asset, start in places:
+    members = tensors.y.shape[0] // tensors.x.shape[0]
+    for group, start in places:
         begin = start - context
-        x = tensors.x[asset, :, max(begin, 0) : start + length]
+        x = tensors.x[group, ..., max(begin, 0) : start + length]
         if begin < 0:
             x = torch.nn.functional.pad(x, (-begin, 0))
         xs.append(x)
-        ys.append(tensors.y[asset, :, start : start + length])
-        ws.append(tensors.weight[asset, :, start : start + length])
-    return torch.stack(xs), torch.stack(ys), torch.stack(ws)
+        mine = slice(group * members, (group + 1) * members)
+        ys.append(tensors.y[mine, :, start : start + length])
+        ws.append(tensors.weight[mine, :, start : start + length])
+    return torch.stack(xs), torch.cat(ys), torch.cat(ws)
 
 
 def alternating(

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from nas.cell import Edge
 from nas.discretisation import Rule, discretise
 from nas.genotype import Connection, Genotype
-from nas.network import CellNetwork
-from nas.ops import SKIPS
+from nas.network import CellNetwork, Network, shared
+from nas.ops import SKIPS, get_op
 from nas.relaxation import Choices, Relaxation, edge_softmax, sigmoid, softmax
 from nas.space import SearchSpace
 
@@ -190,14 +190,14 @@ def supernet_of(
     partial: int = 1,
     auxiliary: bool = False,
     cells: int | None = None,
-) -> CellNetwork:
+) -> Network:
     """The weights of every candidate, freshly drawn. It is the search's proxy: `space.search_cells` of `space.search_channels`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        edges = []
-        for k, (source, node) in enumerate(space.edges):
-            ops = tuple(name for i, name in enumerate(space.ops) if kept is None or kept[k][i])
-            edges.append(Edge(source, node, (*ops, "identity") if auxiliary else ops))
+    edges = []
+    for k, (source, node) in enumerate(space.edges):
+        ops = tuple(name for i, name in enumerate(space.ops) if kept is None or kept[k][i])
+        edges.append(Edge(source, node, (*ops, "identity") if auxiliary else ops))
+
+    def make() -> CellNetwork:
         return CellNetwork(
             edges,
             nodes=space.nodes,
@@ -207,4 +207,10 @@ def supernet_of(
             horizons=len(space.horizons),
             receptive_field=space.receptive_field,
             partial=partial,
+            assets=len(space.assets) if space.share == "embedding" else 0,
         )
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        across = any(get_op(op).across for edge in edges for op in edge.ops)
+        return shared(make, space.share, len(space.assets), across)

@@ -19,7 +19,7 @@ from nas.network import TrainedModel, forecast_sequence, network_of
 from nas.search import Weights, search
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Samples, Scaler, Tensors
+from nas.stretches import Samples, Scaler, Tensors, with_presence
 from nas.training import TrainingSettings, first_horizon_score, train
 from nas.windows import Window
 
@@ -140,7 +140,7 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
 def _search(task: SearchTask, samples: Samples) -> TaskResult:
     window = task.window
     scaler = Scaler.fit(samples.bank.values, window.train)
-    tensors = Tensors.of(samples, scaler)
+    tensors = Tensors.of(samples, scaler, together=task.space.together)
     found = search(
         task.space,
         tensors,
@@ -192,7 +192,8 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
         report |= {"architecture": task.name}
     columns = samples.columns(features)
     scaler = Scaler.fit(samples.bank.values[:, columns], window.fit)
-    tensors = Tensors.of(samples, scaler, columns)
+    together = task.genotype is not None and bool(task.genotype.assets)
+    tensors = Tensors.of(samples, scaler, columns, together)
     x, known = scaler.apply(samples.bank.values[:, columns])
     if network is None:
         found = _fit(task, samples, tensors, known)
@@ -200,7 +201,8 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
         outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
         arrays = {}
         for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
-            out = forecast_sequence(network, x, bars.start, bars.stop)[:, 0]
+            shown = with_presence(x, known) if together else x
+            out = forecast_sequence(network, shown, bars.start, bars.stop)[:, 0]
             arrays[name] = np.where(known[:, bars], out, np.nan).T
         arrays |= {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
         found = TaskResult(

@@ -47,7 +47,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """(loss, correlation of first-horizon forecast and label) over `bars`, one pass per asset batch."""
     begin = max(0, bars.start - context)
-    out = forward(tensors.x[:, :, begin : bars.stop])[:, :, bars.start - begin :]
+    out = forward(tensors.x[..., begin : bars.stop])[:, :, bars.start - begin :]
     y, w = tensors.y[:, :, bars], tensors.weight[:, :, bars]
     loss = float(loss_function(out, y, w))
     mask = w[:, 0] > 0

@@ -65,11 +65,13 @@ def _write_graph(writer: Any, folder: Path) -> None:
 
     from nas.network import load_model
 
-    network = load_model(folder).network
+    model = load_model(folder)
+    network, genotype = model.network, model.genotype
+    inputs, assets = len(genotype.features), len(genotype.assets)
     bars = int(network.receptive_field) + 8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of shapes that it takes for constants: here they are
-        writer.add_graph(network, torch.zeros(1, network.stem.shape[0], bars))
+        writer.add_graph(network, torch.zeros(1, assets, inputs + 1, bars) if assets else torch.zeros(1, inputs, bars))
 
 
 def log_mlflow(run: Run, uri: str) -> str:

@@ -53,6 +53,7 @@ class RunConfig(BaseModel):
     cells: int = 1
     channels: int = 16
     ops: tuple[str, ...] = ()
+    share: str = "all"  # what several assets share: all weights, all but an embedding, none
     features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
     search_cells: int | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
     search_channels: int | None = None

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.panel import InputError, Panel
 from nas.baselines import BASELINES
 from nas.engine import Engine, InProcess, Processes, Store, Workers
-from nas.ops import DEFAULT_OPS
+from nas.ops import ACROSS_OPS, DEFAULT_OPS
 from nas.space import SearchSpace
 from nas.stretches import Samples
 from nas.tasks import SearchTask, TrainTask, run_task
@@ -48,7 +48,9 @@ class Pipeline:
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
         self.space = SearchSpace(
-            ops=config.ops or DEFAULT_OPS,
+            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
+            assets=panel.assets if len(panel.assets) > 1 else (),
+            share=config.share,
             nodes=config.nodes,
             cells=config.cells,
             channels=config.channels,

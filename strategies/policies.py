@@ -19,7 +19,7 @@ from nas.genotype import Genotype
 from nas.network import forecast_sequence
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Samples
+from nas.stretches import Samples, with_presence
 from nas.tasks import SearchTask, TaskResult, TrainTask, continued, model_of
 from nas.training import TrainingSettings
 from nas.windows import Window
@@ -234,7 +234,8 @@ class Competition:
         x, known = model.scaler.apply(self.samples.bank.values[:, columns])
         arrays = dict(contender.trained.arrays)
         for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
-            out = forecast_sequence(model.network, x, bars.start, bars.stop)[:, 0]
+            shown = with_presence(x, known) if model.genotype.assets else x
+            out = forecast_sequence(model.network, shown, bars.start, bars.stop)[:, 0]
             arrays[name] = np.where(known[:, bars], out, np.nan).T
         return replace(contender, window=window, trained=TaskResult(arrays, contender.trained.report))
 

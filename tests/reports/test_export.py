@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from run_builder import build_run
@@ -72,6 +73,7 @@ def test_tensorboard_draws_the_network_of_a_saved_model(tmp_path: Path, monkeypa
 
     class Model:
         network = Tiny()
+        genotype = SimpleNamespace(features=("a", "b"), assets=())
 
     run = load_run(build_run(tmp_path, bars=BARS, windows=1))
     (run.folder / "models" / "0").mkdir(parents=True)
