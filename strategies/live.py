@@ -270,10 +270,6 @@ class Trader:
         ordered = [rows[k] for k in sorted(rows)]
         return ordered if since_ms else ordered[-wanted:]
 
-    def recent(self, bars: int) -> list[Candle]:
-        """The last closed candles, straight from the exchange (for a search on more history than trading needs)."""
-        return self._klines(bars + 1, 0)[:-1]
-
     def _funding(self, until_ms: int) -> None:
         self.journal.add_settlements(self.market.settlements(self.symbol, until_ms))
         self.history.settlements = self.journal.settlements()

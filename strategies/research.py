@@ -1,29 +1,36 @@
-"""Searching again while trading: a second process runs the walk-forward on recent candles; its last model takes over between bars.
+"""Searching again while trading: a second process runs the walk-forward on recent history; its last model takes over between bars.
 
-weekly: seven days (of bars) after the last search began. drift: when the detectors of `nas.drift` raise an alarm on the
-volatility or the errors since the model took over.
+weekly: seven days (of bars) after the last search began. drift: when the detectors of `nas.drift` raise an alarm: on volatility
+since the last search (against the history before it), or on the errors of the model's forecasts (against those of its first
+REFERENCE_BLOCKS blocks, which no search had seen).
+
+The second process loads its history where the trader's public data come from, with every input that the run could choose from.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 
-from data.atomic import write_atomically, write_text
-from data.panel import CANDLE_FIELDS, InputError
-from nas.drift import BLOCK_BARS, alarms, volatility_stream
+from data.atomic import write_text
+from data.bybit import ENDPOINT_VARIABLE, MAINNET, Bybit
+from data.intervals import interval_name
+from data.panel import InputError
+from nas.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
+from nas.stretches import labels
 from strategies.config import bars_of, to_toml
-from strategies.decide import Candle, History, Strategy, load_strategy
+from strategies.decide import History, Strategy, load_strategy
 from strategies.journal import Journal
 from strategies.provenance import ROOT
 
 WEEK_MS = 7 * 86_400_000
+REFERENCE_BLOCKS = 20  # first blocks of a model's forecasts, which say what errors are usual
 LEAST_BARS_BETWEEN = 48  # between drift alarms that may start a search
 TEST_BARS = 24  # a new model must not wait for a long unseen stretch: the bars to come are its test
 SPARE_BARS = 1_600  # warm-up of features, purge and embargo
@@ -34,10 +41,7 @@ class _Trader(Protocol):
     journal: Journal
     symbol: str
     strategy: Strategy
-
-    def recent(self, bars: int) -> list[Candle]:
-        """The last closed candles from the exchange."""
-        ...
+    data: Bybit | None
 
 
 class Research:
@@ -78,35 +82,66 @@ class Research:
             return history.last_ms - began >= WEEK_MS
         if history.last_ms - began < LEAST_BARS_BETWEEN * history.interval_ms:
             return False
-        closes = history.panel().field("close")
-        returns = np.diff(np.log(closes), axis=0, prepend=np.nan)
-        since = history.bar(began)
-        split = since // BLOCK_BARS
-        stream = volatility_stream(returns)
-        if split < 10 or len(stream) <= split:
-            return False
-        found = alarms("volatility", stream[:split], stream[split:], split * BLOCK_BARS)
+        found = [*self._volatility(history, began), *self._errors(history)]
         if found:
-            said = ", ".join(f"{alarm.detector} on {alarm.stream}" for alarm in found)
+            said = ", ".join(sorted({f"{alarm.detector} on {alarm.stream}" for alarm in found}))
             journal.event("research", f"the market has drifted since the last search ({said}): searching again")
         return bool(found)
 
+    def _volatility(self, history: History, began: int) -> list[Alarm]:
+        """Since the last search began, against all the history before."""
+        returns = np.diff(np.log(history.panel().field("close")), axis=0, prepend=np.nan)
+        split = history.bar(began) // BLOCK_BARS
+        stream = volatility_stream(returns)
+        if split < 10 or len(stream) <= split:
+            return []
+        return alarms("volatility", stream[:split], stream[split:], split * BLOCK_BARS)
+
+    def _errors(self, history: History) -> list[Alarm]:
+        """Of the forecasts that the present model has made, as far as what they forecast has happened."""
+        strategy = self._trader.strategy
+        rows = self._trader.journal.rows(
+            "SELECT open_ms, forecast FROM decisions WHERE model = ? ORDER BY open_ms", strategy.name
+        )
+        if len(rows) <= (REFERENCE_BLOCKS + 1) * BLOCK_BARS:
+            return []
+        first = history.bar(rows[0]["open_ms"])
+        forecast = np.full(history.count, np.nan)
+        for row in rows:
+            if row["forecast"] is not None:
+                forecast[history.bar(row["open_ms"])] = row["forecast"]
+        label = labels(history.panel(), strategy.model.genotype.horizons[:1])[0, 0]
+        stream = error_stream(forecast[first:, None], label[first:, None])
+        calm, later = stream[:REFERENCE_BLOCKS], stream[REFERENCE_BLOCKS:]
+        return alarms("error", calm, later, first + REFERENCE_BLOCKS * BLOCK_BARS)
+
     def _start(self) -> None:
         trader = self._trader
-        trader.journal.set(searched_ms=str(trader.history.last_ms))
-        folder = self._folder / "research" / str(trader.history.last_ms)
-        candles = folder / "candles.parquet"
+        history = trader.history
+        trader.journal.set(searched_ms=str(history.last_ms))
+        folder = self._folder / "research" / str(history.last_ms)
         text, bars = _plan(self._run, trader.strategy.model.interval_ns)
-        frame = _frame(trader.recent(bars))
-        write_atomically(candles, lambda file: frame.to_parquet(file))
         config = folder / "config.toml"
         write_text(config, text)
         command = [
-            sys.executable, "-m", "strategies.walkforward", "--symbol", trader.symbol, "--data", str(candles.resolve()),
+            sys.executable, "-m", "strategies.walkforward", "--symbol", ",".join(trader.strategy.symbols),
+            "--interval", interval_name(trader.strategy.model.interval_ns), "--source", "bybit",
+            "--start", _iso(history.next_ms - bars * history.interval_ms), "--end", _iso(history.next_ms),
             "--config", str(config.resolve()), "--out", str(folder.resolve()), "--no-pages", "--quiet", "--jobs", "1",
         ]  # fmt: skip
+        environment = dict(os.environ)
+        for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET"):
+            environment.pop(name, None)  # a search trades nothing
+        endpoint = trader.data.endpoint if trader.data is not None else MAINNET
+        if endpoint != MAINNET:  # a stand-in: its history must not mix with the exchange's
+            environment |= {
+                ENDPOINT_VARIABLE: endpoint,
+                "REGIME_CACHE": str((self._folder / "research/cache").resolve()),
+            }
         self._log = (folder / "log.txt").open("wb")
-        self._process = subprocess.Popen(["nice", "-n", "10", *command], cwd=ROOT, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(
+            ["nice", "-n", "10", *command], cwd=ROOT, env=environment, stdout=self._log, stderr=self._log
+        )
         trader.journal.event("research", "a search began in a second process")
 
     def _collect(self) -> Strategy | None:
@@ -131,11 +166,8 @@ class Research:
         return None if new.name == self._trader.strategy.name else new
 
 
-def _frame(candles: Sequence[Candle]) -> Any:
-    import pandas as pd
-
-    table = pd.DataFrame(candles, columns=["timestamp", *CANDLE_FIELDS])
-    return table.assign(timestamp=pd.to_datetime(table["timestamp"], unit="ms", utc=True)).set_index("timestamp")
+def _iso(time_ms: int) -> str:
+    return str(np.datetime64(time_ms, "ms"))
 
 
 def bars_needed(run: Path, interval_ns: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -40,7 +41,7 @@ ANSWERS = ("drop", "hang", "half", "not_json", "empty", "wrong_shape", "reset", 
 REFUSALS = ("code_10001", "code_110007", "code_110017", "code_110094")
 PATHS = ("/v5/order/create", "/v5/order/realtime", "/v5/order/history", "/v5/execution/list", "/v5/position/list",
          "/v5/account/wallet-balance", "/v5/market/kline", "/v5/market/tickers")  # fmt: skip
-STREAM_KINDS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json")
+STREAM_KINDS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json", "wrong_shape")
 
 
 @dataclass
@@ -54,6 +55,8 @@ class Soak:
     done: Counter[str] = field(default_factory=Counter)
     halts: list[str] = field(default_factory=list)
     starts: int = 0
+    late: Counter[str] = field(default_factory=Counter)
+    harmed: str = "none"
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
@@ -175,6 +178,7 @@ class Soak:
             time.sleep(0.3)
             self.standin.start()
         self.done[name] += 1
+        self.harmed = name
 
     def heal(self) -> None:
         """Conditions (not one-time faults) end after a bar."""
@@ -203,9 +207,9 @@ class Soak:
                 if self.dice.random() < 0.5:
                     self.clock.advance(self.dice.randint(1, 3) * HOUR_MS)
                 self.start()
-                missed += not self.wait(60)
+                missed += self._was_late(self.wait(60), "SIGKILL")
             else:
-                missed += not self.wait(6)
+                missed += self._was_late(self.wait(6), self.harmed if {bar, bar - 1} & harm_at else "no fault")
             self._see_halt()
             if bar - 1 in harm_at:
                 self.heal()
@@ -228,7 +232,16 @@ class Soak:
         report = self.compare()
         self.standin.stop()
         return {"bars": self.bars, "seconds": round(time.monotonic() - began), "starts": self.starts, "bars_late": missed,
+                "late": dict(self.late.most_common()),
                 "exit": code, **report, "faults": dict(sorted(self.done.items()))}  # fmt: skip
+
+    def _was_late(self, acted: bool, fault: str) -> bool:
+        """Counts a bar that was not acted on in time under what was done to the trader, and what it says it waits for."""
+        if not acted:
+            state = dict(self.ask("SELECT key, value FROM meta WHERE key IN ('state', 'why')"))
+            why = re.sub("[0-9a-f-]*[0-9][0-9a-f.-]*", "N", str(state.get("why", "")))[:110]
+            self.late[f"{fault}: {state.get('state')}: {why}"] += 1
+        return not acted
 
     def _see_halt(self) -> None:
         state = dict(self.ask("SELECT key, value FROM meta WHERE key IN ('state', 'why')"))
