@@ -92,57 +92,63 @@ class Engine:
         self.workers.close(kill=kind is not None)
 
 
-def timed(task: Task, samples: Samples) -> TaskResult:
+def timed(task: Task, samples: Samples, watch: Path | None = None) -> TaskResult:
     """`run_task` with the processor seconds it took."""
     began = time.process_time()
-    result = run_task(task, samples)
+    result = run_task(task, samples, watch)
     return replace(result, cpu_s=time.process_time() - began)
 
 
 class InProcess:
-    """One task after the other, here."""
+    """One task after the other, here. watch: folder in which searches can be watched (`nas.watch`)."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, watch: Path | None = None) -> None:
         self.samples = samples
+        self.watch = watch
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
         for index, task in enumerate(tasks):
-            yield index, timed(task, self.samples)
+            yield index, timed(task, self.samples, self.watch)
 
     def close(self, kill: bool) -> None:
         pass
 
 
 _samples: Samples | None = None  # of a worker process: received once, at its start
+_watch: Path | None = None
 
 
-def _start_worker(samples: Samples) -> None:
-    global _samples
-    _samples = samples
+def _start_worker(samples: Samples, watch: Path | None) -> None:
+    global _samples, _watch
+    _samples, _watch = samples, watch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
 def _work(task: Task) -> TaskResult:
     assert _samples is not None
-    return timed(task, _samples)
+    return timed(task, _samples, _watch)
 
 
 class Processes:
-    """Several processes on this machine, started when there is work for more than one and kept for the next batch."""
+    """Several processes on this machine, started when there is work for more than one and kept for the next batch.
 
-    def __init__(self, samples: Samples, jobs: int) -> None:
+    watch: folder in which searches can be watched (`nas.watch`).
+    """
+
+    def __init__(self, samples: Samples, jobs: int, watch: Path | None = None) -> None:
         self.samples = samples
         self.jobs = jobs
+        self.watch = watch
         self.pool: ProcessPoolExecutor | None = None
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
         if self.pool is None and (self.jobs == 1 or len(tasks) <= 1):
-            yield from InProcess(self.samples).compute(tasks)
+            yield from InProcess(self.samples, self.watch).compute(tasks)
             return
         if self.pool is None:
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_start_worker, initargs=(self.samples,)
+                self.jobs, mp_context=context, initializer=_start_worker, initargs=(self.samples, self.watch)
             )
         futures: dict[Future[TaskResult], int] = {self.pool.submit(_work, task): i for i, task in enumerate(tasks)}
         while futures:

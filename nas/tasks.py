@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Samples, Scaler, Tensors, with_presence
 from nas.training import TrainingSettings, first_horizon_score, train
+from nas.watch import recorder
 from nas.windows import Window
 
 
@@ -123,10 +125,10 @@ def _digest(arrays: dict[str, npt.NDArray[Any]], text: str) -> bytes:
     return digest.digest()
 
 
-def run_task(task: Task, samples: Samples) -> TaskResult:
-    """Single-threaded, so that the same task gives the same bytes in any process."""
+def run_task(task: Task, samples: Samples, watch: Path | None = None) -> TaskResult:
+    """Single-threaded, so that the same task gives the same bytes in any process. watch: folder for `nas.watch`."""
     torch.set_num_threads(1)
-    return _search(task, samples) if isinstance(task, SearchTask) else _train(task, samples)
+    return _search(task, samples, watch) if isinstance(task, SearchTask) else _train(task, samples)
 
 
 def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
@@ -137,7 +139,7 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
     return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
 
 
-def _search(task: SearchTask, samples: Samples) -> TaskResult:
+def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
     window = task.window
     scaler = Scaler.fit(samples.bank.values, window.train)
     tensors = Tensors.of(samples, scaler, together=task.space.together)
@@ -150,6 +152,11 @@ def _search(task: SearchTask, samples: Samples) -> TaskResult:
         task.seed,
         variant=task.variant,
         initial=task.initial,
+        on_record=recorder(
+            watch,
+            f"window{window.number}-{task.variant}-seed{task.seed}",
+            {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
+        ),
     )
     report = {
         "variant": task.variant,

@@ -21,21 +21,27 @@ EXPERIMENT = "regime-nas"
 METRIC_NAME = re.compile(r"[^A-Za-z0-9_. /-]+")  # anything else MLflow does not take in a name
 
 
-def write_tensorboard(run: Run) -> Path:
-    """Losses, entropy, the weight of every op per edge and the traded networks, from the histories of the searches.
-
-    Written to `tensorboard/` of the run folder, one TensorBoard run per window, after the searches: they go on in other
-    processes (or on other machines), which send back their history when they are done.
-    """
+def summary_writer() -> Any:
+    """TensorBoard's writer class. InputError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError('TensorBoard is not installed: pip install "regime-nas[tensorboard]"') from None
+    return SummaryWriter
+
+
+def write_tensorboard(run: Run) -> Path:
+    """Losses, entropy, the weight of every op per edge and the traded networks, from the histories of the searches.
+
+    Written to `tensorboard/` of the run folder, one TensorBoard run per window; what was shown while searching
+    (`reports.live`) goes.
+    """
+    writer_of = summary_writer()
     folder = run.folder / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)
     for position, window in enumerate(run.windows):
         number = int(window.get("window", position))
-        with SummaryWriter(str(folder / f"window-{number}")) as writer:
+        with writer_of(str(folder / f"window-{number}")) as writer:
             _write_history(writer, window)
             writer.add_text("architecture", f"`{window.get('text') or 'not recorded'}`", 0)
             _write_graph(writer, run.folder / "models" / str(number))
@@ -46,15 +52,19 @@ def _write_history(writer: Any, window: Mapping[str, Any]) -> None:
     weights = window.get("weights")
     described = weights if isinstance(weights, Mapping) else {}
     for position, row in enumerate(window.get("history") or []):
-        epoch = int(row.get("epoch", position))
-        for key in (*LOSSES, *HEALTH):
-            value = row.get(key)
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                writer.add_scalar(f"search/{key}", value, epoch)
-        for edge, line in zip(described.get("edges") or [], row.get("op_weights") or [], strict=False):
-            for op, value in zip(described.get("ops") or [], line, strict=False):
-                if value is not None and math.isfinite(value):
-                    writer.add_scalar(f"alpha {edge_name(edge)}/{op}", value, epoch)
+        write_epoch(writer, described, row, int(row.get("epoch", position)))
+
+
+def write_epoch(writer: Any, described: Mapping[str, Any], row: Mapping[str, Any], epoch: int) -> None:
+    """One row of a search's history. described: its `edges` and `ops`."""
+    for key in (*LOSSES, *HEALTH):
+        value = row.get(key)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            writer.add_scalar(f"search/{key}", value, epoch)
+    for edge, line in zip(described.get("edges") or [], row.get("op_weights") or [], strict=False):
+        for op, value in zip(described.get("ops") or [], line, strict=False):
+            if value is not None and math.isfinite(value):
+                writer.add_scalar(f"alpha {edge_name(edge)}/{op}", value, epoch)
 
 
 def _write_graph(writer: Any, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,8 @@ def run_job(config: RunConfig, options: Options) -> Path:
 
             pipeline = Pipeline(config, options, panel, code, console, timings)
             pipeline.show_plan()
-            headline = pipeline.run(folder)
+            with _watched(options, folder, console) as watch:
+                headline = pipeline.run(folder, watch)
             ran = True
         if options.pages:
             _pages(folder, console, timings)
@@ -148,6 +151,22 @@ def _load(config: RunConfig, console: Console) -> Panel:
             "[bold black on yellow] SIMULATED MARKET [/] no real prices: results show the machinery, not skill"
         )
     return panel
+
+
+@contextlib.contextmanager
+def _watched(options: Options, folder: Path, console: Console) -> Iterator[Path | None]:
+    """The folder through which TensorBoard follows the searches; None where nobody asked for it."""
+    if not options.tensorboard:
+        yield None
+        return
+    from reports.live import live_tensorboard
+
+    watch = folder / "watch"
+    with live_tensorboard(watch, folder / "tensorboard"):
+        where = "when they are done (Ray)" if options.engine == "ray" else "while they run"
+        console.print(f"searches {where}: tensorboard --logdir {folder / 'tensorboard'}", markup=False, soft_wrap=True)
+        yield watch
+    shutil.rmtree(watch, ignore_errors=True)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

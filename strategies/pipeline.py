@@ -65,12 +65,12 @@ class Pipeline:
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
 
-    def run(self, folder: Path) -> dict[str, dict[str, float]]:
-        """Writes every file of the run folder but the pages; returns the headline figures."""
+    def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
+        """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.watch`."""
         config, panel = self.config, self.panel
         began = time.perf_counter()
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
-        with Engine(self._workers(), store) as engine:
+        with Engine(self._workers(watch), store) as engine:
             outcomes, rivals = self._compete(engine)
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         began = time.perf_counter()
@@ -85,7 +85,7 @@ class Pipeline:
     def _jobs(self) -> int:
         return self.options.jobs or os.cpu_count() or 1
 
-    def _workers(self) -> Workers:
+    def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
             from nas.cluster import RayWorkers
@@ -95,7 +95,9 @@ class Pipeline:
             )
         if options.engine != "local":
             raise InputError(f"no engine {options.engine!r}; there are local, ray")
-        return InProcess(self.samples) if self._jobs() == 1 else Processes(self.samples, self._jobs())
+        if self._jobs() == 1:
+            return InProcess(self.samples, watch)
+        return Processes(self.samples, self._jobs(), watch)
 
     def _competition(self, engine: Engine, advance: Any) -> tuple[Competition, list[TrainTask]]:
         competition = Competition(self.config, self.space, self.windows, self.samples, engine, advance)

@@ -95,7 +95,7 @@ def main(
     ] = True,
     profile: Annotated[bool, typer.Option("--profile", help="Seconds per stage, the slowest named.")] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, when they are done.")
+        bool, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, while they run.")
     ] = False,
     mlflow: Annotated[str | None, typer.Option(help="Also log the run to this MLflow server or store.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,

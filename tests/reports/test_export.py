@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,10 @@ import pytest
 from run_builder import build_run
 
 from data.panel import InputError
+from nas.watch import Reader, recorder
 from reports.comparison import differences, write_comparison
 from reports.export import log_mlflow, write_tensorboard
+from reports.live import live_tensorboard
 from reports.run_folder import load_run
 
 BARS = 24 * 30
@@ -103,3 +106,38 @@ def test_mlflow_that_cannot_be_used_is_an_input_error(tmp_path: Path) -> None:
     run = load_run(build_run(tmp_path, bars=BARS, optional=False))
     with pytest.raises(InputError, match="MLflow at ftp://nowhere refused"):
         log_mlflow(run, "ftp://nowhere")
+
+
+def test_tensorboard_shows_a_search_while_it_goes_on(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    watch, folder = tmp_path / "watch", tmp_path / "tensorboard"
+
+    def seen() -> list[float]:
+        events = accumulator.EventAccumulator(str(folder / "searching-window0-darts-seed0"))
+        events.Reload()
+        return [event.value for event in events.Scalars("search/train_loss")] if events.Tags()["scalars"] else []
+
+    with live_tensorboard(watch, folder, look_s=0.01):
+        record = recorder(watch, "window0-darts-seed0", {"edges": [[0, 0]], "ops": ["ema4"]})
+        for epoch in range(3):
+            record({"epoch": epoch, "train_loss": 0.5 - 0.125 * epoch, "op_weights": [[0.25]]})
+            deadline = time.monotonic() + 20
+            while len(found := seen() if folder.exists() else []) <= epoch and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert found == [0.5 - 0.125 * k for k in range(epoch + 1)]
+        with (watch / "window0-darts-seed0.jsonl").open("a") as file:
+            file.write('{"epoch": 3, "train')  # a line that is being written
+    assert len(seen()) == 3
+
+
+def test_the_reader_tells_every_whole_line_once(tmp_path: Path) -> None:
+
+    reader = Reader(tmp_path)
+    assert list(reader.news()) == []
+    record = recorder(tmp_path, "a", {"ops": []})
+    record({"epoch": 0})
+    assert [(name, row) for name, _, row in reader.news()] == [("a", {"epoch": 0})]
+    assert list(reader.news()) == []
+    recorder(tmp_path, "a", {"ops": []})({"epoch": 0})
+    assert recorder(None, "b", {})({"epoch": 0}) is None
+    assert not (tmp_path / "b.jsonl").exists()

@@ -39,8 +39,8 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every network forecasts NaN; the price falls by 60% overnight under accounts of nine times leverage."""
     compute = engine.run_task
 
-    def speechless(task: Task, samples: object) -> TaskResult:
-        done = compute(task, samples)  # type: ignore[arg-type]
+    def speechless(task: Task, *rest: object) -> TaskResult:
+        done = compute(task, *rest)  # type: ignore[arg-type]
         unknown = {k: np.full_like(v, np.nan) for k, v in done.arrays.items() if k.endswith("_forecasts")}
         return replace(done, arrays={**done.arrays, **unknown})
 
