@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,8 @@ def load_bybit(
         key = series_key(category, symbols[0], kind, interval)
         early = 3 * interval_ns(key.interval) // 1_000_000
         panel = with_further(panel, key, {symbol: rows(symbol, kind, interval, early) for symbol in symbols})
+    described = {symbol: source.instrument(category, symbol) for symbol in symbols}
+    panel = replace(panel, instruments={s: info.order_rules() for s, info in described.items() if info is not None})
     panel = _with_recording(panel, source.store, category, interval, low, high)
     for coarse in timeframes:
         early = 2 * interval_ns(coarse) // 1_000_000

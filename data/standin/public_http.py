@@ -160,7 +160,8 @@ def instruments_info(world: World, call: Call) -> Reply:
         chosen = [_instrument(world, query)]
     else:
         chosen = list(world.market.instruments.values())
-    return Reply({"category": query["category"], "list": [_describe(i, world) for i in chosen], "nextPageCursor": ""})
+    describe = _describe_spot if query["category"] == "spot" else _describe
+    return Reply({"category": query["category"], "list": [describe(i, world) for i in chosen], "nextPageCursor": ""})
 
 
 def _describe(i: Instrument, world: World) -> dict[str, Any]:
@@ -176,6 +177,19 @@ def _describe(i: Instrument, world: World) -> dict[str, Any]:
             "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_order_qty, "minNotionalValue": i.min_notional,
         },
         "copyTrading": "both", "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375", "isPreListing": False,
+    }  # fmt: skip
+
+
+def _describe_spot(i: Instrument, world: World) -> dict[str, Any]:
+    """The fields that the exchange documents for spot: a precision instead of a step, an amount instead of a notional."""
+    return {
+        "symbol": i.symbol, "baseCoin": i.base_coin, "quoteCoin": "USDT", "innovation": "0", "status": i.status, "marginTrading": "both",
+        "stTag": "0",
+        "lotSizeFilter": {
+            "basePrecision": i.qty_step, "quotePrecision": "0.00000001", "minOrderQty": i.min_order_qty,
+            "maxOrderQty": i.max_order_qty, "minOrderAmt": i.min_notional, "maxOrderAmt": "8000000",
+        },
+        "priceFilter": {"tickSize": i.tick_size}, "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
     }  # fmt: skip
 
 
