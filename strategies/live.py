@@ -23,7 +23,7 @@ from strategies.desk import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.exchange import NOT_REDUCING, Ambiguous, Exchange, ExchangeError, KeysRefused, Order, Unavailable
 from strategies.journal import Journal, now_ms
 from strategies.positions import PositionState
-from strategies.reconcile import Books
+from strategies.reconcile import NOT_CLEAN, Books
 from strategies.risk import Halt, Risk
 from strategies.streams import DATA, DOWN, UP, Note, Stream
 
@@ -432,13 +432,13 @@ class Trader:
         if self.status == HALTED:
             return
         self._enter(HALTED, why)
-        self.on_halt(why)
-        try:
+        try:  # before anybody is told: a slow webhook must not keep orders alive
             self.exchange.cancel_all(self.symbol)
             if self.flatten_on_halt:
                 self.books.flatten(self.history.last_ms, "halt")
         except ExchangeError as error:
             self.journal.event("halt", f"could not clean up: {error}")
+        self.on_halt(why)
 
     def _stop_asked(self) -> bool:
         if not self.stopping and self.kill_file.exists():
@@ -447,27 +447,13 @@ class Trader:
 
     def shut(self) -> int:
         """Cancel what is open, flatten if asked, keep the rest; the next start goes on from here."""
-        flatten = self.flatten_on_stop or "flatten" in self.stopping
         halted, why = self.status == HALTED, self.why
-        done = ""
-        for attempt in range(5):
-            try:
-                for link in self.desk.settle_all():
-                    self.desk.cancel(link)
-                self.exchange.cancel_all(self.symbol)
-                if flatten and not self.books.flatten(self.history.last_ms, "stop"):
-                    raise Unavailable("the position could not be closed")
-                self.books.sync_executions(self.history.next_ms + 2 * self.interval_ms)
-                done = "flat" if flatten else "position kept"
-                break
-            except ExchangeError as error:
-                self.journal.event("stop", f"try {attempt + 1}: {error}")
-                time.sleep(self.timing.order_poll_s)
+        done = self.books.close_down(self.flatten_on_stop or "flatten" in self.stopping, self.history.last_ms)
         self.kill_file.unlink(missing_ok=True)
         if halted:
             self.journal.event("stop", f"stopped while halted: {why}")
             return 1
-        self._enter(STOPPED, done or "orders could not be cancelled: look at the account")
+        self._enter(STOPPED, done or NOT_CLEAN)
         return 0 if done else 1
 
 

@@ -79,7 +79,7 @@ def status(
     id: Annotated[str | None, typer.Argument(help="Which (default: all).")] = None, out: OutOption = Path("reports")
 ) -> None:
     """State, position, equity and the last events; of all paper accounts, or one."""
-    from strategies.session import show_status
+    from strategies.oversight import show_status
 
     _guarded(lambda: show_status(out, id))
 
@@ -94,7 +94,7 @@ def stop(
     out: OutOption = Path("reports"),
 ) -> None:
     """The kill switch: cancels orders, closes the position if asked, ends the process."""
-    from strategies.session import stop_paper
+    from strategies.oversight import stop_paper
 
     _guarded(lambda: stop_paper(out, id, flatten, keys))
 
@@ -105,7 +105,7 @@ def replay(
     out: OutOption = Path("reports"),
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
-    from strategies.session import show_replay
+    from strategies.oversight import show_replay
 
     _guarded(lambda: show_replay(out, id))
 

@@ -12,10 +12,12 @@ from decimal import Decimal
 from data.panel import InputError
 from strategies.account_rows import Position, Wallet
 from strategies.desk import Desk
-from strategies.exchange import Exchange, Order, Unavailable
+from strategies.exchange import Exchange, ExchangeError, Order, Unavailable
 from strategies.journal import Execution, Journal, Ledger
 from strategies.risk import Halt
 
+#: why of a stop that did not reach the exchange
+NOT_CLEAN = "orders could not be cancelled: look at the account"
 FOREIGN = ("halt", "adopt", "flatten")
 
 
@@ -187,6 +189,27 @@ class Books:
             self.journal.set(foreign="")
 
     # ending
+
+    def close_down(self, flatten: bool, last_ms: int) -> str:
+        """Cancel what is open, flatten if asked, bring the journal up to date; what was reached, or "" where no answer came.
+
+        last_ms: open time of the newest bar known, which may be long ago (or none: 0 and below).
+        """
+        for attempt in range(5):
+            try:
+                now = self.exchange.server_time_ms()
+                bar = last_ms if last_ms > 0 else now // self.interval_ms * self.interval_ms
+                for link in self.desk.settle_all():
+                    self.desk.cancel(link)
+                self.exchange.cancel_all(self.symbol)
+                if flatten and not self.flatten(bar, "stop"):
+                    raise Unavailable("the position could not be closed")
+                self.sync_executions(max(bar, now) + 3 * self.interval_ms)
+                return "flat" if flatten else "position kept"
+            except ExchangeError as error:
+                self.journal.event("stop", f"try {attempt + 1}: {error}")
+                self._pause(0.2)
+        return ""
 
     def flatten(self, open_ms: int, why: str) -> bool:
         """Close the position with reduce-only market orders; True once the exchange says it is flat."""

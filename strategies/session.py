@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
-from data.atomic import write_text
-from data.intervals import interval_name, say_time
+from data.intervals import interval_name
 from data.panel import InputError
 from strategies.decide import Strategy, load_strategy
 from strategies.exchange import ExchangeError, Keys, KeysRefused, load_keys
-from strategies.journal import Journal, now_ms, settings_of
+from strategies.journal import Journal
 from strategies.live import HALTED, RECONCILING, Trader
+from strategies.oversight import KILL_FILE, Held, say_bar, status_table, write_page
 from strategies.risk import Limits, Risk
 from strategies.venues import VENUES, LocalExchange, connect, save_candles
 
-KILL_FILE = "STOP"
 PAGE_EVERY_S = 600.0
 
 
@@ -74,6 +71,8 @@ class Settings:
                 raise InputError(f"--{name.replace('_', '-')} must be one of {choices}, not {value!r}{more}")
         if not re.fullmatch("[A-Z0-9]{2,20}", self.symbol):
             raise InputError(f"--symbol takes one symbol like BTCUSDT, not {self.symbol!r}")
+        if self.webhook is not None and not re.match(r"https?://[^/\s]", self.webhook):
+            raise InputError(f"--webhook must be a URL like https://example.org/hook, not {self.webhook!r}")
         if self.leverage < 1:
             raise InputError(f"--leverage must be at least 1, not {self.leverage}")
 
@@ -114,7 +113,7 @@ def trade(s: Settings) -> int:
             "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 0 in the run's "
             "settings lowers that bar)"
         )
-    with _Held(folder):
+    with Held(folder):
         journal = Journal(folder / "journal.sqlite")
         if s.venue == "local" and endpoint is None:
             console.print(
@@ -196,8 +195,10 @@ def _trade(
         trader.reload, trader.at_end = research.poll, research.stop
     try:
         with _View(console, trader, name, quiet=s.quiet):
-            code = trader.run()
-            trader.at_end()
+            try:
+                code = trader.run()
+            finally:
+                trader.at_end()
     except KeysRefused as error:
         raise InputError(f"the exchange refuses the keys: {error}; make a pair for {s.venue}") from None
     except ExchangeError as error:
@@ -229,36 +230,8 @@ def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
     journal.event("webhook", outcome[0] if outcome else "webhook is slow")
 
 
-def write_page(folder: Path, page: Path) -> None:
-    from reports.paper import build_paper_page
-
-    build_paper_page(folder / "journal.sqlite", page)
-
-
-class _Held:
-    """The folder belongs to one process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._lock = folder, filelock.FileLock(folder / ".lock")
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise InputError(
-                f"{self._folder.name} is being traded already; see: python -m strategies.paper status"
-            ) from None
-        (self._folder / KILL_FILE).unlink(missing_ok=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
-# what a person sees
-
-
 class _View:
-    """A live table on a terminal; a line per bar elsewhere."""
+    """A live table on a terminal; a line per bar elsewhere; and the page, every PAGE_EVERY_S."""
 
     def __init__(self, console: Console, trader: Trader, name: str, quiet: bool) -> None:
         self._trader, self._name, self._console = trader, name, console
@@ -270,165 +243,41 @@ class _View:
     def __enter__(self) -> None:
         if self._live is not None:
             self._live.start()
-        if not self._quiet:
-            self._thread.start()
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._live is not None:
             self._live.stop()
 
+    def _page(self, journal: Journal) -> None:
+        """Weeks may pass before the end: the page is written anew now and then. A page that fails stops no trading."""
+        if journal.last_decision() is None:
+            return
+        try:
+            write_page(journal.path.parent, journal.path.parent.parent / f"{self._name}.html")
+        except Exception as error:
+            self._console.print(f"the page could not be written: {error}", markup=False)
+
     def _run(self) -> None:
         journal = Journal(self._trader.journal.path, read_only=True)
-        seen = ""
+        seen, paged = "", time.monotonic()
         while not self._stop.wait(0.5):
+            if time.monotonic() - paged > PAGE_EVERY_S:
+                self._page(journal)
+                paged = time.monotonic()
+            if self._quiet:
+                continue
             if self._live is not None:
                 self._live.update(status_table(journal), refresh=True)
                 continue
             last = journal.last_decision()
-            line = "" if last is None else f"{_when(last['open_ms'])}  target {last['target']:+.3f}  {last['note']}"
+            line = "" if last is None else f"{say_bar(last['open_ms'])}  target {last['target']:+.3f}  {last['note']}"
             line = f"{self._trader.status:<11} {line} {self._trader.why}"
             if line != seen:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
                 seen = line
         journal.close()
-
-
-def _when(open_ms: int) -> str:
-    import numpy as np
-
-    return say_time(np.datetime64(int(open_ms), "ms"))
-
-
-def status_table(journal: Journal) -> Table:
-    """State, position, equity, orders, last events of one paper account."""
-    state = journal.get("state", "never started")
-    style = {"running": "green", "halted": "bold red", "reconciling": "yellow"}.get(state, "")
-    table = Table(title=journal.get("id", "?"), show_header=False)
-    table.add_row("state", f"[{style}]{state}[/]" if style else state)
-    table.add_row("why", journal.get("why") or "-")
-    table.add_row("market", f"{journal.get('symbol')} {journal.get('interval')} on {journal.get('venue')}")
-    last = journal.last_decision()
-    if last is not None:
-        table.add_row(
-            "last bar", f"{_when(last['open_ms'])}: forecast {_number(last['forecast'])}, target {last['target']:+.3f}"
-        )
-        table.add_row("outcome", str(last["note"]))
-    equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
-    if equity:
-        first, now = float(equity[0]["equity"]), float(equity[-1]["equity"])
-        table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {_when(equity[0]['open_ms'])})")
-    position = journal.rows("SELECT * FROM positions ORDER BY id DESC LIMIT 1")
-    if position:
-        table.add_row("position", f"{position[0]['size']} at {position[0]['average']}")
-    counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
-    table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")
-    kinds = journal.rows("SELECT kind, COUNT(*) AS n FROM executions GROUP BY kind ORDER BY kind")
-    table.add_row("executions", ", ".join(f"{r['n']} {r['kind']}" for r in kinds) or "none")
-    for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
-        table.add_row(_when(row["time_ms"]), f"{row['kind']}: {row['text']}")
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "not known" if value is None else f"{value:+.4f}"
-
-
-def _folders(out: Path, name: str | None) -> list[Path]:
-    found = sorted(p.parent for p in (out / "paper").glob("*/journal.sqlite"))
-    chosen = [p for p in found if name in (None, p.name)]
-    if not chosen:
-        there = f"there are {', '.join(p.name for p in found)}" if found else "nothing has been traded yet"
-        raise InputError(f"no paper account {name or ''} in {out / 'paper'}; {there}".replace("  ", " "))
-    return chosen
-
-
-def show_status(out: Path, name: str | None) -> int:
-    console = Console()
-    for folder in _folders(out, name):
-        journal = Journal(folder / "journal.sqlite", read_only=True)
-        table = status_table(journal)
-        table.add_row("process", "alive" if _alive(folder) else "not running")
-        console.print(table)
-        journal.close()
-    return 0
-
-
-def _alive(folder: Path) -> bool:
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None) -> int:
-    """The kill switch. Where the process is gone, this one cancels and flattens itself."""
-    folders = _folders(out, name)
-    alive = [f for f in folders if _alive(f)]
-    if name is None and len(alive) > 1:
-        raise InputError(f"several are running: {', '.join(f.name for f in alive)}; name one")
-    folder = alive[0] if alive else folders[-1]
-    console = Console()
-    if alive:
-        write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
-        with console.status(f"stopping {folder.name}"):
-            for _ in range(600):
-                if not _alive(folder):
-                    break
-                time.sleep(0.1)
-            else:
-                raise InputError(f"{folder.name} has not stopped in 60 s; its file {folder / KILL_FILE} asks it to")
-    else:
-        journal = Journal(folder / "journal.sqlite")
-        if journal.get("venue") == "local":
-            raise InputError(f"{folder.name} is not running, and its stand-in exchange ended with it")
-        _clean_up(folder, journal, flatten, load_keys(key_file, journal.get("venue")))
-        journal.close()
-    journal = Journal(folder / "journal.sqlite", read_only=True)
-    console.print(f"{folder.name}: {journal.get('state')}: {journal.get('why')}", markup=False)
-    return 0
-
-
-def _clean_up(folder: Path, journal: Journal, flatten: bool, keys: Keys) -> None:
-    symbol, interval = journal.get("symbol"), journal.get("interval")
-    settings = settings_of(journal)
-    strategy = load_strategy(Path(journal.get("model")), symbol, interval, any_code=True)
-    venue = connect(
-        journal.get("venue"), keys, symbol, interval, None, lambda text: journal.event("trouble", keys.redact(text))
-    )
-    trader = Trader(
-        symbol=symbol, interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
-        data=venue.data, risk=Risk(Limits(), journal, strategy.model.interval_ns // 1_000_000), streams=[], inbox=venue.inbox,
-        timing=venue.timing, kill_file=folder / KILL_FILE, hedge=settings.get("hedge") == "True", foreign="adopt",
-        flatten_on_stop=flatten,
-    )  # fmt: skip
-    if not trader.history.count:
-        trader.history.add([(now_ms() // trader.interval_ms * trader.interval_ms, 1.0, 1.0, 1.0, 1.0, 0.0)])
-    trader.shut()
-
-
-def show_replay(out: Path, name: str | None) -> int:
-    from strategies.replay import explain
-
-    folder = _folders(out, name)[-1]
-    journal = Journal(folder / "journal.sqlite", read_only=True)
-    told = explain(journal)
-    console = Console()
-    console.print(
-        f"{folder.name}: {told.bars} bars; targets identical on {told.identical} of {told.compared}", markup=False
-    )
-    table = Table("part", "USDT")
-    for label, value in told.parts():
-        table.add_row(label, f"{value:,.4f}")
-    console.print(table)
-    journal.close()
-    page = folder.parent / f"{folder.name}.html"
-    write_page(folder, page)
-    console.print(f"page: {page}", markup=False, soft_wrap=True)
-    return 0 if told.identical == told.compared else 1
 
 
 def _json(values: dict[str, Any]) -> str:
@@ -437,4 +286,4 @@ def _json(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-__all__ = ["Settings", "show_replay", "show_status", "stop_paper", "trade"]
+__all__ = ["Settings", "trade"]

@@ -346,9 +346,9 @@ def test_stop_without_exchange(rig: Make) -> None:
 
 @fault("two processes for one account", "the second is refused (exit 2)")
 def test_two_processes(tmp_path: Path) -> None:
-    from strategies.session import _Held
+    from strategies.oversight import Held
 
-    with _Held(tmp_path), pytest.raises(InputError, match="being traded already"), _Held(tmp_path):
+    with Held(tmp_path), pytest.raises(InputError, match="being traded already"), Held(tmp_path):
         pass
 
 

@@ -1,0 +1,196 @@
+"""What a person sees and asks of paper accounts from outside: status, stop, replay, the page. A folder each under OUT/paper."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from data.atomic import write_text
+from data.intervals import interval_ns, say_time
+from data.panel import InputError
+from strategies.desk import Desk
+from strategies.exchange import Keys, load_keys
+from strategies.journal import Journal, settings_of
+from strategies.reconcile import NOT_CLEAN, Books
+from strategies.venues import connect
+
+KILL_FILE = "STOP"
+
+
+def write_page(folder: Path, page: Path) -> None:
+    from reports.paper import build_paper_page
+
+    build_paper_page(folder / "journal.sqlite", page)
+
+
+class Held:
+    """The folder belongs to one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, filelock.FileLock(folder / ".lock")
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(
+                f"{self._folder.name} is being traded already; see: python -m strategies.paper status"
+            ) from None
+        (self._folder / KILL_FILE).unlink(missing_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def say_bar(open_ms: int) -> str:
+    return say_time(np.datetime64(int(open_ms), "ms"))
+
+
+def status_table(journal: Journal) -> Table:
+    """State, position, equity, orders, last events of one paper account."""
+    state = journal.get("state", "never started")
+    style = {"running": "green", "halted": "bold red", "reconciling": "yellow"}.get(state, "")
+    table = Table(title=journal.get("id", "?"), show_header=False)
+    table.add_row("state", f"[{style}]{state}[/]" if style else state)
+    table.add_row("why", escape(journal.get("why")) or "-")
+    table.add_row("market", f"{journal.get('symbol')} {journal.get('interval')} on {journal.get('venue')}")
+    last = journal.last_decision()
+    if last is not None:
+        table.add_row(
+            "last bar",
+            f"{say_bar(last['open_ms'])}: forecast {_number(last['forecast'])}, target {last['target']:+.3f}",
+        )
+        table.add_row("outcome", escape(str(last["note"])))
+    equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
+    if equity:
+        first, now = float(equity[0]["equity"]), float(equity[-1]["equity"])
+        table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {say_bar(equity[0]['open_ms'])})")
+    position = journal.rows("SELECT * FROM positions ORDER BY id DESC LIMIT 1")
+    if position:
+        table.add_row("position", f"{position[0]['size']} at {position[0]['average']}")
+    counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
+    table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")
+    kinds = journal.rows("SELECT kind, COUNT(*) AS n FROM executions GROUP BY kind ORDER BY kind")
+    table.add_row("executions", ", ".join(f"{r['n']} {r['kind']}" for r in kinds) or "none")
+    for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
+        table.add_row(say_bar(row["time_ms"]), escape(f"{row['kind']}: {row['text']}"))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:+.4f}"
+
+
+def _folders(out: Path, name: str | None) -> list[Path]:
+    found = sorted(p.parent for p in (out / "paper").glob("*/journal.sqlite"))
+    chosen = [p for p in found if name in (None, p.name)]
+    if not chosen:
+        there = f"there are {', '.join(p.name for p in found)}" if found else "nothing has been traded yet"
+        raise InputError(f"no paper account {name or ''} in {out / 'paper'}; {there}".replace("  ", " "))
+    return chosen
+
+
+def show_status(out: Path, name: str | None) -> int:
+    console = Console()
+    for folder in _folders(out, name):
+        journal = Journal(folder / "journal.sqlite", read_only=True)
+        table = status_table(journal)
+        table.add_row("process", "alive" if _alive(folder) else "not running")
+        console.print(table)
+        journal.close()
+    return 0
+
+
+def _alive(folder: Path) -> bool:
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None) -> int:
+    """The kill switch. Where the process is gone, this one cancels and flattens itself. 1 where the exchange did not answer."""
+    folders = _folders(out, name)
+    alive = [f for f in folders if _alive(f)]
+    if name is None and len(alive) > 1:
+        raise InputError(f"several are running: {', '.join(f.name for f in alive)}; name one")
+    if name is None and not alive and len(folders) > 1:
+        raise InputError(f"none is running; name the account to clean up: {', '.join(f.name for f in folders)}")
+    folder = alive[0] if alive else folders[-1]
+    console = Console()
+    if alive:
+        write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
+        with console.status(f"stopping {folder.name}"):
+            for _ in range(600):
+                if not _alive(folder):
+                    break
+                time.sleep(0.1)
+            else:
+                raise InputError(f"{folder.name} has not stopped in 60 s; its file {folder / KILL_FILE} asks it to")
+        clean = True
+    else:
+        with Held(folder):
+            journal = Journal(folder / "journal.sqlite")
+            settings, venue = settings_of(journal), journal.get("venue")
+            if venue == "local" and settings.get("endpoint", "None") == "None":
+                raise InputError(f"{folder.name} is not running, and its stand-in exchange ended with it")
+            with console.status(f"{folder.name} is not running: cleaning up its account"):
+                clean = _clean_up(journal, flatten, load_keys(key_file, venue))
+            journal.close()
+    journal = Journal(folder / "journal.sqlite", read_only=True)
+    console.print(f"{folder.name}: {journal.get('state')}: {journal.get('why')}", markup=False)
+    journal.close()
+    return 0 if clean else 1
+
+
+def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
+    """Cancels and flattens without the process that traded, and without its model: a kill switch must not need either."""
+    symbol, interval, name = journal.get("symbol"), journal.get("interval"), journal.get("venue")
+    endpoint = journal.get("endpoint") if name == "local" else None
+    venue = connect(name, keys, symbol, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text)))
+    desk = Desk(
+        venue.exchange, journal, symbol, settle_s=venue.timing.settle_s, poll_s=venue.timing.order_poll_s, listen=time.sleep
+    )  # fmt: skip
+    hedge = settings_of(journal).get("hedge") == "True"
+    books = Books(
+        venue.exchange, journal, desk, symbol, interval_ns(interval) // 1_000_000, foreign="adopt", hedge=hedge, pause=time.sleep
+    )  # fmt: skip
+    candles = journal.candles()
+    done = books.close_down(flatten, candles[-1][0] if candles else 0)
+    halted = journal.get("state") == "halted"
+    if halted:  # what a person has to look at stays so
+        journal.event("stop", f"stopped while halted: {done or NOT_CLEAN}")
+    else:
+        journal.set(state="stopped", why=done or NOT_CLEAN)
+        journal.event("state", f"stopped: {done or NOT_CLEAN}")
+    return bool(done)
+
+
+def show_replay(out: Path, name: str | None) -> int:
+    from strategies.replay import explain
+
+    folder = _folders(out, name)[-1]
+    journal = Journal(folder / "journal.sqlite", read_only=True)
+    told = explain(journal)
+    console = Console()
+    console.print(
+        f"{folder.name}: {told.bars} bars; targets identical on {told.identical} of {told.compared}", markup=False
+    )
+    table = Table("part", "USDT")
+    for label, value in told.parts():
+        table.add_row(label, f"{value:,.4f}")
+    console.print(table)
+    journal.close()
+    page = folder.parent / f"{folder.name}.html"
+    write_page(folder, page)
+    console.print(f"page: {page}", markup=False, soft_wrap=True)
+    return 0 if told.identical == told.compared else 1
