@@ -27,6 +27,12 @@ check: test
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# a short form of the speed figures in docs/performance.md, a few minutes; each module has a long form of its own
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks.speed_search --short
+	@$(BIN)/python -m benchmarks.speed_job --short
+	@$(BIN)/python -m benchmarks.features $(ARGS)
+
 format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .

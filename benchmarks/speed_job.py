@@ -1,0 +1,163 @@
+"""Where a whole job's time and memory go: `python -m benchmarks.speed_job [--short] [--data FILE --funding FILE]`.
+
+cold start    `python -m strategies.walkforward --help`, the fastest of three
+Backtrader    our account and strategy on 50,000 bars against a minimal strategy on Backtrader's own broker
+job           the walk-forward command with --profile: seconds per stage (without --short the default preset)
+memory        peak of features, one search and one training on 5 years of hourly bars, for few and for many windows
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+BARS = 50_000
+HOURS_5_YEARS = 43_800
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def cold_start() -> None:
+    found = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "strategies.walkforward", "--help"], check=True, capture_output=True)
+        found.append(time.perf_counter() - began)
+    say(f"cold start: --help in {min(found):.2f} s")
+
+
+def market(bars: int) -> Any:
+    from data.simulated import simulate
+
+    start = np.datetime64("2020-01-01", "ns")
+    return simulate(["BTCUSDT"], "60", start=start, end=start + np.timedelta64(bars, "h"))
+
+
+def backtrader_ratio() -> None:
+    """Targets that change on every tenth bar; both keep equity bar by bar, ours also pays funding and watches the margin."""
+    import backtrader as bt
+
+    from strategies.execution import backtest
+    from strategies.perpetual import PanelFeed
+
+    panel = market(BARS)
+    rng = np.random.default_rng(0)
+    targets = np.repeat(rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], BARS // 10), 10)
+
+    class Minimal(bt.Strategy):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.equity: list[float] = []
+            self.reached = 0.0
+
+        def next(self) -> None:
+            self.equity.append(self.broker.getvalue())
+            target = self.data.target[0]
+            if target != self.reached:
+                self.reached = target
+                self.order_target_percent(target=target)
+
+    def minimal() -> float:
+        cerebro = bt.Cerebro(stdstats=False)
+        cerebro.broker.setcommission(commission=5.5e-4)
+        days = panel.timestamps.astype(np.int64) / 86_400e9 + 719_163.0
+        candles = {
+            f: np.ascontiguousarray(panel.column(f, "BTCUSDT")) for f in ("open", "high", "low", "close", "volume")
+        }
+        cerebro.adddata(PanelFeed(columns={"datetime": days, **candles, "target": targets}))
+        cerebro.addstrategy(Minimal)
+        began = time.process_time()
+        cerebro.run()
+        return time.process_time() - began
+
+    def ours() -> float:
+        began = time.process_time()
+        backtest(panel, targets[:, None], start=0, stop=BARS, name="ours")
+        return time.process_time() - began
+
+    pairs = [(minimal(), ours()) for _ in range(3)]
+    plain, full = (min(times) for times in zip(*pairs, strict=True))
+    say(f"Backtrader, {BARS:,} bars: minimal strategy {plain:.2f} s, ours {full:.2f} s, {full / plain:.2f}x")
+
+
+def job(short: bool, data: str | None, funding: str | None, out: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "strategies.walkforward",
+        "--symbol",
+        "BTCUSDT",
+        "--profile",
+        "--fresh",
+        "--out",
+        out,
+    ]
+    command += ["--data", data] if data else ["--source", "simulated"]
+    command += ["--funding", funding] if funding else []
+    command += ["--preset", "quick", "--test", "180d"] if short else []
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    say(f"job: {' '.join(command[3:])}\n  {time.perf_counter() - began:.1f} s wall")
+    for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines()[-14:]:
+        say("  " + line)
+
+
+def memory(windows: int) -> float:
+    """MiB, peak of a process that searches and trains `windows` windows of 5 years of hourly bars."""
+    command = [sys.executable, "-m", "benchmarks.speed_job", "--windows", str(windows)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def searched(windows: int) -> None:
+    """One epoch each: what is held does not depend on how long a search lasts."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from nas.genotype import Genotype
+    from nas.tasks import SearchTask, TrainTask, run_task
+    from strategies.config import resolve
+    from strategies.job import Options
+    from strategies.pipeline import Pipeline
+    from strategies.policies import Competition
+
+    config = resolve("default", None, {"step": None})
+    pipeline = Pipeline(config, Options(), market(HOURS_5_YEARS), "", Console(quiet=True), {})
+    search, training = Competition.settings_of(config)
+    for window in pipeline.windows[:windows]:
+        task = SearchTask(window, "darts", 0, pipeline.space, replace(search, epochs=2))
+        found = run_task(task, pipeline.samples)
+        genotype = Genotype.from_dict(found.report["genotype"])
+        run_task(TrainTask(window, "darts", 0, pipeline.space, replace(training, epochs=1), genotype), pipeline.samples)
+    say(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a quick job instead of the default one")
+    parser.add_argument("--data")
+    parser.add_argument("--funding")
+    parser.add_argument("--windows", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.windows:
+        searched(given.windows)
+        return
+    cold_start()
+    backtrader_ratio()
+    few, many = memory(2), memory(20)
+    say(f"memory, 5 years of hourly bars: {few:.0f} MiB after 2 windows, {many:.0f} MiB after 20")
+    with tempfile.TemporaryDirectory() as out:
+        job(given.short, given.data, given.funding, out)
+
+
+if __name__ == "__main__":
+    main()
