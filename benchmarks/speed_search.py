@@ -35,7 +35,7 @@ from nas.variants import VARIANTS, get_variant
 
 WINDOW, WINDOWS = 64, 64  # the sequence and batch of the field's public implementations
 INPUTS, BARS = 8, 12_000
-TRAIN, VALIDATION = slice(300, 8_000), slice(8_300, 11_900)
+TRAIN, VALIDATION = slice(500, 8_000), slice(8_500, 11_900)
 
 
 def say(text: str = "") -> None:

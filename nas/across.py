@@ -102,7 +102,7 @@ def correlation_mix(x: Tensor, series: Tensor, values: Tensor, market: Market, b
     )
     scale = torch.rsqrt(variance + EPSILON * bars)
     correlation = covariance * scale[..., :, None] * scale[..., None, :]
-    own = torch.eye(here.shape[-1], dtype=torch.bool)
+    own = torch.eye(here.shape[-1], dtype=torch.bool, device=here.device)
     counted = (both * 2 >= bars) & ~own & (here[..., None, :] > 0)
     mixed = correlation.masked_fill(~counted, 0.0) @ market.grouped(x @ values)
     return _back(mixed / (market.number[..., None] - 1.0).clamp_min(1.0), market, x)

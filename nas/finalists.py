@@ -94,7 +94,7 @@ def final(
     training = TrainingSettings(
         epochs=settings.finalist_epochs, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
         length=settings.length, batch=settings.batch, patience=settings.finalist_epochs, gradient_clip=settings.gradient_clip,
-        loss=settings.loss,
+        loss=settings.loss, device=settings.device,
     )  # fmt: skip
     losses = []
     for genotype in candidates:

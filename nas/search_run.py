@@ -66,6 +66,13 @@ class SearchRun:
         self.leaders = leaders
         if leaders is not None:
             self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders))
+        # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
+        self.device = torch.device(settings.device)
+        across = [name for name in space.ops if get_op(name).across]
+        if across and self.device.type != "cpu":
+            raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
+        self.network.to(self.device)
+        self.tensors = tensors = tensors.to(self.device)
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
         self.learned = list(self.network.parameters())
@@ -147,6 +154,7 @@ class SearchRun:
 
     def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:
         x, y, w = batch
+        mix = self.placed(mix)
         out = self.network(x, *mix) if weights is None else self.stand_in(weights, x, *mix)
         loss = self.loss_function(out[:, :, self.context :], y, w)
         value = loss.item()
@@ -156,6 +164,10 @@ class SearchRun:
                 f"lower learning_rate ({self.settings.learning_rate}) or gradient_clip ({self.settings.gradient_clip})"
             )
         return loss
+
+    def placed(self, mix: Mix) -> Mix:
+        """`mix` where the network is."""
+        return mix if self.device.type == "cpu" else Mix(*(None if m is None else m.to(self.device) for m in mix))  # type: ignore[arg-type]
 
     def alpha_step(self, validation: Batch, train: Batch) -> float:
         """Returns the norm of the gradient of the validation loss by the alphas that still move."""
@@ -212,6 +224,7 @@ class SearchRun:
     @torch.no_grad()
     def validation(self, mix: Mix) -> tuple[float, float]:
         """(loss, correlation) of the supernet with this mix over the validation bars, blocks weighed by their length."""
+        mix = self.placed(mix)
         found = [
             (bars.stop - bars.start, evaluate(lambda x: self.network(x, *mix), self.tensors, bars, self.context, self.loss_function))
             for bars in self.validation_bars

@@ -28,6 +28,7 @@ class SearchSettings:
     make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
     finalists: so many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the
     result (`nas.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    device: cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.device`).
     """
 
     epochs: int = 20
@@ -51,6 +52,7 @@ class SearchSettings:
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):

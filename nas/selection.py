@@ -139,6 +139,7 @@ def best_of_random(
     training = TrainingSettings(
         epochs=max(1, passes // count), learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
         length=settings.length, batch=settings.batch, patience=passes, gradient_clip=settings.gradient_clip, loss=settings.loss,
+        device=settings.device,
     )  # fmt: skip
     columns = [(name, p) for name, pipelines in space.features for p in pipelines]
     best: tuple[float, Genotype] | None = None

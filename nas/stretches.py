@@ -97,6 +97,13 @@ class Tensors:
     x: Tensor
     y: Tensor
     weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+
+    def to(self, device: str | torch.device) -> Tensors:
+        """The same values on another device; themselves where they are there already."""
+        if self.x.device == torch.device(device):
+            return self
+        return Tensors(self.x.to(device), self.y.to(device), self.weight.to(device))
+
     returns: FloatArray | None = None
 
     @property

@@ -29,6 +29,7 @@ class TrainingSettings:
     patience: int = 8
     gradient_clip: float = 1.0
     loss: str = "huber"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def evaluate(
     y, w = tensors.y[:, :, bars], tensors.weight[:, :, bars]
     loss = float(loss_function(out, y, w))
     mask = w[:, 0] > 0
-    a, b = out[:, 0][mask].double().numpy(), y[:, 0][mask].double().numpy()
+    a, b = out[:, 0][mask].double().cpu().numpy(), y[:, 0][mask].double().cpu().numpy()
     if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
         return loss, 0.0
     return loss, float(np.corrcoef(a, b)[0, 1])
@@ -82,6 +83,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     context = int(network.receptive_field)  # type: ignore[arg-type]
     loss_function = LOSSES[settings.loss]
+    network.to(settings.device)
+    tensors = tensors.to(settings.device)
     parameters = list(network.parameters())
     optimiser = lean_torch.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -116,4 +119,5 @@ def train(
         elif epoch - best_epoch >= settings.patience:
             break
     network.load_state_dict(kept)
+    network.to("cpu")
     return Trained(tuple(train_losses), tuple(stop_losses), best_epoch, correlation)

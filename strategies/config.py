@@ -57,6 +57,7 @@ class RunConfig(BaseModel):
     features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
     search_cells: int | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
     search_channels: int | None = None
+    device: str = "cpu"  # or "cuda", "auto"
     search_epochs: int = 50
     search_fraction: float = 1.0
     finalists: int = (

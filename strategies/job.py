@@ -19,6 +19,7 @@ from data.atomic import write_text
 from data.panel import InputError, Panel
 from data.progress import download_progress
 from data.sources import load_panel
+from nas.device import resolve_device
 from strategies.config import RunConfig
 from strategies.profile import keep_timings, profile
 from strategies.provenance import code_version, pages_version, run_id
@@ -53,6 +54,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
     """Returns the run folder. Raises InputError for anything the user can mend; KeyboardInterrupt leaves finished tasks on disk."""
     console = Console(stderr=options.json, quiet=options.quiet)
     timings: dict[str, float] = {}
+    config = config.model_copy(update={"device": resolve_device(config.device)})
     began = time.perf_counter()
     panel = _load(config, console)
     timings["data"] = time.perf_counter() - began

@@ -120,13 +120,14 @@ class Competition:
         """How a run searches and trains."""
         return (
             SearchSettings(
+                device=config.device,
                 epochs=config.search_epochs,
                 fraction=config.search_fraction,
                 loss=config.loss,
                 finalists=config.finalists,
                 finalist_epochs=config.finalist_epochs,
             ),
-            TrainingSettings(epochs=config.training_epochs, loss=config.loss),
+            TrainingSettings(epochs=config.training_epochs, loss=config.loss, device=config.device),
         )
 
     def searches(self, policy: Policy, window: Window) -> list[SearchTask]:

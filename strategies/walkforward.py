@@ -80,6 +80,7 @@ def main(
     baselines: Annotated[str | None, typer.Option(help="Rivals: all, none, or names of networks and rules.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes (default: all cores).")] = None,
+    device: Annotated[str | None, typer.Option(help="Where networks are trained: cpu, cuda or auto.")] = None,
     engine: Annotated[str, typer.Option(help="Where tasks run: local processes, or ray.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to use (default: one started on this machine).")
