@@ -51,7 +51,7 @@ def test_processor_seconds_are_no_part_of_a_result(monkeypatch: pytest.MonkeyPat
     from nas.tasks import TaskResult
 
     plain = TaskResult({}, {"name": "x"})
-    monkeypatch.setattr(engine, "run_task", lambda task, samples: plain)
+    monkeypatch.setattr(engine, "run_task", lambda *_: plain)
     ((_, told),) = InProcess(None).compute([None])  # type: ignore[arg-type, list-item]
     assert told.cpu_s >= 0.0
     assert told.to_bytes() == plain.to_bytes()
