@@ -39,10 +39,15 @@ def market(case: str, seed: int, bars: int, strength: float) -> Panel:
     return simulate(SYMBOLS, "60", start=START, end=START + np.timedelta64(bars, "h"), seed=seed, recipe=recipe)
 
 
-def one(case: str, seed: int, bars: int, strength: float, horizon: int, epochs: int) -> dict[str, Any]:
+def one(case: str, seed: int, bars: int, strength: float, horizon: int, epochs: int, finalists: int) -> dict[str, Any]:
     began = time.perf_counter()
     found = search_panel(
-        market(case, seed, bars, strength), horizon=horizon, seed=seed, ops=(*DEFAULT_OPS, *ACROSS_OPS), epochs=epochs
+        market(case, seed, bars, strength),
+        horizon=horizon,
+        seed=seed,
+        ops=(*DEFAULT_OPS, *ACROSS_OPS),
+        epochs=epochs,
+        finalists=finalists,
     )
     links = [[link.leader, link.follower, link.lag] for node in found.genotype.nodes for c in node for link in c.links]
     chosen = any(c.op == "lead_lag" for node in found.genotype.nodes for c in node)
@@ -64,6 +69,7 @@ def main(
     strength: Annotated[float, typer.Option(help="Of the planted link, in volatilities of a bar.")] = 0.3,
     horizon: Annotated[int, typer.Option(help="Bars ahead that are forecast.")] = 1,
     epochs: Annotated[int, typer.Option(help="Of every search.")] = 20,
+    finalists: Annotated[int, typer.Option(help="Architectures trained apart at the end of a search.")] = 12,
     cases: Annotated[str, typer.Option(help="link, no link, contagion.")] = "link,no link",
     store: Annotated[Path | None, typer.Option(help="File that keeps finished searches, to go on later.")] = None,
 ) -> None:
@@ -72,9 +78,9 @@ def main(
     for case in cases.split(","):
         rows = []
         for seed in range(seeds):
-            key = f"{case}/{seed}/{bars}/{strength}/{horizon}/{epochs}"
+            key = f"{case}/{seed}/{bars}/{strength}/{horizon}/{epochs}/{finalists}"
             if key not in done:
-                done[key] = one(case, seed, bars, strength, horizon, epochs)
+                done[key] = one(case, seed, bars, strength, horizon, epochs, finalists)
                 if store is not None:
                     store.write_text(json.dumps(done, indent=1))
                 print(f"{case:<10} seed {seed:>2}: {done[key]['seconds']:.0f} s  {done[key]['text']}", file=sys.stderr)

@@ -80,6 +80,10 @@ def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int |
             memories = list(pool.map(lambda item: _fill(panel, item[0], item[1], item[2], values), work))
     else:
         memories = [_fill(panel, raw, group, start, values) for raw, group, start in work]
+    if panel.has("close"):  # what is known of the market or the clock says nothing of an asset that is not listed
+        absent = ~np.isfinite(panel.field("close").T)
+        if absent.any():
+            values[np.broadcast_to(absent[:, None], values.shape)] = np.nan
     missing = tuple(name for name in wanted if name not in present)
     return FeatureBank(tuple(present), tuple(present.values()), values, max(memories, default=0), missing)
 

@@ -18,7 +18,7 @@ from reports.costs_section import cost_figure, cost_rows, scenario_title, scenar
 from reports.figures import drawdown_figure, equity_figure
 from reports.luck import LuckSection, luck_section
 from reports.performance import Performance, performance
-from reports.portfolio_section import contribution_rows, portfolio_figures, subject
+from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
@@ -80,7 +80,7 @@ def write_page(run: Run) -> Path:
     rival = best_by_hand(run)
     windows = [_window(run, number, window) for number, window in enumerate(run.windows)]
     figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
-    portfolio, contributed = portfolio_figures(run), contribution_rows(run, subject(run))
+    portfolio, contributed = [*portfolio_figures(run), *lead_figure(run)], contribution_rows(run, subject(run))
     figures += portfolio
     figures += [figure for figure in (chance_figure(run), timeline_figure(run)) if figure is not None]
     figures += [figure for window in windows for figure in window["figures"]]
@@ -105,6 +105,7 @@ def write_page(run: Run) -> Path:
             portfolio_title=run.title(subject(run)),
             portfolio_weighting=str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
             portfolio_figures=portfolio,
+            across_counts=across_counts(run),
             asset_sheets={row.asset: f"tearsheets/{asset_sheet(subject(run), row.asset)}" for row in contributed},
             windows=windows,
             policies=_policies(run, rows),

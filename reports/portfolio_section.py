@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nas.ops import ACROSS_OPS
 from reports.figures import POINTS, SERIES_COLOURS, Figure, Trace, label, significant, time_texts
 from reports.run_folder import SEARCHED, Run
 
@@ -137,3 +138,83 @@ def _line(name: str, values: pd.Series, colour: str, dash: str, width: float) ->
         "y": significant(kept.to_numpy(float), 4),
         "line": {"color": colour, "width": width, "dash": dash},
     }
+
+
+@dataclass(frozen=True)
+class Lead:
+    """One discovered edge between assets, in one window."""
+
+    window: int
+    leader: str
+    follower: str
+    lag: int
+    weight: float
+
+
+def leads(run: Run) -> list[Lead]:
+    """Who leads whom by the lead-lag ops of every window's network; an edge that two ops share counts once, with its largest weight."""
+    found: dict[tuple[int, str, str, int], float] = {}
+    for position, window in enumerate(run.windows):
+        number = window.get("window", position)
+        genotype = window.get("genotype")
+        cells = genotype.get("cells") or [] if isinstance(genotype, dict) else []
+        for cell in cells[:1]:  # all cells of a network are alike
+            for link in (k for node in cell.get("nodes") or [] for edge in node for k in edge.get("links") or []):
+                key = (int(number), str(link["leader"]), str(link["follower"]), int(link["lag"]))
+                weight = float(link["weight"])
+                found[key] = max(found.get(key, 0.0), weight, key=abs)
+    return [Lead(*key, weight) for key, weight in sorted(found.items())]
+
+
+def across_counts(run: Run) -> list[tuple[str, int]]:
+    """(op, number of windows whose network holds it) of the ops that read other assets, the most frequent first."""
+    counts: dict[str, int] = {}
+    for window in run.windows:
+        genotype = window.get("genotype")
+        cells = genotype.get("cells") or [] if isinstance(genotype, dict) else []
+        ops = {str(edge.get("op")) for cell in cells for node in cell.get("nodes") or [] for edge in node}
+        for op in ops & set(ACROSS_OPS):
+            counts[op] = counts.get(op, 0) + 1
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def lead_figure(run: Run) -> list[Figure]:
+    """A map of discovered leads: one row per leader and follower, one column per window, the lag in bars in the cell."""
+    edges = leads(run)
+    if not edges:
+        return []
+    pairs = sorted({(edge.leader, edge.follower) for edge in edges})
+    windows = [str(window.get("window", k)) for k, window in enumerate(run.windows)]
+    place = {name: k for k, name in enumerate(windows)}
+    weights: list[list[float | None]] = [[None] * len(windows) for _ in pairs]
+    lags = [[""] * len(windows) for _ in pairs]
+    for edge in edges:
+        row, column = pairs.index((edge.leader, edge.follower)), place[str(edge.window)]
+        weights[row][column], lags[row][column] = round(edge.weight, 3), str(edge.lag)
+    strongest = max(edges, key=lambda edge: abs(edge.weight))
+    return [
+        Figure(
+            "leads",
+            "Who leads whom",
+            f"Lead-lag edges of the searched networks by window: colour: weight; number: lag in bars; {len(edges)} edges in "
+            f"{len({edge.window for edge in edges})} of {len(windows)} windows; strongest: {strongest.leader} leads "
+            f"{strongest.follower} by {strongest.lag} bars in window {strongest.window} ({strongest.weight:+.2f}).",
+            [
+                {
+                    "type": "heatmap",
+                    "x": [f"window {name}" for name in windows],
+                    "y": [label(f"{leader} → {follower}") for leader, follower in pairs],
+                    "z": weights,
+                    "text": lags,
+                    "texttemplate": "%{text}",
+                    "zmin": -1.0,
+                    "zmax": 1.0,
+                    "colorscale": [[0.0, "#c0504d"], [0.5, "#d9d9d9"], [1.0, "#4f81bd"]],
+                    "hovertemplate": "%{y}, %{x}: lag %{text}, weight %{z:.2f}<extra></extra>",
+                    "colorbar": {"title": {"text": "weight"}},
+                }
+            ],
+            {"yaxis": {"autorange": "reversed"}},
+            150 + 34 * len(pairs),
+        )
+    ]

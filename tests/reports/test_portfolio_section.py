@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from run_builder import build_run
 
 from reports.page import build_pages, write_page
-from reports.portfolio_section import asset_returns, contribution_rows, portfolio_figures
+from reports.portfolio_section import asset_returns, contribution_rows, lead_figure, leads, portfolio_figures
 from reports.run_folder import load_run
 
 PAIR = ("BTCUSDT", "ETHUSDT")
@@ -41,3 +42,24 @@ def test_rows_add_up_to_the_profit_and_exposure_keeps_its_sign(tmp_path: Path) -
     assert [row.net for row in rows] == pytest.approx([0.5, 0.25])
     got = asset_returns(run, "searched", "ETHUSDT")
     assert np.isfinite(got).all()
+
+
+def test_discovered_leads_are_drawn_window_by_window(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=24 * 12, strategies=("searched", "buy_and_hold"), symbols=PAIR)
+    windows = json.loads((folder / "windows.json").read_text())
+    assert lead_figure(load_run(folder)) == []
+    assert "No network holds a lead-lag edge" in write_page(load_run(folder)).read_text()
+    link = {"leader": "BTCUSDT", "follower": "ETHUSDT", "lag": 3, "weight": -0.8}
+    for number in (0, 2):
+        edge = {"op": "lead_lag", "source": 0, "weight": 0.4, "links": [link]}
+        windows[number]["genotype"]["cells"][0]["nodes"][0].append(edge)
+    (folder / "windows.json").write_text(json.dumps(windows))
+    run = load_run(folder)
+    assert [(k.window, k.leader, k.follower, k.lag, k.weight) for k in leads(run)] == [
+        (number, "BTCUSDT", "ETHUSDT", 3, -0.8) for number in (0, 2)
+    ]
+    (figure,) = lead_figure(run)
+    assert figure.data[0]["text"] == [["3", "", "3"]]
+    page = write_page(run).read_text()
+    assert "Who leads whom" in page
+    assert "lead_lag: in 2 of 3 windows" in page
