@@ -69,7 +69,7 @@ def main(
     strength: Annotated[float, typer.Option(help="Of the planted link, in volatilities of a bar.")] = 0.3,
     horizon: Annotated[int, typer.Option(help="Bars ahead that are forecast.")] = 1,
     epochs: Annotated[int, typer.Option(help="Of every search.")] = 20,
-    finalists: Annotated[int, typer.Option(help="Architectures trained apart at the end of a search.")] = 12,
+    finalists: Annotated[int, typer.Option(help="Architectures trained apart at the end of a search.")] = 1,
     cases: Annotated[str, typer.Option(help="link, no link, contagion.")] = "link,no link",
     store: Annotated[Path | None, typer.Option(help="File that keeps finished searches, to go on later.")] = None,
 ) -> None:

@@ -72,6 +72,23 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
     return list(unique.values())
 
 
+def nominated(genotype: Genotype) -> list[Genotype]:
+    """`genotype` with a lead-lag op on one of its edges from the cell input instead, one per such edge.
+
+    For searches whose data show a leader beyond chance. Among sixteen ops the mixture leaves each a sixteenth, too little for an op that
+    serves one asset of several to stand out; the evidence earns it a trial by itself, and validation decides.
+    """
+    found = []
+    for node, row in enumerate(genotype.nodes):
+        for position, c in enumerate(row):
+            if c.source == 0 and c.op != "lead_lag":
+                changed = replace(c, op="lead_lag", links=())
+                nodes = list(genotype.nodes)
+                nodes[node] = (*row[:position], changed, *row[position + 1 :])
+                found.append(replace(genotype, nodes=tuple(nodes)))
+    return found
+
+
 def allowed(genotype: Genotype, rule: Rule) -> bool:
     """Whether P-DARTS' limit on skips holds."""
     skips = sum(c.op in SKIPS for node in genotype.nodes for c in node)

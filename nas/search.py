@@ -147,7 +147,7 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
     note: str = run.note
     finalists: tuple[tuple[str, float], ...] = ()
-    if run.settings.finalists > 1:
+    if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
         genotype, note, finalists = _last_round(run, genotype)
     with torch.no_grad():
         ops, features = architecture.op_weights(), architecture.feature_weights()
@@ -170,9 +170,12 @@ def _told(run: SearchRun, genotype: Genotype) -> Genotype:
 
 def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[str, float], ...]]:
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
-    from nas.finalists import final, likeliest
+    from nas.finalists import final, likeliest, nominated
 
-    candidates = [_told(run, found) for found in likeliest(run.architecture, genotype, run.settings.finalists)]
+    found = likeliest(run.architecture, genotype, run.settings.finalists)
+    if run.leaders is not None and run.leaders.any:
+        found += nominated(genotype)
+    candidates = [_told(run, each) for each in found]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
     won, scores = final(candidates, run.space.features, run.tensors, splits, run.settings, run.seed)
