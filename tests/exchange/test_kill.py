@@ -89,8 +89,12 @@ def test_an_interrupted_download_says_so_keeps_what_it_has_and_goes_on(exchange:
         while process.poll() is None and len(exchange.world.calls("/v5/market/kline")) < 9:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.005)
+        exchange.world.latency_s = (
+            3.0  # what is still asked for cannot be there before the signal, however busy the machine
+        )
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
+    exchange.world.latency_s = 0.0
     assert process.returncode == 130
     assert "the same command goes on from here" in said
     assert "Traceback" not in said
