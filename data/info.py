@@ -11,7 +11,7 @@ import typer
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(epilog="Examples:  python -m data.info  |  python -m data.info --json")
 def main(json_: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False) -> None:
     """Per series: rows, first and last time (UTC), missing rows in gaps, size on disk. Every file's checksum is checked."""
     import numpy as np

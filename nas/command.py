@@ -15,7 +15,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _CURVES = ("train_loss", "validation_loss", "validation_correlation", "entropy", "eigenvalue", "gap", "gradient_norm")
 
 
-@app.command()
+@app.command(epilog="Example:  python -m nas.search --data candles.parquet --variant darts --out found")
 def main(
     data: Annotated[list[Path] | None, typer.Option(help="CSV or Parquet candles; one file per symbol.")] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding settlements of the same symbols.")] = None,

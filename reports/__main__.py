@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,17 +67,30 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+EXAMPLES = "Examples:  python -m reports reports/latest  |  python -m reports compare RUN RUN"
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with wrong input told in one line and exit code 2."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from None
+
+    return run
+
+
 def main() -> None:
     # `python -m reports RUN` builds: a first word that is no command is a folder
     arguments = sys.argv[1:]
     name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "build"
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    application.command()(COMMANDS[name])
-    try:
-        application(arguments, prog_name="python -m reports" + ("" if name == "build" else f" {name}"))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    application.command(epilog=EXAMPLES)(guarded(COMMANDS[name]))
+    application(arguments, prog_name="python -m reports" + ("" if name == "build" else f" {name}"))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,31 +118,58 @@ class RunConfig(BaseModel):
         return str(value) if isinstance(value, int) else value
 
 
-def resolve(preset: str, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """Preset, then file, then the flags that were given (not None)."""
+def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """`resolve_all` where only settings may be given."""
+    return resolve_all(preset, file, flags)[0]
+
+
+def resolve_all(
+    preset: str | None, file: Path | None, flags: Mapping[str, Any], also: Collection[str] = ()
+) -> tuple[RunConfig, dict[str, Any]]:
+    """Preset, then file, then the flags that were given (not None); a later one wins.
+
+    preset: None takes the file's, or `default`. also: names beside the settings that file and flags may hold (how to run, not what);
+    they are returned as they are. InputError for anything unknown, with a suggestion.
+    """
+    written = _read(file) if file is not None else {}
+    preset = str(preset if preset is not None else written.get("preset", "default"))
     path = PRESETS / f"{preset}.toml"
     if not path.is_file():
         raise InputError(f"no preset {preset!r}; there are {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))}")
     values: dict[str, Any] = tomllib.loads(path.read_text())
-    if file is not None:
-        if not file.is_file():
-            raise InputError(f"config file {file} does not exist")
-        try:
-            values |= tomllib.loads(file.read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{file} is not valid TOML: {error}") from None
-    values |= {key: value for key, value in flags.items() if value is not None}
-    values["preset"] = preset
+    values |= written | {key: value for key, value in flags.items() if value is not None} | {"preset": preset}
+    known = [*RunConfig.model_fields, *also]
     for key in values:
-        if key not in RunConfig.model_fields:
-            near = difflib.get_close_matches(key, RunConfig.model_fields, 1)
-            raise InputError(f"unknown setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(
+                key.replace("-", "_"), known, 1
+            )
+            raise InputError(
+                f"unknown setting {key!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "; --print-config lists them all")
+            )
+    rest = {key: value for key, value in values.items() if key in also}
     try:
-        return RunConfig(**values)
+        return RunConfig(**{key: value for key, value in values.items() if key not in also}), rest
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"setting {where}: {first['msg']}, given {first['input']!r}") from None
+        raise InputError(first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line for a person."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {where}: {message}, given {first['input']!r}" if where else message
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config file {file} cannot be read ({error.strerror}); give a TOML file") from None
+    except ValueError as error:  # no TOML, or no text
+        raise InputError(f"{file} is not valid TOML: {error}") from None
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

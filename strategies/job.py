@@ -7,12 +7,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from data.atomic import write_text
@@ -20,7 +21,7 @@ from data.panel import InputError, Panel
 from data.progress import download_progress
 from data.sources import load_panel
 from nas.device import resolve_device
-from strategies.config import RunConfig
+from strategies.config import RunConfig, first_problem
 from strategies.profile import keep_timings, profile
 from strategies.provenance import code_version, pages_version, run_id
 
@@ -48,6 +49,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise InputError(f"--jobs must be at least 1, not {self.jobs}")
+
+
+def options_of(values: Mapping[str, Any]) -> Options:
+    """Options from a file or flags; InputError for a value of the wrong kind."""
+    try:
+        return TypeAdapter(Options).validate_python(dict(values))
+    except ValidationError as error:
+        raise InputError(first_problem(error)) from None
 
 
 def run_job(config: RunConfig, options: Options) -> Path:

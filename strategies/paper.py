@@ -11,6 +11,7 @@ import typer
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True,
     help="Paper trading: --run RUN --symbol BTCUSDT trades; status and stop look after it.",
+    epilog="Examples:  python -m strategies.paper --venue local  |  python -m strategies.paper status  |  python -m strategies.paper stop",
 )  # fmt: skip
 OutOption = Annotated[Path, typer.Option(help="Folder of paper/<id>/ and paper/<id>.html.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _EPILOG = (
     "Examples:  python -m strategies.walkforward --symbol BTCUSDT --preset quick  |  "
-    "python -m strategies.walkforward --symbol BTCUSDT --data candles.parquet --funding funding.parquet"
+    "python -m strategies.walkforward --symbol BTCUSDT --data candles.parquet --funding funding.parquet  |  "
+    "python -m strategies.walkforward --preset thorough --print-config > run.toml, then --config run.toml"
 )
 
 
@@ -33,8 +35,16 @@ def main(
     fill_gaps: Annotated[
         bool | None, typer.Option("--fill-gaps", help="Fill missing bars with the last close.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="quick, default or thorough.")] = "default",
-    config: Annotated[Path | None, typer.Option(help="TOML file with any of these settings.")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick, default or thorough (default: default).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with any of these flags (fill_gaps = true) and settings.")
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option(
+            "--print-config", help="Print every setting as it would be used, as a file for --config, and stop."
+        ),
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Same seed, same data, same code: same bytes.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Searches per window, the best by validation trades.")] = None,
     train: Annotated[str | None, typer.Option(help="Training stretch, e.g. 180d or bars.")] = None,
@@ -81,26 +91,31 @@ def main(
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes (default: all cores).")] = None,
     device: Annotated[str | None, typer.Option(help="Where networks are trained: cpu, cuda or auto.")] = None,
-    engine: Annotated[str, typer.Option(help="Where tasks run: local processes, or ray.")] = "local",
+    engine: Annotated[str | None, typer.Option(help="Where tasks run: local (processes, the default) or ray.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to use (default: one started on this machine).")
     ] = None,
-    gpus_per_task: Annotated[float, typer.Option(help="Share of a GPU that each task holds on Ray.")] = 0.0,
-    out: Annotated[Path, typer.Option(help="Folder for runs/, latest and index.html.")] = Path("reports"),
+    gpus_per_task: Annotated[
+        float | None, typer.Option(help="Share of a GPU that each task holds on Ray (default: 0).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for runs/, latest and index.html (default: reports).")
+    ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget what an earlier run of this command finished.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the windows and stop.")] = False,
+        bool | None, typer.Option("--fresh", help="Forget what an earlier run of this command finished.")
+    ] = None,
+    dry_run: Annotated[bool | None, typer.Option("--dry-run", help="Show the windows and stop.")] = None,
     pages: Annotated[
-        bool, typer.Option("--pages/--no-pages", help="Write the HTML pages, or only the data files.")
-    ] = True,
-    profile: Annotated[bool, typer.Option("--profile", help="Seconds per stage, the slowest named.")] = False,
+        bool | None,
+        typer.Option("--pages/--no-pages", help="Write the HTML pages (the default), or only the data files."),
+    ] = None,
+    profile: Annotated[bool | None, typer.Option("--profile", help="Seconds per stage, the slowest named.")] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, while they run.")
-    ] = False,
+        bool | None, typer.Option("--tensorboard", help="Also write the searches for TensorBoard, while they run.")
+    ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Also log the run to this MLflow server or store.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Headline figures as JSON on standard output.")] = False,
+    quiet: Annotated[bool | None, typer.Option("--quiet", help="No progress, only the result.")] = None,
+    json_: Annotated[bool | None, typer.Option("--json", help="Headline figures as JSON on standard output.")] = None,
 ) -> None:
     """Search a network on every rolling window, trade it out of sample under costs, compare it with hand-designed rivals.
 
@@ -110,28 +125,19 @@ def main(
     from data.panel import InputError
 
     try:
-        from strategies.config import RunConfig, resolve
-        from strategies.job import Options, run_job
+        from strategies.config import RunConfig, resolve_all, to_toml
+        from strategies.job import Options, options_of, run_job
 
-        flags = {name: value for name, value in given.items() if name in RunConfig.model_fields}
+        how = [field.name for field in fields(Options)]
+        flags = {name: value for name, value in given.items() if name in RunConfig.model_fields or name in how}
         flags["data"] = tuple(str(p) for p in data) if data else None
         flags["funding"] = tuple(str(p) for p in funding) if funding else None
-        settings = resolve(preset, config, flags)
-        options = Options(
-            out=out,
-            jobs=jobs,
-            engine=engine,
-            address=address,
-            gpus_per_task=gpus_per_task,
-            fresh=fresh,
-            dry_run=dry_run,
-            quiet=quiet,
-            json=json_,
-            pages=pages,
-            profile=profile,
-            tensorboard=tensorboard,
-            mlflow=mlflow,
-        )
+        flags["json"] = json_
+        settings, rest = resolve_all(preset, config, flags, how)
+        options = options_of(rest)
+        if print_config:
+            sys.stdout.write(to_toml(settings.model_dump()) + to_toml(asdict(options)))
+            return
         run_job(settings, options)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
