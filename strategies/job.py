@@ -61,7 +61,7 @@ def options_of(values: Mapping[str, Any]) -> Options:
 
 def run_job(config: RunConfig, options: Options) -> Path:
     """Returns the run folder. Raises InputError for anything the user can mend; KeyboardInterrupt leaves finished tasks on disk."""
-    console = Console(stderr=options.json, quiet=options.quiet)
+    console = Console(stderr=options.json, quiet=options.quiet, highlight=False)
     timings: dict[str, float] = {}
     config = config.model_copy(update={"device": resolve_device(config.device)})
     began = time.perf_counter()
@@ -113,9 +113,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
         _export(folder, options, console)
     finally:
         lock.release()
+    width = max(map(len, headline), default=0)
     for name, figures in headline.items():
         console.print(
-            f"  {name:<16} return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   trades {figures['trades']}",
+            f"  {name:<{width}}  return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   trades {figures['trades']}",
             markup=False,
         )
     if options.json:
