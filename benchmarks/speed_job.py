@@ -9,7 +9,6 @@ memory        peak of features, one search and one training on 5 years of hourly
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -135,6 +134,7 @@ def searched(windows: int) -> None:
 
     from rich.console import Console
 
+    from benchmarks.speed_search import peak_mib
     from nas.genotype import Genotype
     from nas.tasks import SearchTask, TrainTask, run_task
     from strategies.config import resolve
@@ -150,7 +150,7 @@ def searched(windows: int) -> None:
         found = run_task(task, pipeline.samples)
         genotype = Genotype.from_dict(found.report["genotype"])
         run_task(TrainTask(window, "darts", 0, pipeline.space, replace(training, epochs=1), genotype), pipeline.samples)
-    say(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+    say(f"{peak_mib():.0f}")
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ eigenvalue and of every variant, and how time and memory grow with cells and cha
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -266,7 +266,13 @@ def grown(cells: int, channels: int, least_s: float) -> None:
         run.weight_step(train)
 
     spent = seconds(step, least_s)
-    say(f"{1e3 * spent} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}")
+    say(f"{1e3 * spent} {peak_mib()}")
+
+
+def peak_mib() -> float:
+    """Of this process since its start; getrusage would tell its parent's peak where that was larger."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def fitted(values: dict[int, float]) -> float:
