@@ -43,4 +43,9 @@ def sharpe(forecast: Tensor, label: Tensor, weight: Tensor, cost: float = COST_D
     return -(mean / (variance + 1e-8).sqrt()).mean()
 
 
-LOSSES: dict[str, Loss] = {"huber": huber, "direction": direction, "sharpe": sharpe}
+def squared(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared error over weighted bars and horizons: what forecasting benchmarks print."""
+    return ((forecast - label).square() * weight).sum() / (weight.sum() * label.shape[1]).clamp_min(1.0)
+
+
+LOSSES: dict[str, Loss] = {"huber": huber, "squared": squared, "direction": direction, "sharpe": sharpe}

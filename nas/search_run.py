@@ -17,8 +17,9 @@ from nas.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.diagnostics import PowerIteration, entropy, leading_ops, norm
 from nas.genotype import Genotype
 from nas.links import Candidates
+from nas.lookback import LookbackNetwork
 from nas.losses import LOSSES
-from nas.ops import SKIPS, get_op
+from nas.ops import SKIPS
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Tensors, batches, stack_stretches
@@ -64,7 +65,7 @@ class SearchRun:
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
         )
         self.leaders = leaders
-        if leaders is not None:
+        if leaders is not None and not isinstance(self.network, LookbackNetwork):
             self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders))
         # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
         self.device = torch.device(settings.device)
@@ -96,9 +97,7 @@ class SearchRun:
             betas=(0.5, 0.999),
             fused=True,
         )
-        counts = torch.tensor(
-            [float(get_op(n).parameters(space.channels)) for n in space.ops]
-        )  # of the network to come
+        counts = torch.tensor([float(n) for n in space.op_parameters()])  # of the network to come
         bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
         self.prices = counts * (math.log(bars) / (2.0 * bars))
         others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))

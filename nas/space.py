@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from data.panel import InputError
@@ -79,9 +79,12 @@ class SearchSpace:
         longest = max(get_op(name).receptive_field for name in self.ops)
         return max(self.cells, self.search_cells or 0) * self.nodes * (longest - 1) + 1
 
+    def op_parameters(self) -> tuple[int, ...]:
+        """Learned numbers of every op on one edge of the network to come."""
+        return tuple(get_op(name).parameters(self.channels) for name in self.ops)
+
     def with_features(self, features: Mapping[str, tuple[str, ...]]) -> SearchSpace:
-        values = {**self.__dict__, "features": tuple((k, tuple(v)) for k, v in features.items())}
-        return SearchSpace(**values)
+        return replace(self, features=tuple((k, tuple(v)) for k, v in features.items()))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

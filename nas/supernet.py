@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from nas.cell import Edge
 from nas.discretisation import Rule, discretise
 from nas.genotype import Connection, Genotype
+from nas.lookback import LookbackNetwork, LookbackSpace, lookback_supernet
 from nas.network import CellNetwork, Network, shared
 from nas.ops import SKIPS, get_op
 from nas.relaxation import Choices, Relaxation, edge_softmax, sigmoid, softmax
@@ -190,8 +191,10 @@ def supernet_of(
     partial: int = 1,
     auxiliary: bool = False,
     cells: int | None = None,
-) -> Network:
+) -> Network | LookbackNetwork:
     """The weights of every candidate, freshly drawn. It is the search's proxy: `space.search_cells` of `space.search_channels`."""
+    if isinstance(space, LookbackSpace):
+        return lookback_supernet(space, seed, kept, partial, auxiliary)
     edges = []
     for k, (source, node) in enumerate(space.edges):
         ops = tuple(name for i, name in enumerate(space.ops) if kept is None or kept[k][i])

@@ -201,13 +201,17 @@ def against_benchmark(daily: pd.DataFrame, benchmark: str) -> AgainstBenchmark |
     test = SPA(base, others, block_size=block, reps=RESAMPLES, bootstrap="stationary", seed=SEED)
     test.compute()
     step = StepM(base, pd.DataFrame(others, columns=rivals), 1.0 - CONFIDENCE, block, RESAMPLES, seed=SEED)
-    step.compute()
+    try:
+        step.compute()
+        superior = [str(name) for name in step.superior_models]
+    except ValueError:  # arch takes the found ones out and tests the rest again, even where none is left: all are superior
+        superior = rivals
     values = test.pvalues
     return AgainstBenchmark(
         float(values["lower"]),
         float(values["consistent"]),
         float(values["upper"]),
-        tuple(str(name) for name in step.superior_models),
+        tuple(superior),
         len(rivals),
     )
 

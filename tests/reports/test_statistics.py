@@ -178,6 +178,18 @@ def test_spa_finds_skill_and_not_noise() -> None:
     assert "s2" in some.superior
 
 
+def test_all_rivals_may_be_superior_one_after_the_other() -> None:
+    """The second is only found once the first is taken out; then none is left to test. Found by the null test of the lab."""
+    table = frame(0.01 * np.random.default_rng(3).normal(size=(300, 3)))
+    table -= table.mean()
+    table["s0"] *= 0.01
+    table["s1"] += 0.004
+    table["s2"] += 0.00105
+    found = against_benchmark(table, "s0")
+    assert found is not None
+    assert set(found.superior) == {"s1", "s2"}
+
+
 def test_strategies_that_do_not_move_break_nothing() -> None:
     table = frame(np.stack([np.zeros(60), 0.01 * np.random.default_rng(0).normal(size=60)], 1))
     assert resample(table) is not None

@@ -1,0 +1,186 @@
+"""`python -m nas.lab`: the commands of the evidence lab. Each goes on where it was stopped and prints its verdict."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data.panel import InputError, Panel
+from nas.lab.units import Record
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+STORE = Path("reports/lab")
+
+Store = Annotated[Path, typer.Option(help="Folder of finished units; a killed command goes on from them.")]
+Minutes = Annotated[float, typer.Option(help="Start no further unit after so many minutes.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the verdict.")]
+
+
+@app.callback()
+def lab() -> None:
+    """The evidence lab: does the search work, and does the pipeline fool itself?"""
+
+
+@app.command()
+def null(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles to permute; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+) -> None:
+    """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
+    from rich.console import Console
+
+    from nas.lab import null as experiment
+    from nas.lab.units import complete
+    from strategies.provenance import code_version
+
+    histories = _histories(data)
+    wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
+    found = complete(
+        store / "null",
+        wanted,
+        lambda unit: experiment.compute(unit, histories),
+        Console(quiet=quiet),
+        code_version(),
+        minutes,
+    )
+    _tell("null", found, len(wanted))
+
+
+@app.command()
+def forecast(
+    csv: Annotated[list[Path], typer.Option(help="Table with one row a time step (gzipped or not); repeatable.")],
+    horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
+    seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
+    variant: Annotated[
+        str, typer.Option(help="Search variants that compete, joined by +; validation chooses.")
+    ] = "gdas+pt",
+    period: Annotated[
+        int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
+    ] = 24,
+    free: Annotated[bool, typer.Option("--free", help="The search may also leave the level on.")] = False,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+) -> None:
+    """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
+    from rich.console import Console
+
+    from nas.lab import forecast as experiment
+    from nas.lab.units import complete
+    from strategies.provenance import code_version
+
+    steps = tuple(int(part) for part in horizon.split(",") if part.strip().isdigit())
+    if not steps or len(steps) != len(horizon.split(",")):
+        raise InputError(f"--horizon {horizon!r} is no list of steps: give e.g. 96,192")
+    tables = {table.name: table for table in map(experiment.load, csv)}
+    wanted = [
+        unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, free)
+    ]
+    wanted.sort(key=lambda unit: unit.settings["seed"])
+    found = complete(
+        store / "forecast", wanted, lambda unit: experiment.compute(unit, tables[unit.settings["data"]]), Console(quiet=quiet),
+        code_version(), minutes,
+    )  # fmt: skip
+    _tell("forecast", found, len(wanted))
+
+
+@app.command("search-vs-random")
+def search_vs_random(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for the real stretches; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
+    randoms: Annotated[int, typer.Option(help="Random architectures per problem.", min=2)] = 20,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+) -> None:
+    """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
+    from rich.console import Console
+
+    from nas.lab import comparison as experiment
+    from nas.lab.units import complete
+    from strategies.provenance import code_version
+
+    histories = _histories(data)
+    markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
+    wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS))
+    found = complete(
+        store / "search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), Console(quiet=quiet),
+        code_version(), minutes,
+    )  # fmt: skip
+    _tell("search-vs-random", found, len(wanted))
+
+
+@app.command()
+def power(
+    seeds: Annotated[int, typer.Option(help="Tasks of each strength.", min=1)] = 20,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+) -> None:
+    """Detection curve: planted signals of rising strength for search, hand-designed networks and random architectures."""
+    from rich.console import Console
+
+    from nas.lab import power as experiment
+    from nas.lab.units import complete
+    from strategies.provenance import code_version
+
+    wanted = experiment.units(seeds)
+    found = complete(store / "power", wanted, experiment.compute, Console(quiet=quiet), code_version(), minutes)
+    _tell("power", found, len(wanted))
+
+
+@app.command()
+def evidence(
+    store: Store = STORE,
+    folder: Annotated[Path, typer.Option(help="Folder of the committed results, one file per experiment.")] = Path(
+        "docs/evidence"
+    ),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence.md"),
+) -> None:
+    """Pack finished units into the committed result files and write the page from those files."""
+    from data.atomic import write_text
+    from nas.lab import evidence as experiment
+
+    written = experiment.collect(store, folder)
+    write_text(page, experiment.page(folder))
+    typer.echo(f"{page} from {', '.join(path.name for path in sorted(folder.glob('*.json')))}; new: {len(written)}")
+
+
+def _tell(name: str, found: list[Record], wanted: int) -> None:
+    """Verdict and table of what is finished."""
+    from nas.lab.evidence import EXPERIMENTS
+
+    if not found:
+        typer.echo("no unit is finished yet")
+        return
+    verdict, body = EXPERIMENTS[name][2](found)
+    typer.echo(body + "\n")
+    typer.echo(f"{len(found)} of {wanted} units are finished. {verdict}")
+
+
+def _histories(data: list[Path] | None) -> list[Panel]:
+    """Candle files, each named after its symbol: BTCUSDT_1h.parquet."""
+    from data.sources import load_panel
+
+    return [load_panel((path.name.split("_")[0].split(".")[0],), "60", files=(path,)) for path in data or []]
+
+
+def main() -> None:
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: finished units are kept; the same command goes on from here", err=True)
+        sys.exit(130)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

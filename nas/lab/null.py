@@ -1,0 +1,119 @@
+"""The whole walk-forward where there is nothing to find: how often does it believe that it found something?
+
+Every market is run once and traded twice from the same searches and trainings: `shipped` with the settings a user gets (costs, the bar of
+evidence before anything trades), and `bare` without costs and without that bar, where every leak of the future would show as profit.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from data.panel import Panel
+from nas.lab.markets import garch, permuted
+from nas.lab.units import Result, Unit
+
+MARKETS = ("garch", "permuted")
+TRADED = ("shipped", "bare")
+HORIZON = 6  # bars, as the presets forecast
+#: the quick preset on a shorter history: 60 days to learn from, 20 + 20 to validate, seven unseen stretches of 30 days
+SETTINGS: dict[str, Any] = {
+    "train": "60d", "validation": "40d", "test": "30d", "search_epochs": 12, "training_epochs": 25, "channels": 8,
+    "horizon": [HORIZON],
+    "baselines": ["linear"], "rules": ["sma_cross"],
+}  # fmt: skip
+BARS = 8_200  # seven windows behind the warm-up of the features
+LEVEL, DSR_TARGET, PBO_TARGET, SPA_TARGET = 0.05, 0.05, 0.1, 0.10
+
+
+def units(seeds: int, markets: tuple[str, ...] = MARKETS, changes: dict[str, Any] | None = None) -> list[Unit]:
+    """Seed by seed, so that a table stopped early has few seeds and no holes."""
+    settings = {**SETTINGS, **(changes or {})}
+    return [
+        Unit(f"{market}-{seed:03d}", {"market": market, "seed": seed, "bars": BARS, **settings})
+        for seed in range(seeds)
+        for market in markets
+    ]
+
+
+def market_of(unit: Unit, histories: list[Panel]) -> Panel:
+    """The market of a unit; permuted ones take the histories in turn."""
+    settings = unit.settings
+    if settings["market"] == "garch":
+        return garch(settings["bars"], settings["seed"])
+    return permuted(histories[settings["seed"] % len(histories)], settings["bars"], settings["seed"])
+
+
+def compute(unit: Unit, histories: list[Panel]) -> Result:
+    """One market through the walk-forward: figures of `shipped` and `bare`."""
+    from strategies.config import RunConfig
+    from strategies.job import Options
+    from strategies.pipeline import Pipeline
+    from strategies.provenance import code_version
+
+    panel = market_of(unit, histories)
+    given = {k: v for k, v in unit.settings.items() if k not in ("market", "bars")}
+    config = RunConfig(symbol=panel.assets, **given)
+    bare = {"taker_fee_bps": 0.0, "maker_fee_bps": 0.0, "slippage_bps": 0.0, "evidence": 0.0}
+    found: Result = {"source": panel.source}
+    quiet = Console(quiet=True)
+    with tempfile.TemporaryDirectory() as text:
+        folder, code = Path(text), code_version()
+        options = Options(out=folder, jobs=1, quiet=True, pages=False)
+        for name, changes in (("shipped", {}), ("bare", bare)):
+            if (folder / "shipped" / "tasks").is_dir():  # the same searches and trainings, traded on other terms
+                shutil.copytree(folder / "shipped" / "tasks", folder / name / "tasks")
+            traded = config.model_copy(update=changes)
+            Pipeline(traded, options, panel, code, quiet, {}).run(folder / name)
+            found[name] = figures(folder / name)
+    return found
+
+
+def figures(folder: Path) -> dict[str, float | int | None]:
+    """What the page of a run says about luck, from the files of the run."""
+    from reports.luck import trial_matrix
+    from reports.performance import daily_frame, sharpe_ratio
+    from reports.run_folder import BENCHMARK, SEARCHED, load_run
+    from reports.statistics import against_benchmark, luck, overfitting
+
+    run = load_run(folder)
+    daily = daily_frame(run.equity)[list(run.strategies)]
+    trials = trial_matrix(run, daily.index)
+    chance = luck(SEARCHED, daily[SEARCHED].to_numpy(), len(run.trials), trials)
+    overfit, against = overfitting(trials), against_benchmark(daily, BENCHMARK)
+    forecasts = run.forecasts
+    mine = forecasts[forecasts["strategy"] == SEARCHED]
+    plans = [window["plan"] for window in run.windows]
+    numbers: dict[str, float | int | None] = {
+        "sharpe": sharpe_ratio(daily[SEARCHED].to_numpy()),
+        "return": float(np.prod(1.0 + daily[SEARCHED].to_numpy()) - 1.0),
+        "psr": chance.psr,
+        "dsr": chance.dsr,
+        "dsr_configurations": chance.dsr_configurations,
+        "pbo": overfit.pbo if overfit is not None else math.nan,
+        "spa": against.consistent if against is not None else math.nan,
+        "superior": len(against.superior) if against is not None else 0,
+        "days": len(daily),
+        "windows": len(plans),
+        "flat_windows": sum(plan == "flat" for plan in plans),
+        "trials": len(run.trials),
+        "forecast_correlation": forecast_correlation(run, mine),
+    }
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
+
+
+def forecast_correlation(run: Any, mine: Any) -> float:
+    """Of the out-of-sample forecasts with the returns they are about: the most direct sign of a leak."""
+    close = np.log(run.candles.set_index("timestamp")["close"])
+    # a bar opens where the last one closed in these markets: what the forecast at a close is about runs from that very close
+    after = close.shift(-HORIZON) - close
+    joined = mine.set_index("timestamp")["forecast"].to_frame().join(after.rename("after")).dropna()
+    if len(joined) < 3 or joined["forecast"].std() < 1e-12:
+        return math.nan
+    return float(np.corrcoef(joined["forecast"], joined["after"])[0, 1])
