@@ -29,7 +29,7 @@ def main(
         str, typer.Option(help="Search variant, e.g. darts, darts-2nd, pc, fair, plus, gdas.")
     ] = "darts",
     horizon: Annotated[str, typer.Option(help="Bars ahead that are forecast: 6 or 1,6,24.")] = "6",
-    loss: Annotated[str, typer.Option(help="huber, direction or sharpe.")] = "huber",
+    loss: Annotated[str, typer.Option(help="huber, squared, direction or sharpe.")] = "huber",
     epochs: Annotated[int, typer.Option(help="Passes over the training stretch.")] = 50,
     search_fraction: Annotated[float, typer.Option(help="Share of the training stretches an epoch looks at.")] = 1.0,
     nodes: Annotated[int, typer.Option(help="Nodes of the cell.")] = 2,

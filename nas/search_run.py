@@ -19,7 +19,7 @@ from nas.genotype import Genotype
 from nas.links import Candidates
 from nas.lookback import LookbackNetwork
 from nas.losses import LOSSES
-from nas.ops import SKIPS
+from nas.ops import OPS, SKIPS
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Tensors, batches, stack_stretches
@@ -69,7 +69,7 @@ class SearchRun:
             self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders))
         # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
         self.device = torch.device(settings.device)
-        across = [name for name in space.ops if get_op(name).across]
+        across = [name for name in space.ops if name in OPS and OPS[name].across]
         if across and self.device.type != "cpu":
             raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
         self.network.to(self.device)

@@ -74,7 +74,7 @@ def main(
     search_fraction: Annotated[
         float | None, typer.Option(help="Share of the training stretches that a search epoch looks at.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="huber, direction or sharpe.")] = None,
+    loss: Annotated[str | None, typer.Option(help="huber, squared, direction or sharpe.")] = None,
     share: Annotated[
         str | None, typer.Option(help="Several symbols: all weights shared, embedding (and a vector each), or none.")
     ] = None,
