@@ -204,7 +204,9 @@ def against_benchmark(daily: pd.DataFrame, benchmark: str) -> AgainstBenchmark |
     try:
         step.compute()
         superior = [str(name) for name in step.superior_models]
-    except ValueError:  # arch takes the found ones out and tests the rest again, even where none is left: all are superior
+    except (
+        ValueError
+    ):  # arch takes the found ones out and tests the rest again, even where none is left: all are superior
         superior = rivals
     values = test.pvalues
     return AgainstBenchmark(
