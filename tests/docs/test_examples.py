@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from collections.abc import Iterator
@@ -55,3 +56,12 @@ def test_every_how_to_page_has_an_example() -> None:
     pages = [page.read_text() for page in (ROOT / "docs/how-to").glob("add-*.md")]
     assert len(pages) == len(EXAMPLES) >= 6
     assert all(re.search(r'--8<-- "examples/add_\w+\.py"', page) for page in pages)
+
+
+def test_the_cells_of_the_notebook_run_in_order() -> None:
+    notebook = json.loads((ROOT / "examples/search.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(cell.replace("epochs=10", "epochs=2, channels=4"), names)
+    assert "<svg" in names["found"]._repr_html_()  # type: ignore[attr-defined]

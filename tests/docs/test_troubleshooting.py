@@ -1,0 +1,83 @@
+"""The troubleshooting page shows the messages that the code really gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data.panel import InputError
+from data.sources import load_panel
+from nas.single import search_panel
+from nas.variants import get_variant
+from nas.windows import WindowPlan, separation
+from reports.run_folder import load_run
+from strategies.config import resolve
+from strategies.exchange import load_keys
+from strategies.session import Settings, last_model
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
+HOURS = pd.date_range("2024-01-01", periods=6, freq="h", name="timestamp")
+
+
+def candles(**columns: object) -> pd.DataFrame:
+    flat = {"open": 100.0, "high": 101.0, "low": 99.0, "close": 100.0, "volume": 1.0}
+    return pd.DataFrame({**flat, **columns}, index=HOURS)
+
+
+def read(table: pd.DataFrame, name: str = "candles.csv", **settings: object) -> None:
+    table.to_csv(name)
+    load_panel(["BTCUSDT"], files=[Path(name)], **settings)  # type: ignore[arg-type]
+
+
+def wrong_key() -> None:
+    Path("my.toml").write_text("trian = '150d'\n")
+    resolve("quick", Path("my.toml"), {})
+
+
+SITUATIONS: dict[str, Callable[[], object]] = {
+    "gap": lambda: read(candles().drop(HOURS[2:4])),
+    "twice": lambda: read(candles().iloc[[0, 1, 1, 2, 3]]),
+    "order": lambda: read(candles().iloc[::-1]),
+    "column": lambda: read(candles().drop(columns="volume")),
+    "not a number": lambda: read(candles(close=[100.0, 100.0, float("nan"), 100.0, 100.0, 100.0])),
+    "impossible": lambda: read(candles(high=98.0)),
+    "interval": lambda: read(candles(), interval="240"),
+    "no file": lambda: load_panel(["BTCUSDT"], files=[Path("candels.csv")]),
+    "files": lambda: load_panel(["BTCUSDT", "ETHUSDT"], files=[Path("candles.csv")]),
+    "source": lambda: load_panel(["BTCUSDT"], source="binance"),
+    "key": wrong_key,
+    "variant": lambda: get_variant("drats"),
+    "windows": lambda: WindowPlan(3600, 1200, 1440, 1440).windows(2000, first=500, purge_bars=222),
+    "purge": lambda: separation("purge", 10, 222),
+    "short": lambda: search_panel(
+        load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-01-20", source="simulated")
+    ),
+    "mainnet": lambda: Settings(**{**dict.fromkeys(Settings.__dataclass_fields__), "venue": "mainnet"}),  # type: ignore[arg-type]
+    "model": lambda: last_model(Path("reports/latest")),
+    "keys": lambda: load_keys(None, "testnet"),
+    "page": lambda: load_run(Path("reports/latest")),
+}
+
+
+def message(situation: str) -> str:
+    with pytest.raises(InputError) as found:
+        SITUATIONS[situation]()
+    return f"error: {found.value}"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_page_shows_the_message(situation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    shown = re.findall(r"^```text\n(error: .*?)\n```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    # the list of what there is grows; the page need not
+    assert message(situation).split("; there are")[0] in [text.split("; there are")[0] for text in shown]
+
+
+def test_every_message_on_the_page_has_its_situation() -> None:
+    assert PAGE.read_text().count("```text\nerror: ") == len(SITUATIONS)
