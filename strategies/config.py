@@ -28,6 +28,7 @@ class RunConfig(BaseModel):
     start: str | None = None
     end: str | None = None
     source: str = "auto"
+    category: str = "linear"
     data: tuple[str, ...] = ()
     funding: tuple[str, ...] = ()
     fill_gaps: bool = False
@@ -139,6 +140,8 @@ def resolve_all(
     values: dict[str, Any] = tomllib.loads(path.read_text())
     values |= written | {key: value for key, value in flags.items() if value is not None} | {"preset": preset}
     known = [*RunConfig.model_fields, *also]
+    for key, value in _of_category(str(values.get("category", "linear")), values).items():
+        values.setdefault(key, value)
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(
@@ -170,6 +173,25 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(f"config file {file} cannot be read ({error.strerror}); give a TOML file") from None
     except ValueError as error:  # no TOML, or no text
         raise InputError(f"{file} is not valid TOML: {error}") from None
+
+
+def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a category of Bybit asks for where nothing else was said. InputError for what the accounts here cannot trade truly."""
+    if category == "linear":
+        return {}
+    if category == "inverse":
+        raise InputError(
+            "--category inverse: an inverse contract is worth dollars and pays in the coin, which the accounts here do not hold; "
+            "trade --category linear (BTCUSDT) or spot (its history: python -m data.download --category inverse)"
+        )
+    if category != "spot":
+        raise InputError(f"no --category {category!r}; there are linear, spot")
+    if values.get("account", "spot") == "perpetual":
+        raise InputError(
+            "--category spot cannot be traded in a perpetual account; leave account out, or set it to spot or cash"
+        )
+    # 10: taker and maker fee of Bybit's spot market without any discount
+    return {"account": "spot", "taker_fee_bps": 10.0, "maker_fee_bps": 10.0}
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

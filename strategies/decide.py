@@ -104,6 +104,11 @@ def load_strategy(folder: Path, symbol: str, interval: str | None, any_code: boo
         companions = companions_of([name for name, _ in model.genotype.features], symbols, symbol, trained_for)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
+    category = model.extra.get("category", "linear")
+    if category != "linear":
+        raise InputError(
+            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
+        )
     if "rule" not in model.extra:
         raise InputError(
             f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"

@@ -145,6 +145,7 @@ def load_market(config: RunConfig, **telling: Any) -> Panel:
         fill_gaps=config.fill_gaps,
         seed=config.seed,
         timeframes=config.timeframes,
+        category=config.category,
         **telling,
     )
 

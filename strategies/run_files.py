@@ -195,6 +195,7 @@ def write_run(
             "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
             "horizons": list(config.horizon),
             "symbols": list(panel.assets),
+            "category": config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": code,
             "decision_version": decision_version(),

@@ -25,6 +25,9 @@ def main(
     start: Annotated[str | None, typer.Option(help="First bar, UTC, e.g. 2023-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="History ends before this time, UTC.")] = None,
     source: Annotated[str | None, typer.Option(help="auto, bybit or simulated.")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="linear (perpetuals) or spot (no shorts, no funding, spot fees).")
+    ] = None,
     data: Annotated[
         list[Path] | None, typer.Option(help="CSV or Parquet candles instead of a source; one per symbol.")
     ] = None,
