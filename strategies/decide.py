@@ -100,6 +100,11 @@ def load_strategy(folder: Path, symbol: str, interval: str | None, any_code: boo
         raise InputError(
             f"{folder}: the model was trained on {', '.join(symbols)}, not on {symbol}; give --symbol {symbols[0]}"
         )
+    if model.genotype.assets:
+        raise InputError(
+            f"{folder}: the network reads {', '.join(model.genotype.assets)} together; paper trading follows one symbol: rerun the "
+            "walk-forward with one --symbol"
+        )
     try:
         companions = companions_of([name for name, _ in model.genotype.features], symbols, symbol, trained_for)
     except InputError as error:

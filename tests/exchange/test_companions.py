@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +145,14 @@ def test_only_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "odd", panel, features=(("moon", "raw"),))
     with pytest.raises(InputError, match="'moon', which this version does not have"):
         load_strategy(tmp_path / "odd", SYMBOL, "60")
+    save_model(tmp_path / "together", panel)
+    told = json.loads((tmp_path / "together" / "genotype.json").read_text())
+    (tmp_path / "together" / "genotype.json").write_text(json.dumps(told | {"assets": list(SYMBOLS), "share": "all"}))
+    with pytest.raises(InputError, match="reads ETHUSDT, BTCUSDT together; paper trading follows one symbol"):
+        load_strategy(tmp_path / "together", SYMBOL, "60")
+    save_model(tmp_path / "tied", panel, symbols=SYMBOLS)
+    told = json.loads((tmp_path / "tied" / "features.json").read_text())
+    assert load_strategy(tmp_path / "tied", SYMBOL, "60").share == 0.5
+    (tmp_path / "tied" / "features.json").write_text(json.dumps(told | {"portfolio": {"weighting": "hrp"}}))
+    with pytest.raises(InputError, match="traded with weighting hrp"):
+        load_strategy(tmp_path / "tied", SYMBOL, "60")
