@@ -40,14 +40,13 @@ NOTES: dict[str, str] = {
     "null": (
         "The lab found a fault while it ran: the page of a run broke where StepM found every rival superior one after the other "
         "(mended in `reports.statistics`, with a test). No leak was found: unseen forecasts do not correlate with what came, and "
-        "DSR never passed. A share of SPA hits near its target is within chance of the 5% that the test allows; its interval says "
-        "how far."
+        "DSR never passed. The SPA share that misses its target has an interval that holds the 5% which the test allows; more runs "
+        "would have to tell whether it is chance."
     ),
     "search-vs-random": (
-        "Where plain DARTS is not told apart from random, taking the op whose removal hurts most (DARTS-PT) helps, and so does "
-        "letting the three ways compete by validation; a longer search, a price on ops and a smaller space do not. On real "
-        "stretches the differences are of the size of their errors: with so many ways compared, one interval above zero there is "
-        "no evidence."
+        "On weak planted signals, where plain DARTS is not told apart from random, taking the op whose removal hurts most (DARTS-PT) "
+        "helps, and so does letting the three ways compete by validation; a longer search, a price on ops and a smaller space do "
+        "not. On real candles nothing tried is better than the median random architecture by more than chance."
     ),
     "forecast": (
         "What was tried: validation figures of closed-form linear maps (ranks, levels, penalties) chose the ops; ten learning "
@@ -55,8 +54,8 @@ NOTES: dict[str, str] = {
         "validation and slow. The level is always taken off, as PatchTST does: decided before any test figure was seen, although "
         "on ETTh1 validation prefers to leave it on (closed form, horizon 96: 0.652 against 0.670). A first run searched with "
         "`gdas` alone; its test figures had been seen when `pt` was added as a second variant, because validation showed that the "
-        "choice among ops was not the best one. Nothing was changed after that. What limits it: stochastic training of the small "
-        "map stops early on a noisy validation curve, and seeds choose different ops."
+        "choice among ops was not the best one. Nothing was changed after that. What limits it was not tested; seeds choose "
+        "different ops, and the validation curve on which training stops is noisy."
     ),
 }
 

@@ -94,8 +94,8 @@ def null_table(found: Sequence[Record]) -> tuple[str, str]:
         head, rows
     ) + "\n\nMean correlation of unseen forecasts and what came (a leak would lift it above zero): " + "; ".join(
         notes
-    ) + ".\n\nPBO under `shipped` is pulled below one half by costs: the plans that trade most are worst in every half, which "\
-        "is known in advance and no overfitting; `bare` has no such difference."  # fmt: skip
+    ) + ".\n\nPBO under `shipped` lies below one half, probably because of costs: the plans that trade most are worst in "\
+        "every half, which is known in advance and no overfitting; `bare` has no such difference."  # fmt: skip
 
 
 # -- power -----------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,8 @@ def power_table(found: Sequence[Record]) -> tuple[str, str]:
         f"Label: a random network of two nodes on two of six white-noise inputs, a share of the variance; the rest is noise ({count} "
         "tasks of each strength, 1,960 bars to learn from, 800 to validate, 1,120 unseen). Found: the correlation of forecast and label "
         "on unseen bars is above zero at the one-sided 5% level, so 5% is what no signal gives. In brackets the mean correlation; a "
-        "perfect forecast has the square root of the strength. Hand-designed networks read all six inputs.\n\n"
+        "perfect forecast has the square root of the strength. `random` pools the random architectures of "
+        "all tasks. Hand-designed networks read all six inputs.\n\n"
     )
     return verdict, text + markdown(["strength", "best possible", *names], rows)
 

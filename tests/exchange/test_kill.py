@@ -82,7 +82,9 @@ def test_killed_downloads_end_in_the_store_of_an_uninterrupted_one(
 
 
 def test_an_interrupted_download_says_so_keeps_what_it_has_and_goes_on(exchange: StandIn, tmp_path: Path) -> None:
-    exchange.world.latency_s = 1.5  # the second round of pages is on its way when the signal comes, however busy the machine
+    exchange.world.latency_s = (
+        1.5  # the second round of pages is on its way when the signal comes, however busy the machine
+    )
     environment = {**os.environ, "REGIME_BYBIT_URL": exchange.url, "REGIME_CACHE": str(tmp_path)}
     command = [*COMMAND, "--start", SPAN[0], "--end", SPAN[1]]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
