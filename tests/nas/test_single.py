@@ -75,7 +75,7 @@ def test_alphas_and_weights_never_see_bars_of_the_purge(panel: Panel, monkeypatc
         ({"validation_share": 1.5}, "between 0 and 1"),
         ({"cells": 9}, "bars are too few for a search"),
         ({"fraction": 0.0}, "share of the training stretches"),
-        ({"loss": "mse"}, "no loss 'mse'; there are huber, direction, sharpe"),
+        ({"loss": "mse"}, "no loss 'mse'; there are huber, squared, direction, sharpe"),
     ],
 )
 def test_wrong_arguments_are_named(panel: Panel, arguments: dict[str, object], message: str) -> None:
