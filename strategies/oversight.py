@@ -73,7 +73,7 @@ def status_table(journal: Journal) -> Table:
         table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {say_bar(equity[0]['open_ms'])})")
     position = journal.rows("SELECT * FROM positions ORDER BY id DESC LIMIT 1")
     if position:
-        table.add_row("position", f"{position[0]['size']} at {position[0]['average']}")
+        table.add_row("position", f"{position[0]['size']} at {float(position[0]['average'] or 0):,.10g}")
     counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
     table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")
     kinds = journal.rows("SELECT kind, COUNT(*) AS n FROM executions GROUP BY kind ORDER BY kind")

@@ -1,4 +1,4 @@
-"""`python -m docs.pictures [NAME ...]`: draw the pictures of the concept pages anew."""
+"""`python -m docs.pictures [NAME ...]`: draw the pictures of the concept pages and of the architecture anew."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import time
 
 import torch
 
-from docs.pictures.style import save
+from docs.pictures.style import FOLDER, save
 
-NAMES = ("relaxation", "bilevel", "discretisation", "walkforward", "purge", "luck")
+NAMES = ("relaxation", "bilevel", "discretisation", "walkforward", "purge", "luck")  # of the concept pages
+ARCHITECTURE = "architecture"
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or NAMES:
+    for name in sys.argv[1:] or (*NAMES, ARCHITECTURE):
         started = time.perf_counter()
-        path = save(importlib.import_module(f"docs.pictures.{name}").draw(), name)
+        folder = FOLDER.parent if name == ARCHITECTURE else FOLDER
+        path = save(importlib.import_module(f"docs.pictures.{name}").draw(), name, folder)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB in {time.perf_counter() - started:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -37,3 +38,20 @@ def test_the_second_order_path_ends_where_the_formula_says() -> None:
     for step in (0.1, 0.3, 0.5):
         assert path(step)[-1] == pytest.approx([2.0 / (1.0 + 2.0 * step)] * 2, abs=1e-2)
     assert path(0.0)[-1] == pytest.approx([2.0, 2.0], abs=5e-2)
+
+
+def test_the_architecture_picture_is_drawn_from_the_imports_of_today(tmp_path: Path) -> None:
+    from docs.pictures import architecture
+
+    found = architecture.imports()
+    counts = architecture.arrows(found)
+    assert ("data", "nas") not in counts  # never that way
+    assert counts["nas", "data"] > 10
+    assert architecture.doors(found, "data")[0][0] == "data.panel"
+    drawn = save(architecture.draw(), "architecture", tmp_path).read_text()
+    kept = (FOLDER.parent / "architecture.svg").read_text()
+    said = [
+        re.findall(r"<!-- (.*?) -->", text) for text in (drawn, kept)
+    ]  # every label stands in a comment before its glyphs
+    assert "strategies" in said[0]
+    assert said[0] == said[1], "imports between packages have changed: run `python -m docs.pictures architecture`"
