@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from data.answers import BadAnswer, decimal_text, read_rows, server_time
-from data.instruments import InstrumentInfo
+from data.instruments import STATUSES, InstrumentInfo
 from data.panel import InputError
 from data.series import KINDS, Rows, SeriesKey, merge
 
@@ -31,7 +31,6 @@ _OI_PERIODS = {"5": "5min", "15": "15min", "30": "30min", "60": "1h", "240": "4h
 #: codes that a later call may not meet: server busy, clock, rate, internal, IP rate
 _PASSING_CODES = (10000, 10002, 10006, 10016, 10018)
 _PARAMETER_CODE = 10001
-_STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed", "Settling")
 _COUNTRY = "refuses addresses of this country (HTTP 403)"
 _TOO_OFTEN = "refuses this address for a while, it asked too often (HTTP 403)"
 _ELSEWHERE = "check the network, or use --source simulated or --data FILE"
@@ -295,12 +294,7 @@ def _read_instrument(answer: Any, category: str, symbol: str) -> InstrumentInfo 
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise BadAnswer(f"instruments-info of {symbol} lacks a field") from None
     whole = type(launch) is int and launch >= 0 and type(minutes) is int and minutes >= 0
-    if (
-        symbol_said != symbol
-        or status not in _STATUSES
-        or not whole
-        or min(float(tick), float(step), float(least)) <= 0
-    ):
+    if symbol_said != symbol or status not in STATUSES or not whole or min(float(tick), float(step), float(least)) <= 0:
         raise BadAnswer(f"instruments-info of {symbol} makes no sense")
     return InstrumentInfo(symbol, category, status, launch, tick, step, least, worth, minutes)
 

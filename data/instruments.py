@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: `status` of a symbol in instruments-info
+STATUSES = ("PreLaunch", "Trading", "Delivering", "Closed", "Settling")
+
 
 @dataclass(frozen=True)
 class InstrumentInfo:

@@ -13,6 +13,7 @@ loops run over hundreds of places. Elsewhere, and as their specification, attent
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -60,11 +61,7 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, v: Tensor, step: int) -> Tensor:
-        ctx.save_for_backward(p, v)
-        ctx.step = step
-        out = torch.zeros(v.shape, dtype=v.dtype)
-        _blend(_array(p), _array(v), out.numpy(), step)
-        return out
+        return _summed(ctx, _blend, p, v, step)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -77,16 +74,21 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, q: Tensor, step: int) -> Tensor:
-        ctx.save_for_backward(p, q)
-        ctx.step = step
-        out = torch.zeros(q.shape, dtype=q.dtype)
-        _spread(_array(p), _array(q), out.numpy(), step)
-        return out
+        return _summed(ctx, _spread, p, q, step)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         p, q = ctx.saved_tensors
         return _Dot.apply(q, grads[0], len(p), ctx.step, 0.0), _Blend.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
+
+
+def _summed(ctx: Any, kernel: Callable[[Array, Array, Array, int], None], p: Tensor, x: Tensor, step: int) -> Tensor:
+    """What `kernel` adds up from p [band, place] and x [c, place]; both are kept for the way back."""
+    ctx.save_for_backward(p, x)
+    ctx.step = step
+    out = torch.zeros(x.shape, dtype=x.dtype)
+    kernel(_array(p), _array(x), out.numpy(), step)
+    return out
 
 
 def _array(x: Tensor) -> Array:

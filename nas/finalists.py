@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nas.discretisation import Rule, pruned
+from nas.discretisation import pruned
 from nas.genotype import Connection, Genotype
 from nas.network import network_of
-from nas.ops import SKIPS, get_op
+from nas.ops import get_op
+from nas.space import SearchSpace
 from nas.stretches import Tensors
 from nas.supernet import Architecture
-from nas.training import TrainingSettings, train
+from nas.training import train
 
 if TYPE_CHECKING:
     from nas.search_settings import SearchSettings
@@ -35,7 +36,7 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
     A neighbour differs in one connection: another op on the same edge, or another edge of the same node with its strongest op. What it
     costs is the ratio of the two relaxed weights (times the strengths of their edges, where those compete).
     """
-    space, rule = architecture.space, architecture.rule
+    space, limit = architecture.space, architecture.rule.skip_limit
     weights, strength = architecture.op_weights().double(), architecture.edge_weights()
     if strength is not None:
         weights = weights * strength.double()[:, None]
@@ -67,7 +68,7 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
     found.sort(key=lambda item: -item[0])
     unique = {genotype.key(): genotype}
     for _, neighbour in found:
-        if len(unique) < count and allowed(neighbour, rule):
+        if len(unique) < count and (limit is None or neighbour.skips <= limit):
             unique.setdefault(neighbour.key(), neighbour)
     return list(unique.values())
 
@@ -89,33 +90,26 @@ def nominated(genotype: Genotype) -> list[Genotype]:
     return found
 
 
-def allowed(genotype: Genotype, rule: Rule) -> bool:
-    """Whether P-DARTS' limit on skips holds."""
-    skips = sum(c.op in SKIPS for node in genotype.nodes for c in node)
-    return rule.skip_limit is None or skips <= rule.skip_limit
-
-
 def final(
-    candidates: list[Genotype], features: tuple[tuple[str, tuple[str, ...]], ...], tensors: Tensors, splits: Splits,
-    settings: SearchSettings, seed: int,
-) -> tuple[Genotype, list[float]]:  # fmt: skip
+    candidates: list[Genotype],
+    space: SearchSpace,
+    tensors: Tensors,
+    splits: Splits,
+    settings: SearchSettings,
+    seed: int,
+) -> tuple[Genotype, list[float]]:
     """(the winner, every candidate's score): validation loss after `finalist_epochs` plus the price of its parameters.
 
-    tensors.x: one column per candidate pipeline in the order of `features`. The price is `parameter_cost` x loss x log(n) / 2n per
+    tensors.x: one column per candidate pipeline of the space. The price is `parameter_cost` x loss x log(n) / 2n per
     parameter, n the training bars: half a Bayesian information criterion at a cost of 1, since the residual variance is about twice
     the Huber loss. Equal seeds and batches for all of them.
     """
-    columns = [(name, p) for name, pipelines in features for p in pipelines]
     train_bars, validation_bars = splits[0][0], splits[1][0]
     bars = max(2.0, float(tensors.weight[:, :, train_bars].sum()))
-    training = TrainingSettings(
-        epochs=settings.finalist_epochs, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-        length=settings.length, batch=settings.batch, patience=settings.finalist_epochs, gradient_clip=settings.gradient_clip,
-        loss=settings.loss, device=settings.device,
-    )  # fmt: skip
+    training = settings.training(settings.finalist_epochs)
     losses = []
     for genotype in candidates:
-        part = tensors.only([columns.index(f) for f in genotype.features])
+        part = tensors.only(space.columns(genotype.features))
         outcome = train(network_of(genotype, seed), part, train_bars, validation_bars, training, seed)
         losses.append(outcome.validation_losses[outcome.best_epoch])
     price = settings.parameter_cost * abs(min(losses)) * math.log(bars) / (2.0 * bars)

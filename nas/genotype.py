@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas.ops import get_op
+from nas.ops import SKIPS, get_op
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Genotype:
     def __post_init__(self) -> None:
         # one order whatever it was read from: the columns of a network's stem follow it, and JSON objects have none
         object.__setattr__(self, "features", tuple(sorted(self.features)))
+
+    @property
+    def skips(self) -> int:
+        """Connections that pass a value on without work."""
+        return sum(c.op in SKIPS for node in self.nodes for c in node)
 
     @property
     def receptive_field(self) -> int:

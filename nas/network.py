@@ -171,6 +171,18 @@ def forecast_sequence(network: nn.Module, x: npt.NDArray[np.float32], start: int
     return out[:, :, start - begin :].float().double().numpy()  # type: ignore[no-any-return]
 
 
+def forecasts_of(
+    network: nn.Module, x: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], bars: slice, together: bool
+) -> npt.NDArray[np.float64]:
+    """First-horizon forecasts of `bars`: [bar, asset], NaN where an input is not known.
+
+    x: [asset, input, time], known: [asset, time], as `Scaler.apply` gives them. together: the network reads all assets at once.
+    """
+    shown = with_presence(x, known) if together else x
+    out = forecast_sequence(network, shown, bars.start, bars.stop)[:, 0]
+    return np.where(known[:, bars], out, np.nan).T
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A network with all it needs to forecast from a panel: pipelines, their scaling, the interval it was trained on."""
@@ -205,9 +217,7 @@ class TrainedModel:
     def predict_bank(self, bank: FeatureBank, start: int, stop: int) -> npt.NDArray[np.float64]:
         """`predict` from features that are computed already."""
         x, known = self.scaler.apply(bank.values)
-        shown = with_presence(x, known) if self.genotype.assets else x
-        out = forecast_sequence(self.network, shown, start, stop)[:, 0]
-        return np.where(known[:, start:stop], out, np.nan).T
+        return forecasts_of(self.network, x, known, slice(start, stop), bool(self.genotype.assets))
 
     def save(self, folder: Path) -> None:
         features = {

@@ -107,14 +107,12 @@ def search(
     leaders = leaders_of(space, tensors, splits[0])
     stages = chosen.stages
     history: list[dict[str, Any]] = []
-    kept: list[list[bool]] | None = None
+    out = set[str]()
     if chosen.without_zero and any(name != "zero" for name in space.ops):
-        kept = [[name != "zero" for name in space.ops] for _ in space.edges]
+        out.add("zero")
     if leaders is not None and not leaders.any:  # nobody leads: the op would pass on zeros
-        kept = [
-            [(kept is None or kept[e][k]) and name != "lead_lag" for k, name in enumerate(space.ops)]
-            for e in range(len(space.edges))
-        ]
+        out.add("lead_lag")
+    kept = [[name not in out for name in space.ops] for _ in space.edges] if out else None
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
     for k, stage in enumerate(stages):
         first = stage_ends[k - 1] if k else 0
@@ -149,10 +147,12 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     finalists: tuple[tuple[str, float], ...] = ()
     if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
         genotype, note, finalists = _last_round(run, genotype)
+    else:
+        genotype = _told(run, genotype)
     with torch.no_grad():
         ops, features = architecture.op_weights(), architecture.feature_weights()
     return SearchResult(
-        _told(run, genotype),
+        genotype,
         tuple(history),
         tuple(tuple(float(v) for v in row) for row in ops),
         tuple(tuple(float(v) for v in row) for row in features),
@@ -178,7 +178,7 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     candidates = [_told(run, each) for each in found]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
-    won, scores = final(candidates, run.space.features, run.tensors, splits, run.settings, run.seed)
+    won, scores = final(candidates, run.space, run.tensors, splits, run.settings, run.seed)
     told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
     note = f"{run.note}; {told}" if run.note else told
     return won, note, tuple((str(c), s) for c, s in zip(candidates, scores, strict=True))

@@ -19,7 +19,7 @@ from nas.genotype import Genotype
 from nas.links import Candidates
 from nas.lookback import LookbackNetwork
 from nas.losses import LOSSES
-from nas.ops import OPS, SKIPS
+from nas.ops import OPS
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
 from nas.stretches import Tensors, batches, stack_stretches
@@ -290,10 +290,8 @@ class SearchRun:
             when, values = zip(*self.eigenvalues, strict=True)
             back = rule.roll_back_to(when, values)
             why = "its dominant eigenvalue grew"
-        if variant.skip_stop is not None and number > 0:
-            skips = sum(c.op in SKIPS for node in genotype.nodes for c in node)
-            if skips >= variant.skip_stop and number - 1 in self.snapshots:
-                back, why = number - 1, f"the cell held {skips} skips"
+        if variant.skip_stop is not None and genotype.skips >= variant.skip_stop and number - 1 in self.snapshots:
+            back, why = number - 1, f"the cell held {genotype.skips} skips"
         if back is not None:
             self.architecture.load_state_dict(self.snapshots[back])
             self.stopped, self.note = True, f"stopped after epoch {number}: {why}; back to epoch {back}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from data.panel import InputError
 from nas.losses import LOSSES
 from nas.relaxation import Temperature
+from nas.training import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,17 @@ class SearchSettings:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:
             raise InputError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
+
+    def training(self, epochs: int) -> TrainingSettings:
+        """How the search trains a candidate by itself: at its own rates and lengths, all of the epochs."""
+        return TrainingSettings(
+            epochs=epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            length=self.length,
+            batch=self.batch,
+            patience=epochs,
+            gradient_clip=self.gradient_clip,
+            loss=self.loss,
+            device=self.device,
+        )

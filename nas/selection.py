@@ -15,7 +15,7 @@ from nas.links import leaders_of, together
 from nas.network import network_of
 from nas.space import SearchSpace
 from nas.stretches import Tensors
-from nas.training import TrainingSettings, train
+from nas.training import train
 from nas.variants import Variant
 
 if TYPE_CHECKING:
@@ -136,19 +136,13 @@ def best_of_random(
     generator = Generator().manual_seed(seed)
     passes = 2 * settings.epochs
     count = max(2, round(math.sqrt(passes)))
-    training = TrainingSettings(
-        epochs=max(1, passes // count), learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-        length=settings.length, batch=settings.batch, patience=passes, gradient_clip=settings.gradient_clip, loss=settings.loss,
-        device=settings.device,
-    )  # fmt: skip
-    columns = [(name, p) for name, pipelines in space.features for p in pipelines]
+    training = settings.training(max(1, passes // count))
     best: tuple[float, Genotype] | None = None
     leaders = leaders_of(space, tensors, splits[0])
     for k in range(count):
         genotype = together(random_genotype(space, generator), space, leaders)
-        index = [columns.index(item) for item in genotype.features]
-        network = network_of(genotype, seed + k)
-        outcome = train(network, tensors.only(index), splits[0][0], splits[1][0], training, seed + k)
+        network, part = network_of(genotype, seed + k), tensors.only(space.columns(genotype.features))
+        outcome = train(network, part, splits[0][0], splits[1][0], training, seed + k)
         loss = outcome.validation_losses[outcome.best_epoch]
         if best is None or loss < best[0]:
             best = loss, genotype

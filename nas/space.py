@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,6 +82,11 @@ class SearchSpace:
     def op_parameters(self) -> tuple[int, ...]:
         """Learned numbers of every op on one edge of the network to come."""
         return tuple(get_op(name).parameters(self.channels) for name in self.ops)
+
+    def columns(self, features: Sequence[tuple[str, str]]) -> list[int]:
+        """Places of these pipelines among all candidates, input by input: columns of a bank or of its tensors."""
+        every = [(name, pipeline) for name, pipelines in self.features for pipeline in pipelines]
+        return [every.index(item) for item in features]
 
     def with_features(self, features: Mapping[str, tuple[str, ...]]) -> SearchSpace:
         return replace(self, features=tuple((k, tuple(v)) for k, v in features.items()))

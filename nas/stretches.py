@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,14 +97,13 @@ class Tensors:
     x: Tensor
     y: Tensor
     weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+    returns: FloatArray | None = None
 
     def to(self, device: str | torch.device) -> Tensors:
         """The same values on another device; themselves where they are there already."""
         if self.x.device == torch.device(device):
             return self
-        return Tensors(self.x.to(device), self.y.to(device), self.weight.to(device))
-
-    returns: FloatArray | None = None
+        return replace(self, x=self.x.to(device), y=self.y.to(device), weight=self.weight.to(device))
 
     @property
     def together(self) -> bool:
@@ -117,7 +116,7 @@ class Tensors:
     def only(self, columns: Sequence[int]) -> Tensors:
         """With these columns."""
         index = [*columns, self.columns] if self.together else list(columns)
-        return Tensors(self.x[..., index, :], self.y, self.weight, self.returns)
+        return replace(self, x=self.x[..., index, :])
 
     @staticmethod
     def of(

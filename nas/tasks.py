@@ -16,11 +16,11 @@ import torch
 
 from nas.baselines import BASELINES, Fit, build_baseline
 from nas.genotype import Genotype
-from nas.network import TrainedModel, forecast_sequence, network_of
+from nas.network import TrainedModel, forecasts_of, network_of
 from nas.search import Weights, search
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Samples, Scaler, Tensors, with_presence
+from nas.stretches import Samples, Scaler, Tensors
 from nas.training import TrainingSettings, first_horizon_score, train
 from nas.watch import recorder
 from nas.windows import Window
@@ -208,9 +208,7 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
         outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
         arrays = {}
         for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
-            shown = with_presence(x, known) if together else x
-            out = forecast_sequence(network, shown, bars.start, bars.stop)[:, 0]
-            arrays[name] = np.where(known[:, bars], out, np.nan).T
+            arrays[name] = forecasts_of(network, x, known, bars, together)
         arrays |= {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
         found = TaskResult(
             arrays,

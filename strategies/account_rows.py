@@ -12,6 +12,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from data.answers import BadAnswer
+from data.instruments import STATUSES
 from data.panel import InputError
 from strategies.journal import Execution
 
@@ -21,7 +22,6 @@ _ALIVE = ("New", "PartiallyFilled", "Untriggered", "Triggered", "Created", "Acti
 _CLOSED = ("Filled", "Cancelled", "Rejected", "PartiallyFilledCanceled", "Deactivated")
 _EXECUTIONS = ("Trade", "Funding", "AdlTrade", "BustTrade", "Delivery", "Settle", "SessionSettlePnL", "BlockTrade",
                "MovePosition", "FutureSpread")  # fmt: skip
-_INSTRUMENTS = ("PreLaunch", "Trading", "Delivering", "Closed", "Settling")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def instrument_of(result: Any, symbol: str) -> Instrument | None:
     rows = rows_of(result, symbol)
     if not rows:
         return None
-    status = _text(rows[0], "status", _INSTRUMENTS)
+    status = _text(rows[0], "status", STATUSES)
     if status != "Trading":
         raise InputError(f"{symbol} is not trading at this venue (status {status})")
     lot, price, lever = (_part(rows[0], name) for name in ("lotSizeFilter", "priceFilter", "leverageFilter"))

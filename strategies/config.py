@@ -208,7 +208,7 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, float) and not isinstance(value, bool):
+    if isinstance(value, float):
         return repr(value)  # 1e-05, inf and nan read the same in both languages
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from typing import Annotated
 
 import typer
 
+from strategies.provenance import ROOT
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-ROOT = Path(__file__).resolve().parent.parent
 DISTRIBUTION = "regime-nas"
 LEAST_DISK, LEAST_MEMORY = 2e9, 2e9
 LONGEST_DRIFT_S = 2.0
@@ -90,8 +92,6 @@ def _normal(name: str) -> str:
 
 
 def compiler_cache() -> Iterator[Finding]:
-    import os
-
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     folder = Path(chosen) if chosen else ROOT / "nas" / "kernels" / "__pycache__"
     if not _writable(folder):
@@ -108,7 +108,6 @@ def compiler_cache() -> Iterator[Finding]:
 
 
 def machine(out: Path) -> Iterator[Finding]:
-    import os
     import shutil
 
     yield Finding("ok", "processors", f"{os.cpu_count() or 1} (--jobs)")
@@ -162,8 +161,6 @@ def exchange() -> Iterator[Finding]:
 
 
 def keys() -> Iterator[Finding]:
-    import os
-
     given = [name for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET") if os.environ.get(name)]
     if len(given) == 2:
         yield Finding("ok", "keys", "BYBIT_API_KEY and BYBIT_API_SECRET are set (not tried here)")
@@ -191,8 +188,6 @@ def findings(out: Path, network: bool = True) -> Iterator[Finding]:
 
 
 def _writable(folder: Path) -> bool:
-    import os
-
     found = _existing(folder)
     return found.is_dir() and os.access(found, os.W_OK)
 
@@ -228,9 +223,9 @@ def main(
     import json
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    found = []
     console = Console(stderr=json_)
     with console.status("looking", spinner="line"):
         found = list(findings(out, network))
@@ -240,7 +235,7 @@ def main(
         table.add_column(overflow="fold")
     for each in shown:
         text = f"{each.detail}\n-> {each.advice}" if each.advice else each.detail
-        table.add_row(f"[{MARKS[each.level]}]{each.level}[/]", each.subject, _plain(text))
+        table.add_row(f"[{MARKS[each.level]}]{each.level}[/]", each.subject, escape(text))
     console.print(table)
     failed = sum(each.level == "FAIL" for each in found)
     warned = sum(each.level == "warn" for each in found)
@@ -253,12 +248,6 @@ def main(
             else f"ready to run{f'; {warned} to look at' if warned else ''}"
         )
     raise typer.Exit(1 if failed else 0)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

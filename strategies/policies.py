@@ -16,10 +16,10 @@ from nas.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
 from nas.engine import Engine
 from nas.features import causal_volatility
 from nas.genotype import Genotype
-from nas.network import forecast_sequence
+from nas.network import forecasts_of
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Samples, with_presence
+from nas.stretches import Samples
 from nas.tasks import SearchTask, TaskResult, TrainTask, continued, model_of
 from nas.training import TrainingSettings
 from nas.windows import Window
@@ -235,9 +235,7 @@ class Competition:
         x, known = model.scaler.apply(self.samples.bank.values[:, columns])
         arrays = dict(contender.trained.arrays)
         for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
-            shown = with_presence(x, known) if model.genotype.assets else x
-            out = forecast_sequence(model.network, shown, bars.start, bars.stop)[:, 0]
-            arrays[name] = np.where(known[:, bars], out, np.nan).T
+            arrays[name] = forecasts_of(model.network, x, known, bars, bool(model.genotype.assets))
         return replace(contender, window=window, trained=TaskResult(arrays, contender.trained.report))
 
     def _follow_drift(self, outcome: PolicyOutcome) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from data.panel import InputError, Panel
-from nas.lab.units import Record
+from nas.lab.units import Result, Unit
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 STORE = Path("reports/lab")
@@ -33,23 +34,11 @@ def null(
     quiet: Quiet = False,
 ) -> None:
     """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
-    from rich.console import Console
-
     from nas.lab import null as experiment
-    from nas.lab.units import complete
-    from strategies.provenance import code_version
 
     histories = _histories(data)
     wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
-    found = complete(
-        store / "null",
-        wanted,
-        lambda unit: experiment.compute(unit, histories),
-        Console(quiet=quiet),
-        code_version(),
-        minutes,
-    )
-    _tell("null", found, len(wanted))
+    _run("null", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
 
 
 @app.command()
@@ -69,11 +58,7 @@ def forecast(
     quiet: Quiet = False,
 ) -> None:
     """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
-    from rich.console import Console
-
     from nas.lab import forecast as experiment
-    from nas.lab.units import complete
-    from strategies.provenance import code_version
 
     steps = tuple(int(part) for part in horizon.split(",") if part.strip().isdigit())
     if not steps or len(steps) != len(horizon.split(",")):
@@ -83,11 +68,9 @@ def forecast(
         unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, free)
     ]
     wanted.sort(key=lambda unit: unit.settings["seed"])
-    found = complete(
-        store / "forecast", wanted, lambda unit: experiment.compute(unit, tables[unit.settings["data"]]), Console(quiet=quiet),
-        code_version(), minutes,
-    )  # fmt: skip
-    _tell("forecast", found, len(wanted))
+    _run(
+        "forecast", wanted, lambda unit: experiment.compute(unit, tables[unit.settings["data"]]), store, minutes, quiet
+    )
 
 
 @app.command("search-vs-random")
@@ -100,20 +83,12 @@ def search_vs_random(
     quiet: Quiet = False,
 ) -> None:
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
-    from rich.console import Console
-
     from nas.lab import comparison as experiment
-    from nas.lab.units import complete
-    from strategies.provenance import code_version
 
     histories = _histories(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
     wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS))
-    found = complete(
-        store / "search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), Console(quiet=quiet),
-        code_version(), minutes,
-    )  # fmt: skip
-    _tell("search-vs-random", found, len(wanted))
+    _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
 
 
 @app.command()
@@ -124,15 +99,9 @@ def power(
     quiet: Quiet = False,
 ) -> None:
     """Detection curve: planted signals of rising strength for search, hand-designed networks and random architectures."""
-    from rich.console import Console
-
     from nas.lab import power as experiment
-    from nas.lab.units import complete
-    from strategies.provenance import code_version
 
-    wanted = experiment.units(seeds)
-    found = complete(store / "power", wanted, experiment.compute, Console(quiet=quiet), code_version(), minutes)
-    _tell("power", found, len(wanted))
+    _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet)
 
 
 @app.command()
@@ -152,16 +121,23 @@ def evidence(
     typer.echo(f"{page} from {', '.join(path.name for path in sorted(folder.glob('*.json')))}; new: {len(written)}")
 
 
-def _tell(name: str, found: list[Record], wanted: int) -> None:
-    """Verdict and table of what is finished."""
-    from nas.lab.evidence import EXPERIMENTS
+def _run(
+    name: str, wanted: Sequence[Unit], compute: Callable[[Unit], Result], store: Path, minutes: float, quiet: bool
+) -> None:
+    """Compute what is missing; then verdict and table of what is finished."""
+    from rich.console import Console
 
+    from nas.lab.evidence import EXPERIMENTS
+    from nas.lab.units import complete
+    from strategies.provenance import code_version
+
+    found = complete(store / name, wanted, compute, Console(quiet=quiet), code_version(), minutes)
     if not found:
         typer.echo("no unit is finished yet")
         return
     verdict, body = EXPERIMENTS[name][2](found)
     typer.echo(body + "\n")
-    typer.echo(f"{len(found)} of {wanted} units are finished. {verdict}")
+    typer.echo(f"{len(found)} of {len(wanted)} units are finished. {verdict}")
 
 
 def _histories(data: list[Path] | None) -> list[Panel]:

@@ -29,7 +29,6 @@ SETTINGS: dict[str, Any] = {
     "baselines": ["linear"], "rules": ["sma_cross"],
 }  # fmt: skip
 BARS = 8_200  # seven windows behind the warm-up of the features
-LEVEL, DSR_TARGET, PBO_TARGET, SPA_TARGET = 0.05, 0.05, 0.1, 0.10
 
 
 def units(seeds: int, markets: tuple[str, ...] = MARKETS, changes: dict[str, Any] | None = None) -> list[Unit]:

@@ -12,7 +12,6 @@ from nas.selection import random_genotype
 STRENGTHS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
 BY_HAND = ("linear", "mlp", "tcn")
 RANDOMS = 3
-Z = 1.645  # one-sided 5%: what no signal passes in one of twenty
 
 
 def units(seeds: int, strengths: tuple[float, ...] = STRENGTHS) -> list[Unit]:

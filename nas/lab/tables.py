@@ -17,7 +17,7 @@ DRAWS, SEED = 10_000, 7
 DSR_LEVEL, DSR_SHARE = 0.95, 0.05
 SPA_LEVEL, SPA_SHARE = 0.05, 0.10
 PBO_DISTANCE = 0.1
-DETECTION_Z = 1.645  # one-sided 5%
+DETECTION_Z = 1.645  # one-sided 5%: what no signal passes in one of twenty
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -78,14 +78,11 @@ def real(history: Panel, seed: int, horizon: int = 6) -> Task:
     )
 
 
-def columns_of(space: SearchSpace, features: tuple[tuple[str, str], ...]) -> list[int]:
-    every = [(name, pipeline) for name, pipelines in space.features for pipeline in pipelines]
-    return [every.index(item) for item in features]
-
-
-def judge(task: Task, network: torch.nn.Module, columns: list[int], seed: int) -> tuple[float, float]:
+def judge(
+    task: Task, network: torch.nn.Module, features: tuple[tuple[str, str], ...], seed: int
+) -> tuple[float, float]:
     """Train from scratch with early stopping on validation: (validation loss, correlation of forecast and label on test)."""
-    tensors = Tensors(task.tensors.x[:, columns], task.tensors.y, task.tensors.weight)
+    tensors = task.tensors.only(task.space.columns(features))
     outcome = train(network, tensors, task.train, task.validation, TRAINING, seed)
     network.eval()
     context = int(network.receptive_field)  # type: ignore[arg-type]
@@ -93,11 +90,11 @@ def judge(task: Task, network: torch.nn.Module, columns: list[int], seed: int) -
 
 
 def judge_genotype(task: Task, genotype: Genotype, seed: int) -> tuple[float, float]:
-    return judge(task, network_of(genotype, seed), columns_of(task.space, genotype.features), seed)
+    return judge(task, network_of(genotype, seed), genotype.features, seed)
 
 
 def judge_baseline(task: Task, name: str, seed: int) -> tuple[float, float]:
     """A hand-designed network reads the first candidate of every input."""
     first = tuple((name_, pipelines[0]) for name_, pipelines in task.space.features)
     network = build_baseline(name, len(first), len(task.space.horizons), seed)
-    return judge(task, network, columns_of(task.space, first), seed)
+    return judge(task, network, first, seed)

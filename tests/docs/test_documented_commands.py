@@ -14,26 +14,14 @@ import click
 import pytest
 import typer
 
+from tests.strategies.small_run import CONFIG
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN_PAGES = (ROOT / "README.md", ROOT / "docs/tutorial.md")
 ALL_PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 ALL_PAGES = tuple(page for page in ALL_PAGES if page.parent.name != "decisions")  # those tell of their day
 # shorter than any preset; a config file goes before it
-SMALL = """
-start = "2024-01-01"
-end = "2024-03-24"
-train = "500"
-validation = "240"
-test = "240"
-horizon = [3]
-ops = ["zero", "identity", "conv3", "ema4", "diff1"]
-nodes = 1
-channels = 4
-search_epochs = 2
-training_epochs = 3
-baselines = ["linear"]
-evidence = 0.0
-"""
+SMALL = 'start = "2024-01-01"\nend = "2024-03-24"\n' + CONFIG
 LESS = {
     "strategies.walkforward": ["--config", "small.toml", "--jobs", "1"],
     "nas.search": ["--end", "2024-03-24", "--epochs", "2", "--channels", "4"],

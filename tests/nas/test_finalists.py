@@ -23,6 +23,10 @@ def picked(features: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[str
     return tuple((name, pipelines[0]) for name, pipelines in features)
 
 
+def space_of(features: tuple[tuple[str, tuple[str, ...]], ...]) -> SearchSpace:
+    return SearchSpace(features=features)
+
+
 def architecture(rule: Rule = Rule()) -> Architecture:
     made = Architecture(SPACE, generator=torch.Generator().manual_seed(0), rule=rule)
     with torch.no_grad():
@@ -56,7 +60,7 @@ def test_the_last_round_finds_the_gate_that_the_mixture_gave_away() -> None:
         Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "ema4", "gated")
     ]
     settings = SearchSettings(learning_rate=1e-2, finalist_epochs=8)
-    won, scores = final(candidates, features, tensors, ((TRAIN,), (VALIDATION,)), settings, 1)
+    won, scores = final(candidates, space_of(features), tensors, ((TRAIN,), (VALIDATION,)), settings, 1)
     assert won.nodes[0][0].op == "gated"
     assert scores[2] < min(scores[:2])
 
@@ -66,11 +70,11 @@ def test_the_last_round_sees_no_bar_after_validation() -> None:
     candidates = [Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "conv3")]
     settings = SearchSettings(finalist_epochs=1)
     splits = ((TRAIN,), (VALIDATION,))
-    before = final(candidates, features, tensors, splits, settings, 0)[1]
+    before = final(candidates, space_of(features), tensors, splits, settings, 0)[1]
     x, y = tensors.x.clone(), tensors.y.clone()
     x[:, :, VALIDATION.stop :] += 7.0
     y[:, :, VALIDATION.stop :] -= 7.0
-    assert final(candidates, features, Tensors(x, y, tensors.weight), splits, settings, 0)[1] == before
+    assert final(candidates, space_of(features), Tensors(x, y, tensors.weight), splits, settings, 0)[1] == before
 
 
 def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
