@@ -38,8 +38,6 @@ class _Terms(NamedTuple):
     band: float
     maintenance: float
     liquidation_fee: float
-    taker: float
-    maker: float
     kind: int
     offset: float
     expiry: int
@@ -62,6 +60,7 @@ def account_for(
     candles = np.stack([panel.field(f)[start:stop] for f in ("open", "high", "low", "close", "volume")])
     rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
     limits = np.array([(r.lot, r.tick, r.minimum_notional) for r in rules], dtype=np.float64)
+    rates = np.array([costs.fees_bps(asset) for asset in panel.assets], dtype=np.float64) * 1e-4
     funded = account.kind == "perpetual"
     flows, first = (
         _settlements(panel, start, stop) if funded else (np.zeros((0, 3)), np.zeros(stop - start + 1, np.int64))
@@ -72,14 +71,13 @@ def account_for(
         float(account.rebalance_band),
         float(account.maintenance),
         float(account.liquidation_fee),
-        costs.taker_fee_bps * 1e-4,
-        costs.maker_fee_bps * 1e-4,
         ORDER_KINDS.index(orders.kind),
         orders.offset_bps * 1e-4,
         int(orders.expiry_bars),
         float(orders.volume_share),
     )
-    equity, holdings, totals = _run(candles, targets, costs.slippage(panel, start, stop), flows, first, limits, terms)
+    slippage = costs.slippage(panel, start, stop)
+    equity, holdings, totals = _run(candles, targets, slippage, flows, first, limits, rates, terms)
     return Accounted(equity, holdings, float(totals[0]), float(totals[1]), float(totals[2]))
 
 
@@ -121,6 +119,7 @@ def _run(
     flows: FloatArray,
     first: npt.NDArray[np.int64],
     limits: FloatArray,
+    rates: FloatArray,
     terms: _Terms,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     bars, assets = targets.shape
@@ -139,7 +138,7 @@ def _run(
                 paid = _funding(flows, k, size, mark, opens[t])
                 cash += paid
                 totals[2] += paid
-        cash = _margin(cash, size, mark, left, opens[t], opens[t], opens[t], slippage[t], terms, totals)
+        cash = _margin(cash, size, mark, left, opens[t], opens[t], opens[t], slippage[t], rates, terms, totals)
         for a in np.argsort(queue):
             if left[a] == 0.0:
                 continue
@@ -149,10 +148,10 @@ def _run(
             if np.isnan(opens[t, a]):
                 continue
             side = 1.0 if left[a] > 0.0 else -1.0
-            price, fee = opens[t, a], terms.taker
+            price, fee = opens[t, a], rates[a, 0]
             base = price
             if terms.kind == 1:
-                price, fee = price_of[a], terms.maker
+                price, fee = price_of[a], rates[a, 1]
                 base = price
                 if (lows[t, a] >= price) if side > 0.0 else (highs[t, a] <= price):
                     continue
@@ -205,7 +204,7 @@ def _run(
                 left[a] -= side * filled
             if filled >= allowed:
                 left[a] = 0.0
-        cash = _margin(cash, size, mark, left, opens[t], highs[t], lows[t], slippage[t], terms, totals)
+        cash = _margin(cash, size, mark, left, opens[t], highs[t], lows[t], slippage[t], rates, terms, totals)
         for k in range(first[t], first[t + 1]):
             if flows[k, 2] == 0.0:
                 paid = _funding(flows, k, size, mark, opens[t])
@@ -261,6 +260,7 @@ def _margin(
     highs: FloatArray,
     lows: FloatArray,
     slippage: FloatArray,
+    rates: FloatArray,
     terms: _Terms,
     totals: FloatArray,
 ) -> float:
@@ -279,7 +279,7 @@ def _margin(
     if not anything or (room > 0.0 and room_at_worst > 0.0):
         return cash
     share = 0.0 if room <= 0.0 else room / (room - room_at_worst)
-    equity, notional, net, slipped = cash, 0.0, 0.0, 0.0
+    equity, notional, net, slipped, charge = cash, 0.0, 0.0, 0.0, 0.0
     for a in range(assets):
         if size[a] != 0.0:
             begin = mark[a] if np.isnan(opens[a]) else opens[a]
@@ -289,12 +289,13 @@ def _margin(
             equity += size[a] * (price - mark[a])
             notional += abs(size[a]) * price
             net += size[a] * price
+            charge += (rates[a, 0] + terms.liquidation_fee) * abs(size[a]) * price
             slipped += abs(size[a]) * at * slippage[a]
     size[:] = 0.0
     left[:] = 0.0
     if equity < 0.0:  # the exchange takes the positions over where equity is zero: all prices that share better for us
         notional -= equity / notional * net
-    fees = 0.0 if equity <= 0.0 else min((terms.taker + terms.liquidation_fee) * notional, equity)
+    fees = 0.0 if equity <= 0.0 else min(charge, equity)
     totals[0] += notional
     totals[1] += fees + slipped
     return float(max(equity, 0.0) - fees)

@@ -8,9 +8,9 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from data.panel import InputError
 
@@ -80,6 +80,7 @@ class RunConfig(BaseModel):
     no_trade_band: float = 0.2
     taker_fee_bps: float = 5.5
     maker_fee_bps: float = 2.0
+    fees: dict[str, dict[Literal["taker_fee_bps", "maker_fee_bps"], float]] = {}  # symbol -> its own
     slippage_bps: float = 1.0
     slippage_model: str = "fixed"
     account: str = "perpetual"
@@ -88,7 +89,7 @@ class RunConfig(BaseModel):
     order: str = "market"
     order_offset_bps: float = 0.0
     order_expiry_bars: int = 0
-    instruments: dict[str, dict[str, float]] = {}
+    instruments: dict[str, dict[Literal["lot", "tick", "minimum_notional"], float]] = {}
     initial_equity: float = 100_000.0
 
     @field_validator(
@@ -112,6 +113,22 @@ class RunConfig(BaseModel):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("fees", mode="before")
+    @classmethod
+    def _fees(cls, value: Any) -> Any:
+        return _parsed_fees(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known_symbols(self) -> RunConfig:
+        """A misspelt symbol would quietly trade at the account's terms."""
+        for name, table in (("fees", self.fees), ("instruments", self.instruments)):
+            for symbol in table:
+                if symbol not in self.symbol:
+                    near = difflib.get_close_matches(symbol, self.symbol, 1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise ValueError(f"{name} names {symbol!r}, which --symbol {','.join(self.symbol)} does not{hint}")
+        return self
 
     @field_validator("train", "validation", "test", "step", "purge", "embargo", mode="before")
     @classmethod
@@ -156,6 +173,23 @@ def resolve_all(
         return RunConfig(**{key: value for key, value in values.items() if key not in also}), rest
     except ValidationError as error:
         raise InputError(first_problem(error)) from None
+
+
+def _parsed_fees(text: str) -> dict[str, dict[str, float]]:
+    """`BTCUSDT=5.5,SOLUSDT=10/4` -> by symbol, taker and (after the slash) maker fee. ValueError for anything else."""
+    found: dict[str, dict[str, float]] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        symbol, _, rates = part.partition("=")
+        try:
+            numbers = [float(rate) for rate in rates.split("/")]
+        except ValueError:
+            numbers = []
+        if not symbol or not 1 <= len(numbers) <= 2 or symbol in found:
+            raise ValueError(
+                f"{part!r} gives no symbol its fees in basis points; give e.g. BTCUSDT=5.5,SOLUSDT=10/4 (taker, or taker/maker)"
+            )
+        found[symbol] = dict(zip(("taker_fee_bps", "maker_fee_bps"), numbers, strict=False))
+    return found
 
 
 def first_problem(error: ValidationError) -> str:

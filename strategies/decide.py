@@ -126,7 +126,7 @@ def load_strategy(folder: Path, symbol: str, interval: str | None, any_code: boo
             f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
         )
     name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
-    rule = PositionRule(**model.extra["rule"])
+    rule = PositionRule(**model.extra["rule"]).of(symbol)
     return Strategy(name, folder.resolve(), model, rule, symbol, symbols, companions)
 
 

@@ -22,9 +22,23 @@ TRADE_COLUMNS = ("timestamp", "strategy", "asset", "kind", "size", "price", "fee
 
 
 @dataclass(frozen=True)
+class Fees:
+    """What trading one asset costs, in basis points of notional, where it is not the account's rate (None: it is)."""
+
+    taker_fee_bps: float | None = None
+    maker_fee_bps: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("taker_fee_bps", "maker_fee_bps"):
+            if getattr(self, name) is not None:
+                _check_bps(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
 class Costs:
     """Costs in basis points of notional. Defaults: Bybit linear perpetuals without a VIP level.
 
+    fees: asset -> its own fees; every other asset, and what is None there, pays the account's two rates.
     slippage_model: how far a market or triggered stop order fills from its price, always against it:
         `fixed`       slippage_bps;
         `volatility`  volatility_share of one bar's standard deviation known when the order was sent, slippage_bps at least;
@@ -38,12 +52,11 @@ class Costs:
     slippage_model: str = "fixed"
     volatility_share: float = 0.05
     spread_share: float = 0.5
+    fees: Mapping[str, Fees] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("taker_fee_bps", "maker_fee_bps", "slippage_bps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value < 10_000):
-                raise ValueError(f"{name} must lie between 0 and 10000, not {value}")
+            _check_bps(name, getattr(self, name))
         for name in ("volatility_share", "spread_share"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a finite number >= 0, not {getattr(self, name)}")
@@ -53,7 +66,18 @@ class Costs:
     def times(self, multiple: float) -> Costs:
         """The same model with every fee and all slippage `multiple` times as large."""
         names = ("taker_fee_bps", "maker_fee_bps", "slippage_bps", "volatility_share", "spread_share")
-        return replace(self, **{name: getattr(self, name) * multiple for name in names})
+        scaled: dict[str, Any] = {name: getattr(self, name) * multiple for name in names}
+        pairs = {asset: self.fees_bps(asset) for asset in self.fees}
+        return replace(
+            self, **scaled, fees={a: Fees(taker * multiple, maker * multiple) for a, (taker, maker) in pairs.items()}
+        )
+
+    def fees_bps(self, asset: str) -> tuple[float, float]:
+        """(taker, maker) of one asset."""
+        own = self.fees.get(asset, Fees())
+        taker = self.taker_fee_bps if own.taker_fee_bps is None else own.taker_fee_bps
+        maker = self.maker_fee_bps if own.maker_fee_bps is None else own.maker_fee_bps
+        return taker, maker
 
     def slippage(self, panel: Panel, start: int, stop: int) -> FloatArray:
         """[n, A]: slippage of a fill in bars start..stop as a fraction of its price; reads earlier bars only.
@@ -76,6 +100,11 @@ class Costs:
         if self.slippage_model == "volatility":
             slipped = np.maximum(slipped, out)
         return np.minimum(slipped, MOST_SLIPPAGE)
+
+
+def _check_bps(name: str, value: float) -> None:
+    if not (math.isfinite(value) and 0 <= value < 10_000):
+        raise ValueError(f"{name} must lie between 0 and 10000, not {value}")
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         funded = account.kind == "perpetual"
         self._settlements = [_settlements_by_bar(panel, a, start, stop) if funded else {} for a in panel.assets]
         self._slippage = costs.slippage(panel, start, stop).tolist()
+        rates = [costs.fees_bps(asset) for asset in panel.assets]
+        self._taker, self._maker = [t * 1e-4 for t, _ in rates], [m * 1e-4 for _, m in rates]
         self.instruments = [instruments.get(asset, Instrument()) for asset in panel.assets]
         self._capacity = 0.0
         self.p.filler = self._fill_size
@@ -170,10 +172,11 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         if at_open != at_open:  # no bar: wait
             return
         buys = order.isbuy()
+        place = self._place[data]
         if order.exectype == bt.Order.Limit:
             limit = order.created.price
             if data.low[0] < limit if buys else data.high[0] > limit:  # traded through, not merely touched
-                self._fill(order, limit, 0.0, self.costs.maker_fee_bps * 1e-4)
+                self._fill(order, limit, 0.0, self._maker[place])
             return
         price = at_open
         if order.exectype == bt.Order.Stop and not order.triggered:
@@ -182,11 +185,10 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
                 return
             order.triggered = True
             price = max(price, stop) if buys else min(price, stop)
-        place = self._place[data]
         slip = self._slippage[self.bar][place]
         filled = price * (1.0 + slip) if buys else price * (1.0 - slip)
         filled = whole_ticks(filled, self.instruments[place].tick, up=buys)
-        self._fill(order, filled, abs(filled - price), self.costs.taker_fee_bps * 1e-4)
+        self._fill(order, filled, abs(filled - price), self._taker[place])
 
     def _fill(self, order: Any, price: float, slippage: float, fee_rate: float) -> None:
         data = order.data
@@ -277,12 +279,14 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             closed = [p * (1.0 - sign * worth / notional) for p, sign in zip(closed, signs, strict=True)]
             worth = 0.0
             notional = sum(abs(position.size) * p for (_, position), p in zip(held, closed, strict=True))
-        fees = (self.costs.taker_fee_bps * 1e-4 + self.account.liquidation_fee) * notional
-        fees = min(fees, worth)
+        rates = [self._taker[self._place[data]] + self.account.liquidation_fee for data, _ in held]
+        charges = [r * abs(p.size) * price for r, (_, p), price in zip(rates, held, closed, strict=True)]
+        fees = min(sum(charges), worth)
+        paid = fees / sum(charges) if fees > 0.0 else 0.0  # the part of its charge that each asset can still pay
         stamp = self._open_times[self.bar]
-        for (data, position), price, slip, first in zip(held, closed, slips, prices, strict=True):
+        for (data, position), price, slip, first, charge in zip(held, closed, slips, prices, charges, strict=True):
             size, place = position.size, self._place[data]
-            fee = fees * abs(size) * price / notional
+            fee = charge * paid
             slippage = abs(size) * first * slip
             self.rows.append((stamp, self._panel.assets[place], "liquidation", -size, price, fee, slippage, 0.0))
             position.update(-size, price)

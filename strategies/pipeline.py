@@ -26,7 +26,7 @@ from strategies.job import Options
 from strategies.policies import Competition, PolicyOutcome
 from strategies.rules import RULES
 from strategies.run_files import write_run
-from strategies.trading import Contender, portfolio_of, trade
+from strategies.trading import Contender, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
 
@@ -61,7 +61,8 @@ class Pipeline:
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
         for name in config.variant:
             get_variant(name)
-        portfolio_of(config)  # what does not fit is said before hours of searching
+        for fits in (portfolio_of, trading_terms, position_rule):
+            fits(config)  # what does not fit is said before hours of searching
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)

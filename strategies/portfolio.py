@@ -91,14 +91,17 @@ def book_of(
 
     volatility: [T, A] causal, per bar, of the whole panel. ValueError where a volatility target is needed and the rule has none.
     """
-    n, assets = signal.shape
+    n = len(signal)
     optimised = portfolio.weighting in OPTIMISED
     aims = portfolio.weighting == "volatility_target" or optimised
     if aims and rule.target_volatility <= 0.0:
         raise ValueError(f"weighting {portfolio.weighting} needs a target_volatility above 0")
     each = replace(rule, target_volatility=0.0) if optimised else rule
     part = volatility[start : start + n]
-    columns = [target_positions(signal[:, a], part[:, a], each, panel.bars_per_year) for a in range(assets)]
+    columns = [
+        target_positions(signal[:, a], part[:, a], each.of(asset), panel.bars_per_year)
+        for a, asset in enumerate(panel.assets)
+    ]
     wanted = np.stack(columns, 1)
     if optimised:
         wanted = wanted * allocations(panel, portfolio)[start : start + n]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numba
@@ -29,6 +30,7 @@ class PositionRule:
     smoothing_bars:    the forecast is averaged exponentially with this span first (0: taken as it comes).
     cost_hurdle:       to enter or to change side, the expected move |forecast| x volatility x sqrt(horizon_bars) must be
                        this many times the cost of a round trip, 2 x cost_bps (0: no hurdle).
+    asset_cost_bps:    cost_bps of assets that have fees of their own; `of(asset)` is the rule of one asset.
     horizon_bars:      bars the forecast looks ahead (for the hurdle).
     allow_short:       False turns short positions into flat ones.
     """
@@ -47,6 +49,12 @@ class PositionRule:
     smoothing_bars: float = 0.0
     cost_hurdle: float = 0.0
     horizon_bars: float = 1.0
+    asset_cost_bps: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def of(self, asset: str) -> PositionRule:
+        """The rule as it trades one asset, at that asset's cost."""
+        own = self.asset_cost_bps.get(asset, self.cost_bps)
+        return replace(self, cost_bps=own, asset_cost_bps={})
 
     def __post_init__(self) -> None:
         for name in (

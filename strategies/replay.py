@@ -18,7 +18,7 @@ import numpy as np
 from data.panel import FloatArray, InputError, Panel
 from nas.features import causal_volatility
 from strategies.decide import History, Strategy, load_strategy, panel_of
-from strategies.execution import Account, Backtest, Costs, backtest
+from strategies.execution import Account, Backtest, Costs, Fees, backtest
 from strategies.journal import Journal
 from strategies.positions import target_positions
 
@@ -180,7 +180,8 @@ def _costs(journal: Journal) -> Costs:
         known = json.loads(path.read_text(encoding="utf-8"))["costs"]
     except (OSError, ValueError, KeyError):
         return Costs()
-    return Costs(taker_fee_bps=known["taker_fee_bps"], slippage_bps=known["slippage_bps"])
+    own = {asset: Fees(**rates) for asset, rates in known.get("fees", {}).items()}
+    return Costs(taker_fee_bps=known["taker_fee_bps"], slippage_bps=known["slippage_bps"], fees=own)
 
 
 def _stamps(book: Backtest) -> Any:

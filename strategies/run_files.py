@@ -66,9 +66,9 @@ def _change_points(panel: Panel, start: int, stop: int) -> list[int]:
 
 def _order_rules(config: RunConfig, panel: Panel, asset: str) -> dict[str, Any]:
     """Lot, tick and least notional by which an asset's orders were rounded, and where they come from."""
-    rules = config.instruments.get(asset)
-    if rules is None:
+    if asset not in config.instruments:
         return {"from": "none"}
+    rules: dict[str, Any] = dict(config.instruments[asset].items())
     return {**rules, "from": "exchange" if rules == panel.instruments.get(asset) else "settings"}
 
 
@@ -233,6 +233,7 @@ def write_run(
         "costs": {
             "taker_fee_bps": config.taker_fee_bps,
             "maker_fee_bps": config.maker_fee_bps,
+            **({"fees": config.fees} if config.fees else {}),
             "slippage_bps": config.slippage_bps,
             "slippage_model": config.slippage_model,
             "account": config.account,

@@ -16,7 +16,7 @@ from nas.tasks import TaskResult
 from nas.windows import Window
 from strategies.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe
 from strategies.config import RunConfig
-from strategies.execution import Account, Backtest, Costs, Instrument, Orders, backtest
+from strategies.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
 from strategies.portfolio import Portfolio, book_of
 from strategies.positions import PositionRule
 from strategies.rules import RULES
@@ -242,7 +242,7 @@ def trading_terms(config: RunConfig) -> dict[str, Any]:
     """Costs, account, orders and exchange rules of a run, as `backtest` takes them. InputError where they do not fit."""
     try:
         return {
-            "costs": Costs(config.taker_fee_bps, config.maker_fee_bps, config.slippage_bps, config.slippage_model),
+            "costs": costs_of(config),
             "account": Account(
                 initial_equity=config.initial_equity,
                 leverage=config.account_leverage,
@@ -252,20 +252,36 @@ def trading_terms(config: RunConfig) -> dict[str, Any]:
             "orders": Orders(config.order, config.order_offset_bps, config.order_expiry_bars),
             "instruments": {name: Instrument(**rules) for name, rules in config.instruments.items()},
         }
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(str(error)) from None
 
 
-def position_rule(config: RunConfig) -> PositionRule:
-    """How forecasts become positions in this run, before the plans of each window."""
-    return PositionRule(
-        target_volatility=config.target_volatility,
-        max_leverage=config.max_leverage,
-        no_trade_band=config.no_trade_band,
-        cost_bps=config.taker_fee_bps + config.slippage_bps,
-        horizon_bars=config.horizon[0],
-        allow_short=config.account != "spot",
+def costs_of(config: RunConfig) -> Costs:
+    """What trading costs in this run, asset by asset. ValueError where a cost makes no sense."""
+    return Costs(
+        config.taker_fee_bps,
+        config.maker_fee_bps,
+        config.slippage_bps,
+        config.slippage_model,
+        fees={asset: Fees(**own) for asset, own in config.fees.items()},
     )
+
+
+def position_rule(config: RunConfig) -> PositionRule:
+    """How forecasts become positions in this run, before the plans of each window. InputError for what no rule can be."""
+    try:
+        costs = costs_of(config)
+        return PositionRule(
+            target_volatility=config.target_volatility,
+            max_leverage=config.max_leverage,
+            no_trade_band=config.no_trade_band,
+            cost_bps=config.taker_fee_bps + config.slippage_bps,
+            horizon_bars=config.horizon[0],
+            allow_short=config.account != "spot",
+            asset_cost_bps={asset: costs.fees_bps(asset)[0] + config.slippage_bps for asset in costs.fees},
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def portfolio_of(config: RunConfig) -> Portfolio:

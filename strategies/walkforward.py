@@ -89,6 +89,13 @@ def main(
     ] = None,
     gross_limit: Annotated[float | None, typer.Option(help="Most sum of |weights|, in equities.")] = None,
     net_limit: Annotated[float | None, typer.Option(help="Most |sum of weights|, in equities.")] = None,
+    fees: Annotated[
+        str | None,
+        typer.Option(
+            help="Fees of single symbols in basis points, taker or taker/maker: BTCUSDT=4,SOLUSDT=10/4. "
+            "The others pay taker_fee_bps and maker_fee_bps."
+        ),
+    ] = None,
     horizon: Annotated[str | None, typer.Option(help="Bars ahead that are forecast; the first one trades.")] = None,
     baselines: Annotated[str | None, typer.Option(help="Rivals: all, none, or names of networks and rules.")] = None,
     rules: Annotated[str | None, typer.Option(help="Trading rules to compete with.")] = None,

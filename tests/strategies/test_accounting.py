@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
 from strategies.accounting import account_for
-from strategies.execution import Account, Backtest, Costs, Instrument, Orders, backtest
+from strategies.contributions import contributions
+from strategies.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
 from strategies.sensitivity import break_even_bps, sensitivity
 
 HOUR = 3_600_000_000_000
@@ -64,6 +65,10 @@ SITUATION = {
         st.sampled_from([0.0, 2.0]),
         st.sampled_from([0.0, 1.0, 30.0]),
         st.sampled_from(["fixed", "volatility"]),
+        fees=st.dictionaries(
+            st.sampled_from(["A0", "A1", "A2", "A3", "A4"]),
+            st.builds(Fees, st.sampled_from([None, 0.0, 10.0, 200.0]), st.sampled_from([None, 0.0, 7.0])),
+        ),
     ),
     "account": st.builds(
         Account,
@@ -121,6 +126,24 @@ def test_profit_and_loss_adds_up_and_equity_is_cash_plus_positions(**situation: 
     for a, asset in enumerate(panel.assets):
         assert trades.loc[trades["asset"] == asset, "size"].sum() == pytest.approx(result.holdings[-1, a], abs=1e-6)
     assert np.all(result.equity >= -1e-9)
+
+
+def test_each_asset_pays_its_own_fee_and_the_others_the_accounts() -> None:
+    panel = wild_market(7, 40, 3, 0.01)
+    targets = wild_targets(7, panel, 0.5, 3)
+    costs = Costs(5.0, 2.0, 0.0, fees={"A1": Fees(20.0), "A2": Fees(maker_fee_bps=1.0)})
+    for kind, due in (("market", (5.0, 20.0, 5.0)), ("limit", (2.0, 2.0, 1.0))):
+        every = {"start": 0, "stop": 40, "costs": costs, "orders": Orders(kind)}
+        result = backtest(panel, targets, name="fees", **every)
+        fills = result.trades[result.trades["kind"] == "fill"]
+        paid = (fills["fee"] / (fills["size"].abs() * fills["price"]) * 1e4).groupby(fills["asset"])
+        for asset, bps in zip(panel.assets, due, strict=True):
+            assert paid.get_group(asset).to_numpy() == pytest.approx(bps)
+        apart = contributions(panel, result, 0).groupby("asset")["fees"].sum()
+        assert apart["A1"] == pytest.approx(fills.loc[fills["asset"] == "A1", "fee"].sum())
+        np.testing.assert_allclose(account_for(panel, targets, **every).equity, result.equity, rtol=1e-9)
+    assert costs.times(2.0).fees_bps("A1") == (40.0, 4.0)
+    assert costs.times(2.0).fees_bps("A2") == (10.0, 2.0)
 
 
 def test_break_even_cost_is_where_the_gain_is_spent() -> None:

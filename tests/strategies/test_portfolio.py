@@ -155,3 +155,12 @@ def test_contributions_of_the_assets_add_up_to_the_account() -> None:
     assert table["fees"].sum() == pytest.approx(result.trades["fee"].sum())
     assert set(table["asset"]) == set(panel.assets)
     assert len(table) == 4 * table["timestamp"].nunique()
+
+
+def test_each_asset_must_earn_its_own_cost_before_it_is_entered() -> None:
+    panel = market(60, assets=3)
+    rule = PositionRule(cost_hurdle=1.0, cost_bps=1.0, asset_cost_bps={panel.assets[1]: 1e4})
+    forecasts = np.ones((60, 3))
+    weights = book_of(panel, forecasts, np.full((60, 3), 0.01), 0, rule)
+    assert (weights[:, [0, 2]] > 0).all()
+    assert not weights[:, 1].any()
