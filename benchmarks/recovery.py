@@ -105,7 +105,7 @@ def run(trial: Trial) -> dict[str, Any]:
     return {
         "chosen": chosen,
         "recovered": found.text == right,
-        "plain": (found.finalists[0][0] if found.finalists else found.text) == right,
+        "plain": str(found.finalists[0][0] if found.finalists else found.genotype) == right,
         "skips": sum(op in SKIPS for op in chosen) / len(chosen),
         "seconds": time.perf_counter() - began,
     }

@@ -33,7 +33,7 @@ class SearchResult:
 
     history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
     [inputs][pipelines + none] as they were when the genotype was read off.
-    note: why the search ended where it did. finalists: (text, score) of every architecture of the last round, the one that the relaxed
+    note: why the search ended where it did. finalists: (architecture, score) of all in the last round, the one that the relaxed
     weights prefer first.
     """
 
@@ -44,7 +44,7 @@ class SearchResult:
     space: SearchSpace
     variant: str = "darts"
     note: str = ""
-    finalists: tuple[tuple[str, float], ...] = ()
+    finalists: tuple[tuple[Genotype, float], ...] = ()
 
     @property
     def text(self) -> str:
@@ -60,7 +60,7 @@ class SearchResult:
         content = {
             "variant": self.variant,
             "note": self.note,
-            "finalists": [{"architecture": text, "score": score} for text, score in self.finalists],
+            "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
             "genotype": self.genotype.to_dict(),
             "edges": [list(edge) for edge in self.space.edges],
             "ops": list(self.space.ops),
@@ -144,7 +144,7 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
 
         genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
     note: str = run.note
-    finalists: tuple[tuple[str, float], ...] = ()
+    finalists: tuple[tuple[Genotype, float], ...] = ()
     if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
         genotype, note, finalists = _last_round(run, genotype)
     else:
@@ -168,7 +168,7 @@ def _told(run: SearchRun, genotype: Genotype) -> Genotype:
     return together(genotype, run.space, run.leaders, lag_preferences(run.network))
 
 
-def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[str, float], ...]]:
+def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[Genotype, float], ...]]:
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
     from nas.finalists import final, likeliest, nominated
 
@@ -181,7 +181,7 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     won, scores = final(candidates, run.space, run.tensors, splits, run.settings, run.seed)
     told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
     note = f"{run.note}; {told}" if run.note else told
-    return won, note, tuple((str(c), s) for c, s in zip(candidates, scores, strict=True))
+    return won, note, tuple(zip(candidates, scores, strict=True))
 
 
 def _fewer(architecture: Architecture, share: float) -> list[list[bool]]:

@@ -38,7 +38,8 @@ def draw() -> Figure:
             left.add_patch(Rectangle(corner, 0.96, 0.96, fill=False, edgecolor=ORANGE, lw=2.0))
     left.set_title("Relaxed weights; framed: chosen")
     left.spines[:].set_visible(False)
-    names, scores = zip(*found.finalists, strict=True)
+    names = [str(genotype) for genotype, _ in found.finalists]
+    scores = [score for _, score in found.finalists]
     best = int(np.argmin(scores))
     right.plot(scores, range(len(names)), "o", color=GREY)
     right.plot(scores[best], best, "o", color=BLUE, ms=9)

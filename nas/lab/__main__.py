@@ -60,9 +60,7 @@ def forecast(
     """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
     from nas.lab import forecast as experiment
 
-    steps = tuple(int(part) for part in horizon.split(",") if part.strip().isdigit())
-    if not steps or len(steps) != len(horizon.split(",")):
-        raise InputError(f"--horizon {horizon!r} is no list of steps: give e.g. 96,192")
+    steps = _numbers("--horizon", horizon, "96,192")
     tables = {table.name: table for table in map(experiment.load, csv)}
     wanted = [
         unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, free)
@@ -78,6 +76,7 @@ def search_vs_random(
     data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for the real stretches; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
     randoms: Annotated[int, typer.Option(help="Random architectures per problem.", min=2)] = 20,
+    finalists: Annotated[str, typer.Option(help="Sizes of the last round to try, comma separated.")] = "3,5,8",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -85,9 +84,10 @@ def search_vs_random(
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
     from nas.lab import comparison as experiment
 
+    sizes = _numbers("--finalists", finalists, "3,5,8")
     histories = _histories(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
-    wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS))
+    wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS), sizes)
     _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
 
 
@@ -138,6 +138,14 @@ def _run(
     verdict, body = EXPERIMENTS[name][2](found)
     typer.echo(body + "\n")
     typer.echo(f"{len(found)} of {len(wanted)} units are finished. {verdict}")
+
+
+def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers, comma separated."""
+    found = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
+    if len(found) != len(text.split(",")):
+        raise InputError(f"{option} {text!r} is no list of whole numbers: give e.g. {example}")
+    return found
 
 
 def _histories(data: list[Path] | None) -> list[Panel]:

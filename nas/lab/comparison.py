@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from data.panel import Panel
+from data.panel import InputError, Panel
+from nas.finalists import final
 from nas.genotype import Genotype
 from nas.lab.tasks import Task, judge_genotype, planted, real
 from nas.lab.units import Result, Unit
-from nas.search import search
+from nas.search import SearchResult, search
 from nas.search_settings import SearchSettings
 from nas.selection import random_genotype
 
@@ -31,12 +32,21 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "best of random": ("random", {}),
 }
 SMALL_OPS = ("zero", "conv3", "ema12", "diff1")
+FINALISTS = (3, 5, 8)
+#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 2.2 to 2.9 and
+#: 2.7 to 3.7 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
+SEARCH_COST = {"darts": 3, "perturbation": 4}
 
 
-def units(seeds: int, randoms: int, markets: tuple[str, ...], ways: tuple[str, ...]) -> list[Unit]:
+def units(
+    seeds: int, randoms: int, markets: tuple[str, ...], ways: tuple[str, ...], finalists: tuple[int, ...] = FINALISTS
+) -> list[Unit]:
+    """finalists: sizes of the last round. InputError where one is less than 2, which is no round."""
+    if any(count < 2 for count in finalists):
+        raise InputError(f"a last round has at least 2 finalists, not {min(finalists)}")
     return [
         Unit(f"{market}-{seed:03d}", {"market": market, "strength": MARKETS[market], "seed": seed, "randoms": randoms,
-                                     "ways": list(ways), "search": SEARCH})
+                                     "ways": list(ways), "finalists": sorted(set(finalists)), "search": SEARCH})
         for seed in range(seeds)
         for market in markets
     ]  # fmt: skip
@@ -49,10 +59,10 @@ def task_of(unit: Unit, histories: list[Panel]) -> Task:
     return planted(settings["seed"], settings["strength"])
 
 
-def found_by(task: Task, way: str, seed: int, search_settings: dict[str, Any]) -> Genotype:
-    """The architecture that one way of searching finds on the training and validation stretches."""
+def search_by(task: Task, way: str, seed: int, search_settings: dict[str, Any], finalists: int = 1) -> SearchResult:
+    """What one way of searching finds on the training and validation stretches."""
     variant, changes = WAYS[way]
-    settings, space, initial = SearchSettings(**{**search_settings, **changes}), task.space, None
+    settings, space, initial = SearchSettings(**{**search_settings, **changes}, finalists=finalists), task.space, None
     if way == "smaller space":
         space = replace(space, ops=SMALL_OPS, nodes=1)
     if way == "warm start":  # from a search of half the length on the first half of the training stretch
@@ -60,22 +70,41 @@ def found_by(task: Task, way: str, seed: int, search_settings: dict[str, Any]) -
         rest = slice(half.stop, task.train.stop)
         before = search(space, task.tensors, half, rest, replace(settings, epochs=settings.epochs // 2), seed + 1)
         initial = (before.op_weights, before.feature_weights)
-    return search(
-        space, task.tensors, task.train, task.validation, settings, seed, variant=variant, initial=initial
-    ).genotype
+    return search(space, task.tensors, task.train, task.validation, settings, seed, variant=variant, initial=initial)
 
 
 def compute(unit: Unit, histories: list[Panel]) -> Result:
-    """Test correlations: of `randoms` random architectures, and of what each way of searching found, all trained alike."""
+    """Test correlations: of `randoms` random architectures, and of what each way of searching found, all trained alike.
+
+    proposals: per way of `SEARCH_COST` the candidates of its last round, likeliest first, and as many random ones as the largest
+    round and a search together cost, with validation loss after the last round's training (`score`) and test correlation. The table
+    chooses among them: a round of 3 reads the first 3 of its proposals.
+    """
     torch.set_num_threads(1)
-    task, seed = task_of(unit, histories), unit.settings["seed"]
+    settings, seed = unit.settings, unit.settings["seed"]
+    task = task_of(unit, histories)
     generator = torch.Generator().manual_seed(90_000 + seed)
-    random = [
-        judge_genotype(task, random_genotype(task.space, generator), seed) for _ in range(unit.settings["randoms"])
-    ]
-    ways = {}
-    for way in unit.settings["ways"]:
-        genotype = found_by(task, way, seed, unit.settings["search"])
+    random = [judge_genotype(task, random_genotype(task.space, generator), seed) for _ in range(settings["randoms"])]
+    largest = max(settings["finalists"], default=1)
+    ways, proposals = {}, {}
+    for way in settings["ways"]:
+        rounds = way in SEARCH_COST and largest > 1
+        found = search_by(task, way, seed, settings["search"], largest if rounds else 1)
+        genotype = found.finalists[0][0] if rounds else found.genotype  # what the search alone would have given
         loss, correlation = judge_genotype(task, genotype, seed)
         ways[way] = {"loss": loss, "test": correlation, "architecture": str(genotype), "inputs": len(genotype.features)}
-    return {"random": [test for _, test in random], "random_loss": [loss for loss, _ in random], "ways": ways}
+        if rounds:
+            others = [judge_genotype(task, each, seed)[1] for each, _ in found.finalists[1:]]
+            proposals[way] = {"score": [score for _, score in found.finalists], "test": [correlation, *others]}
+    if proposals:  # drawn apart from `random`, which every way is measured against
+        generator = torch.Generator().manual_seed(91_000 + seed)
+        drawn = [random_genotype(task.space, generator) for _ in range(largest + max(SEARCH_COST.values()))]
+        how = SearchSettings(**settings["search"])
+        scores = final(drawn, task.space, task.tensors, ((task.train,), (task.validation,)), how, seed)[1]
+        proposals["random"] = {"score": scores, "test": [judge_genotype(task, each, seed)[1] for each in drawn]}
+    return {
+        "random": [test for _, test in random],
+        "random_loss": [loss for loss, _ in random],
+        "ways": ways,
+        "proposals": proposals,
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nas.lab.comparison import SEARCH, found_by
+from nas.lab.comparison import SEARCH, search_by
 from nas.lab.tasks import judge_baseline, judge_genotype, planted
 from nas.lab.units import Result, Unit
 from nas.selection import random_genotype
@@ -31,7 +31,7 @@ def compute(unit: Unit) -> Result:
     drawn = [random_genotype(task.space, generator) for _ in range(settings["randoms"])]
     return {
         "bars": task.test.stop - task.test.start,
-        "search": judge_genotype(task, found_by(task, "darts", seed, settings["search"]), seed)[1],
+        "search": judge_genotype(task, search_by(task, "darts", seed, settings["search"]).genotype, seed)[1],
         "random": [judge_genotype(task, genotype, seed)[1] for genotype in drawn],
         **{name: judge_baseline(task, name, seed)[1] for name in BY_HAND},
     }

@@ -84,7 +84,7 @@ def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
     first, second = (search(space, tensors, TRAIN, VALIDATION, settings, 0) for _ in range(2))
     assert len(first.finalists) == 3
     assert first.finalists == second.finalists
-    assert first.text in [text for text, _ in first.finalists]
+    assert first.genotype in [genotype for genotype, _ in first.finalists]
     assert "best of 3 finalists" in first.note
 
 

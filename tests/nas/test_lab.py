@@ -84,7 +84,7 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["forecast", "--csv", "missing.csv"], "missing.csv does not exist"),
-        (["forecast", "--csv", "missing.csv", "--horizon", "96,x"], "is no list of steps"),
+        (["forecast", "--csv", "missing.csv", "--horizon", "96,x"], "is no list of whole numbers"),
         (["null", "--data", "missing.parquet"], "missing.parquet"),
     ],
 )
