@@ -26,13 +26,15 @@ from strategies.job import Options
 from strategies.policies import Competition, PolicyOutcome
 from strategies.rules import RULES
 from strategies.run_files import write_run
-from strategies.trading import Contender, portfolio_of, position_rule, trade, trading_terms
+from strategies.trading import Book, Contender, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
 
 
 class Pipeline:
-    """One run on a loaded panel, up to its files (pages come after). timings: seconds per stage."""
+    """One run on a loaded panel, up to its files (pages come after). timings: seconds per stage. book: what `run` traded."""
+
+    book: Book
 
     def __init__(
         self, config: RunConfig, options: Options, panel: Panel, code: str, console: Console, timings: dict[str, float]
@@ -77,7 +79,7 @@ class Pipeline:
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
-            book = trade(config, panel, self.windows, outcomes, rivals)
+            self.book = book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
         write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)

@@ -63,7 +63,7 @@ class Candidate:
 
 @dataclass(eq=False)
 class Book:
-    """Everything the run folder is written from."""
+    """Everything the run folder is written from; and trial_targets, per configuration what it held: [bar, asset] (no file has it)."""
 
     backtests: dict[str, Backtest]
     forecasts: pd.DataFrame
@@ -75,6 +75,7 @@ class Book:
     policies: list[dict[str, Any]]
     sensitivity: pd.DataFrame
     break_even_bps: dict[str, float | None]
+    trial_targets: dict[str, FloatArray]
 
 
 def trade(
@@ -171,13 +172,7 @@ def trade(
     backtests = {
         name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
     }
-    days = pd.DatetimeIndex(panel.close_times[start:stop]).tz_localize("UTC").floor("D")
-    trial_returns = (
-        pd.DataFrame({key: net_returns(panel, book, start, **terms) for key, book in chains.items()})
-        .groupby(days)
-        .sum()
-    )
-    trial_returns.index.name = "timestamp"
+    trial_returns = daily_net_returns(panel, chains, start, **terms)
     headline = {
         name: {
             "return": float(b.equity[-1] / b.equity[0] - 1.0),
@@ -219,7 +214,17 @@ def trade(
             name: break_even_bps(panel, book, **{k: v for k, v in stretch.items() if k != "costs"})
             for name, book in traded.items()
         },
+        chains,
     )
+
+
+def daily_net_returns(panel: Panel, targets: dict[str, FloatArray], start: int, **terms: Any) -> pd.DataFrame:
+    """Per day (UTC) the sum of the net returns of every configuration's targets; index `timestamp`. terms: of `trading_terms`."""
+    bars = pd.DataFrame({key: net_returns(panel, book, start, **terms) for key, book in targets.items()})
+    days = pd.DatetimeIndex(panel.close_times[start : start + len(bars)]).tz_localize("UTC").floor("D")
+    found = bars.groupby(days).sum()
+    found.index.name = "timestamp"
+    return found
 
 
 FLAT_TRIAL = Tried(FLAT, np.zeros(1), 0.0)

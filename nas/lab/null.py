@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from data.panel import Panel
@@ -55,27 +56,35 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
     from strategies.job import Options
     from strategies.pipeline import Pipeline
     from strategies.provenance import code_version
+    from strategies.trading import daily_net_returns, trading_terms
 
     panel = market_of(unit, histories)
     given = {k: v for k, v in unit.settings.items() if k not in ("market", "bars")}
     config = RunConfig(symbol=panel.assets, **given)
-    bare = {"taker_fee_bps": 0.0, "maker_fee_bps": 0.0, "slippage_bps": 0.0, "evidence": 0.0}
+    free = {"taker_fee_bps": 0.0, "maker_fee_bps": 0.0, "slippage_bps": 0.0}
     found: Result = {"source": panel.source}
     quiet = Console(quiet=True)
     with tempfile.TemporaryDirectory() as text:
         folder, code = Path(text), code_version()
         options = Options(out=folder, jobs=1, quiet=True, pages=False)
-        for name, changes in (("shipped", {}), ("bare", bare)):
+        for name, changes in (("shipped", {}), ("bare", {**free, "evidence": 0.0})):
             if (folder / "shipped" / "tasks").is_dir():  # the same searches and trainings, traded on other terms
                 shutil.copytree(folder / "shipped" / "tasks", folder / name / "tasks")
             traded = config.model_copy(update=changes)
-            Pipeline(traded, options, panel, code, quiet, {}).run(folder / name)
-            found[name] = figures(folder / name)
+            pipeline = Pipeline(traded, options, panel, code, quiet, {})
+            pipeline.run(folder / name)
+            terms = trading_terms(traded.model_copy(update=free))
+            start = pipeline.windows[0].test.start
+            gross = daily_net_returns(panel, pipeline.book.trial_targets, start, **terms)
+            found[name] = figures(folder / name, gross)
     return found
 
 
-def figures(folder: Path) -> dict[str, float | int | None]:
-    """What the page of a run says about luck, from the files of the run."""
+def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
+    """What the page of a run says about luck, from the files of the run.
+
+    gross: daily returns of the same configurations, holding the same, without costs; `pbo_gross` is their PBO.
+    """
     from reports.luck import trial_matrix
     from reports.performance import daily_frame, sharpe_ratio
     from reports.run_folder import BENCHMARK, SEARCHED, load_run
@@ -86,6 +95,7 @@ def figures(folder: Path) -> dict[str, float | int | None]:
     trials = trial_matrix(run, daily.index)
     chance = luck(SEARCHED, daily[SEARCHED].to_numpy(), len(run.trials), trials)
     overfit, against = overfitting(trials), against_benchmark(daily, BENCHMARK)
+    overfit_gross = overfitting(gross.reindex(daily.index).fillna(0.0).to_numpy(dtype="float64"))
     forecasts = run.forecasts
     mine = forecasts[forecasts["strategy"] == SEARCHED]
     plans = [window["plan"] for window in run.windows]
@@ -96,6 +106,7 @@ def figures(folder: Path) -> dict[str, float | int | None]:
         "dsr": chance.dsr,
         "dsr_configurations": chance.dsr_configurations,
         "pbo": overfit.pbo if overfit is not None else math.nan,
+        "pbo_gross": overfit_gross.pbo if overfit_gross is not None else math.nan,
         "spa": against.consistent if against is not None else math.nan,
         "superior": len(against.superior) if against is not None else 0,
         "days": len(daily),

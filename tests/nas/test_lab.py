@@ -146,6 +146,8 @@ def test_the_whole_walk_forward_runs_on_a_null_market() -> None:
     assert found["bare"]["windows"] >= 2
     assert found["shipped"]["forecast_correlation"] == found["bare"]["forecast_correlation"]  # the same trainings
     assert found["shipped"]["trials"] > 0
+    assert found["bare"]["pbo_gross"] == found["bare"]["pbo"]  # nothing is charged there
+    assert found["shipped"]["pbo_gross"] is not None
 
 
 def null_record(seed: int, dsr: float, pbo: float, spa: float) -> Record:
