@@ -36,7 +36,7 @@ def null(
     """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
     from nas.lab import null as experiment
 
-    histories = _histories(data)
+    histories = histories_of(data)
     wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
     _run("null", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
 
@@ -85,7 +85,7 @@ def search_vs_random(
     from nas.lab import comparison as experiment
 
     sizes = _numbers("--finalists", finalists, "3,5,8")
-    histories = _histories(data)
+    histories = histories_of(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
     wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS), sizes)
     _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
@@ -148,7 +148,7 @@ def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     return found
 
 
-def _histories(data: list[Path] | None) -> list[Panel]:
+def histories_of(data: list[Path] | None) -> list[Panel]:
     """Candle files, each named after its symbol: BTCUSDT_1h.parquet."""
     from data.sources import load_panel
 

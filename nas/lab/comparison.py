@@ -9,7 +9,6 @@ import torch
 
 from data.panel import InputError, Panel
 from nas.finalists import final
-from nas.genotype import Genotype
 from nas.lab.tasks import Task, judge_genotype, planted, real
 from nas.lab.units import Result, Unit
 from nas.search import SearchResult, search

@@ -13,7 +13,8 @@ from typing import Any
 
 from data.atomic import write_text
 from data.panel import InputError
-from nas.lab.tables import comparison_table, forecast_table, null_table, power_table
+from nas.lab.rounds import searches_table
+from nas.lab.tables import forecast_table, null_table, power_table
 from nas.lab.units import Record, records
 
 Table = Callable[[Sequence[Record]], tuple[str, str]]  # (verdict, markdown)
@@ -26,7 +27,7 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     "null": ("Does the pipeline fool itself?", f"python -m nas.lab null {CANDLES}", null_table),
     "power": ("How strong must a signal be?", "python -m nas.lab power", power_table),
     "search-vs-random": (
-        "Is a searched architecture better than a random one?", f"python -m nas.lab search-vs-random {CANDLES}", comparison_table,
+        "Is a searched architecture better than a random one?", f"python -m nas.lab search-vs-random {CANDLES}", searches_table,
     ),
     "forecast": (
         "The search as a forecaster of long horizons",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def median_interval(values: FloatArray) -> tuple[float, float]:
-    """95% percentile bootstrap of the median."""
+def bootstrap_interval(values: FloatArray, statistic: Callable[..., FloatArray] = np.median) -> tuple[float, float]:
+    """95% percentile bootstrap of the median, or of another statistic (values, axis)."""
     rng = np.random.default_rng(SEED)
-    drawn = np.median(values[rng.integers(0, len(values), (DRAWS, len(values)))], axis=1)
+    drawn = statistic(values[rng.integers(0, len(values), (DRAWS, len(values)))], axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
@@ -158,11 +158,11 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
         for way, values in scores.items():
             percentile = float(np.median((random < values[:, None]).mean(1)))
             difference, against = values - middle, values - chosen
-            low, high = median_interval(difference)
+            low, high = bootstrap_interval(difference)
             rival = (
                 ""
                 if way == FEW
-                else "{:+.3f} ({:+.3f} to {:+.3f})".format(np.median(against), *median_interval(against))
+                else "{:+.3f} ({:+.3f} to {:+.3f})".format(np.median(against), *bootstrap_interval(against))
             )
             summary[way] = float(np.median(difference)), low, high
             rows.append(

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +16,27 @@ from rich.console import Console
 
 from data.panel import InputError
 from data.simulated import simulate
-from nas.lab import comparison, null, power
+from nas.lab import comparison, forecast, null, power
 from nas.lab.evidence import collect, page
 from nas.lab.forecast import load, origins, patchtst_parameters, score
 from nas.lab.markets import garch, permuted
-from nas.lab.tables import comparison_table, null_table
-from nas.lab.tasks import planted
+from nas.lab.rounds import arms, rounds_table, searches_table
+from nas.lab.tables import null_table
+from nas.lab.tasks import judge_genotype, planted
 from nas.lab.units import Record, Unit, complete, read
 from nas.lookback import LookbackNetwork, LookbackSpace, lookback_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL_WALK_FORWARD = {
+    "train": "400",
+    "validation": "240",
+    "test": "240",
+    "search_epochs": 1,
+    "training_epochs": 1,
+    "channels": 4,
+    "ops": ["zero", "identity", "conv3"],
+    "nodes": 1,
+}
 
 
 def lab(folder: Path, *arguments: str) -> list[str]:
@@ -80,12 +93,60 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     assert json.loads(json.dumps(power.compute(unit))) == record.result
 
 
+def tiny(experiment: str, folder: Path) -> tuple[list[Unit], Callable[[Unit], dict[str, Any]]]:
+    """A few units of a command at a fraction of their size, computed by the command's own code."""
+    if experiment == "null":
+        units = [
+            Unit(unit.name, {**unit.settings, "bars": 2_100}) for unit in null.units(2, ("garch",), SMALL_WALK_FORWARD)
+        ]
+        return units, lambda unit: null.compute(unit, [])
+    if experiment == "search-vs-random":
+        units = comparison.units(2, 2, ("planted",), ("darts",), (2,))
+        return units, lambda unit: comparison.compute(unit, [])
+    table = folder / "waves.csv"
+    rows = np.sin(np.arange(1_100)[:, None] / [5.0, 9.0]) + np.random.default_rng(0).standard_normal((1_100, 2))
+    np.savetxt(table, rows, delimiter=",")
+    data = load(table)
+    return forecast.units(data, (4,), 3, "gdas", 24), lambda unit: forecast.compute(unit, data)
+
+
+@pytest.mark.parametrize("experiment", ["null", "search-vs-random", "forecast"])
+def test_every_experiment_goes_on_after_a_kill(tmp_path: Path, experiment: str) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.nas.test_lab import complete, quiet, tiny\n"
+        "folder = Path(sys.argv[2]); units, compute = tiny(sys.argv[1], folder)\n"
+        "complete(folder / 'units', units, compute, quiet(), 'code')"
+    )
+    running = subprocess.Popen([sys.executable, "-c", script, experiment, str(tmp_path)], cwd=ROOT, env=environment())
+    units, compute = tiny(experiment, tmp_path)
+    folder, end = tmp_path / "units", time.monotonic() + 120
+    while not (folder / f"{units[0].name}.json").is_file() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL  # it was in a later unit
+    before = {path.stem: path.read_bytes() for path in folder.glob("*.json")}
+    computed: list[str] = []
+
+    def counted(unit: Unit) -> dict[str, Any]:
+        computed.append(unit.name)
+        return compute(unit)
+
+    found = complete(folder, units, counted, quiet(), "code")
+    names = [unit.name for unit in units]
+    assert names[0] in before
+    assert computed == [name for name in names if name not in before]
+    assert [record.name for record in found] == names
+    assert all((folder / f"{name}.json").read_bytes() == content for name, content in before.items())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.json" for name in names)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["forecast", "--csv", "missing.csv"], "missing.csv does not exist"),
         (["forecast", "--csv", "missing.csv", "--horizon", "96,x"], "is no list of whole numbers"),
         (["null", "--data", "missing.parquet"], "missing.parquet"),
+        (["search-vs-random", "--finalists", "3,x"], "is no list of whole numbers"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
@@ -131,16 +192,7 @@ def test_permuted_days_are_days_of_the_history() -> None:
 
 
 def test_the_whole_walk_forward_runs_on_a_null_market() -> None:
-    small = {
-        "train": "400",
-        "validation": "240",
-        "test": "240",
-        "search_epochs": 1,
-        "training_epochs": 1,
-        "channels": 4,
-    }
-    small |= {"ops": ["zero", "identity", "conv3"], "nodes": 1}
-    unit = null.units(1, ("garch",), small)[0]
+    unit = null.units(1, ("garch",), SMALL_WALK_FORWARD)[0]
     unit = Unit(unit.name, {**unit.settings, "bars": 2_100})
     found = null.compute(unit, [])
     assert found["bare"]["windows"] >= 2
@@ -179,12 +231,47 @@ def test_planted_labels_know_nothing_of_the_future() -> None:
 
 
 def test_a_tiny_comparison_tells_its_verdict() -> None:
-    units = comparison.units(2, 2, ("planted",), ("darts", "perturbation", "regulariser"))
+    units = comparison.units(2, 2, ("planted",), ("darts", "perturbation", "regulariser"), (2,))
     found = [Record(unit.name, unit.settings, comparison.compute(unit, []), 1.0, "", "", "") for unit in units]
-    verdict, table = comparison_table(found)
+    verdict, table = searches_table(found)
     assert "planted: plain DARTS" in verdict
-    assert table.count("| planted |") == 5
+    assert "Last round against random architectures at equal compute: planted (2 problems)" in verdict
+    assert table.split("### The last round")[0].count("| planted |") == 5
     assert all(len(record.result["random"]) == 2 for record in found)
+    task = planted(0, 0.3)  # the command's arm of 2 is the search's own last round of 2, trained alike
+    won = comparison.search_by(task, "darts", 0, units[0].settings["search"], finalists=2).genotype
+    there = {arm.name: arm for arm in arms(found[0])}
+    assert there["darts, last round of 2"].test == judge_genotype(task, won, 0)[1]
+    assert there["darts"].test == found[0].result["ways"]["darts"]["test"]
+
+
+def proposals_record(seed: int, own: list[float], random: list[float]) -> Record:
+    """Test correlations are minus the validation losses, but for the first random one, whose validation deceives."""
+    way = {"score": [-v for v in own], "test": own}
+    drawn = {"score": [-9.0, *(-v for v in random)], "test": [-1.0, *random]}
+    result = {"random": [0.1, 0.2, 0.3], "proposals": {"darts": way, "random": drawn}}
+    return Record(str(seed), {"market": "planted", "seed": seed, "finalists": [2]}, result, 1.0, "", "", "")
+
+
+def test_the_last_round_is_compared_at_equal_compute_and_chosen_by_validation_alone() -> None:
+    record = proposals_record(0, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3, 0.7])
+    found = {arm.name: (arm.candidates, arm.cost, arm.test) for arm in arms(record)}
+    assert found["darts"] == (1, 3, 0.4)
+    assert found["darts, last round of 2"] == (2, 5, 0.5)  # the third proposal is not in a round of 2
+    assert found["darts, 1 of its own + 1 random"] == (2, 5, -1.0)
+    assert found["random + validation, 2"] == (2, 2, -1.0)
+    assert found["random + validation, 5"] == (5, 5, -1.0)  # validation decides, not test
+    assert "random + validation, 4" not in found
+    assert rounds_table([record] * 3)[0].startswith(
+        "Last round against random architectures at equal compute: planted (3 problems): better for darts, 2, worse for none."
+    )
+    worse = proposals_record(0, [-2.0, -3.0], [0.1, 0.2, 0.3, 0.7])
+    assert "better for none; worse for darts, 2" in rounds_table([worse] * 3)[0].replace(", worse", "; worse")
+
+
+def test_a_last_round_of_one_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 2 finalists, not 1"):
+        comparison.units(1, 2, ("planted",), ("darts",), (1, 3))
 
 
 # -- forecast ------------------------------------------------------------------------------------------------------------------
