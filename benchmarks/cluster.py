@@ -7,6 +7,9 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from data.simulated import simulate
 from nas.cluster import RayWorkers
@@ -17,11 +20,12 @@ from nas.stretches import Samples
 from nas.tasks import SearchTask
 from nas.windows import WindowPlan
 
-TASKS = 16
-ROUNDS = 5
 
-
-def main() -> None:
+def main(
+    rounds: Annotated[int, typer.Option(help="Rounds; each measures both sides.")] = 5,
+    searches: Annotated[int, typer.Option(help="Searches of a round.")] = 16,
+) -> None:
+    """The same searches on Ray and on local processes, in turn; prints the ratio of each round and its median."""
     samples = Samples.of(simulate(["BTCUSDT"], "60"), (6,))
     space = SearchSpace(channels=8, horizons=(6,)).with_features(
         dict(zip(samples.bank.inputs, samples.bank.pipelines, strict=True))
@@ -37,21 +41,21 @@ def main() -> None:
         with local, ray:
             for engine in (local, ray):  # both sides load torch and the kernels, untimed
                 engine.run([replace(task, seed=10_000 + k) for k in range(4)])
-            for turn in range(ROUNDS):
-                tasks = [replace(task, seed=turn * TASKS + k) for k in range(TASKS)]
+            for turn in range(rounds):
+                tasks = [replace(task, seed=turn * searches + k) for k in range(searches)]
                 took = []
                 for engine in (local, ray):
                     began = time.perf_counter()
                     engine.run(tasks)
                     took.append(time.perf_counter() - began)
                 ratios.append(took[0] / took[1])
-                seconds.append(took[0] / TASKS)
+                seconds.append(took[0] / searches)
                 print(f"round {turn}: Ray has {ratios[-1]:.2f} x the throughput of local processes", flush=True)
-    print(f"median of {ROUNDS} rounds of {TASKS} searches: {statistics.median(ratios):.2f} x (target: at least 0.9)")
+    print(f"median of {rounds} rounds of {searches} searches: {statistics.median(ratios):.2f} x (target: at least 0.9)")
     print(
         f"one search of {window.train.stop - window.train.start} + 800 bars, 3 epochs: {statistics.median(seconds) * 2:.2f} s of one core"
     )
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from data.book_messages import read_book, read_frame
 from data.bybit import Bybit
@@ -25,16 +27,15 @@ MINUTE = 60_000
 #: the start of this hour
 NOW = int(time.time()) // 3600 * 3_600_000
 BARS = SeriesKey("linear", "BTCUSDT", "klines", "1")
-PAGES = 96
 ROUNDS = 3
 
 #: the exchange runs in a process of its own, and answers a page that it has answered before without making it again: what
 #: is timed is the client
-_SERVER = f"""
+_SERVER = """
 import sys
 from data.standin import Clock, Market, StandIn, World
-now = {NOW}
-world = World(Market(first_ms=now - {PAGES + 2} * 1000 * {MINUTE}, last_ms=now + 86_400_000), Clock(), latency_s={LATENCY_S})
+now, pages, latency_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+world = World(Market(first_ms=now - (pages + 2) * 1000 * 60_000, last_ms=now + 86_400_000), Clock(), latency_s=latency_s)
 exchange = StandIn(world)
 path = ("GET", "/v5/market/kline")
 answer, known = exchange.endpoints[path], dict()
@@ -50,16 +51,16 @@ with exchange:
 """
 
 
-def pages() -> None:
+def pages(count: int) -> None:
     """The same pages one after the other and in parallel, in turn, from an empty store each time."""
     environment = {**os.environ, "PYTHONPATH": "."}
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", _SERVER, str(NOW), str(count), str(LATENCY_S)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as server, tempfile.TemporaryDirectory() as folder:  # fmt: skip
         assert server.stdout is not None
         assert server.stdin is not None
         url = server.stdout.readline().strip()
-        start, rows = NOW - PAGES * 1000 * MINUTE, PAGES * 1000
+        start, rows = NOW - count * 1000 * MINUTE, count * 1000
         History(Store(Path(folder) / "untimed"), Bybit(url)).load(BARS, start, NOW)
         rates: dict[int, list[float]] = {1: [], PARALLEL_PAGES: []}
         for turn in range(ROUNDS):
@@ -75,13 +76,13 @@ def pages() -> None:
         print(
             f"download, {LATENCY_S * 1000:.0f} ms a call, {parallel:>2} at once: {statistics.median(rate):>9,.0f} rows/s"
         )
-    print(f"parallel over sequential: {ratio:.1f}x (pairs in one run, {PAGES} pages)")
+    print(f"parallel over sequential: {ratio:.1f}x (pairs in one run, {count} pages)")
 
 
-def book() -> None:
+def book(count: int) -> None:
     """A 50-level book under random deltas of 10 levels each: level updates per second, with and without JSON."""
     dice = np.random.default_rng(0)
-    count, changed = 20_000, 10
+    changed = 10
 
     def side(prices: np.ndarray) -> list[list[str]]:
         sizes = dice.integers(0, 6, len(prices))
@@ -113,9 +114,9 @@ def book() -> None:
         print(f"book of 50 levels, {name}: {rate:>9,.0f} /s ({rate / changed:,.0f} messages/s of {changed} levels)")
 
 
-def store() -> None:
-    """Five years of minutes: written once, read (every checksum checked) several times."""
-    count = 5 * 365 * 1440
+def store(years: float) -> None:
+    """Years of minutes: written once, read (every checksum checked) several times."""
+    count = round(years * 365 * 1440)
     times = NOW - count * MINUTE + np.arange(count, dtype=np.int64) * MINUTE
     dice = np.random.default_rng(0)
     close = np.round(30_000 * np.exp(np.cumsum(3e-4 * dice.standard_normal(count))), 1)
@@ -136,7 +137,16 @@ def store() -> None:
     )
 
 
+def main(
+    pages_: Annotated[int, typer.Option("--pages", help="Pages of 1,000 candles to download.")] = 96,
+    messages: Annotated[int, typer.Option(help="Deltas of the order book.")] = 20_000,
+    years: Annotated[float, typer.Option(help="Years of minutes to read from the store.")] = 5.0,
+) -> None:
+    """Download, order book and store, one after the other; prints rates."""
+    pages(pages_)
+    book(messages)
+    store(years)
+
+
 if __name__ == "__main__":
-    pages()
-    book()
-    store()
+    typer.run(main)

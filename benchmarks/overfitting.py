@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from reports.statistics import DAYS_PER_YEAR, overfitting
 
@@ -61,19 +63,23 @@ def crossing(sharpes: tuple[float, ...], values: list[float], bar: float = BAR) 
     return math.nan
 
 
-def main() -> None:
+def main(
+    matrices: Annotated[int, typer.Option(help="Planted matrices per figure.")] = MATRICES,
+    cases: Annotated[int, typer.Option(help="Rows of the grid, from the first one on.")] = len(CASES),
+) -> None:
+    """Print the grid: mean PBO, the Sharpe ratio that it needs, and the estimate."""
     print(
-        f"mean PBO of {MATRICES} matrices; one configuration has the annual Sharpe ratio of the column, the others none"
+        f"mean PBO of {matrices} matrices; one configuration has the annual Sharpe ratio of the column, the others none"
     )
     print(
         f"{'days':>5} {'configs':>7} {'corr':>5} {'blocks':>6} "
         + " ".join(f"{s:>5g}" for s in SHARPES)
         + "  needed  estimate"
     )
-    for case in CASES:
+    for case in CASES[:cases]:
         values = []
         for sharpe in SHARPES:
-            values.append(mean_pbo(*case, sharpe, MATRICES))
+            values.append(mean_pbo(*case, sharpe, matrices))
             sys.stderr.write(".")
             sys.stderr.flush()
         days, configurations, correlation, blocks = case
@@ -86,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

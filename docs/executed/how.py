@@ -1,0 +1,126 @@
+"""How each shown command is executed. A command that no row names is in no class, and a test fails.
+
+`TEST`: by tests/docs/test_commands.py, in a folder like a stranger's, on a market so small that it takes seconds.
+`DOCS`: by `make docs` (`python -m docs.executed`), in a copy of the checkout: what takes longer, or writes into the checkout.
+Either way the words of the page go to the real command line; `more` is put behind them to make it small (of two equal flags
+the later one wins).
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from docs.executed.pages import Command
+
+TEST, DOCS = "a test", "make docs"
+
+
+@dataclass(frozen=True)
+class How:
+    """by: TEST or DOCS. exchange: needs a stand-in exchange that answers. until: runs until it is interrupted, which is done
+    once it has printed this. trading: needs paper trading beside it. code: exit code of a success."""
+
+    by: str
+    more: str = ""
+    exchange: bool = False
+    until: str = ""
+    trading: bool = False
+    code: int = 0
+
+
+SMALL = "--config small.toml --jobs 1"
+LAB = "--seeds 1 --minutes 0.001 --quiet"  # one unit
+
+#: words that a command contains, the first ones in this order -> how; of several rows the one with most words holds
+HOW: dict[str, How] = {
+    "python -m strategies.walkforward": How(TEST, SMALL),
+    "python -m strategies.walkforward --help": How(TEST),
+    "python -m strategies.walkforward --config run.toml": How(TEST, "--jobs 1"),
+    "python -m strategies.walkforward --config my.toml": How(TEST, "--jobs 1"),
+    "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
+    "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
+    "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
+    "regime-nas walkforward": How(TEST, SMALL),
+    "regime-nas doctor": How(TEST),
+    "regime-nas report": How(TEST),
+    "regime-nas --install-completion": How(DOCS),
+    "python -m strategies.audit": How(TEST),
+    "python -m strategies.doctor": How(TEST),
+    "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
+    "python -m strategies.paper status": How(TEST),
+    "python -m strategies.paper replay": How(TEST),
+    "python -m strategies.paper stop": How(DOCS, trading=True),
+    "python -m reports": How(TEST),
+    "python -m data.download": How(TEST, "--start 2024-03-01 --end 2024-03-08", exchange=True),
+    "python -m data.info": How(TEST),
+    "python -m data.record": How(TEST, "--bars 2 --interval 1", exchange=True),
+    "python -m data.record --archive": How(TEST),
+    "python -m data.standin": How(DOCS, "--port 0", until="stand-in exchange: http", code=130),
+    "python -m nas.search": How(TEST, "--end 2024-03-24 --epochs 2 --channels 4"),
+    "python -m nas.feature_docs": How(DOCS),
+    "python -m nas.lab": How(TEST, code=2),  # without a command: the list of commands
+    "python -m nas.lab --help": How(TEST),
+    "python -m nas.lab null": How(DOCS, LAB),
+    "python -m nas.lab power": How(DOCS, LAB),
+    "python -m nas.lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
+    "python -m nas.lab forecast": How(DOCS, f"{LAB} --horizon 96"),
+    "python -m nas.lab evidence": How(DOCS),
+    "python -m examples.save_candles": How(TEST),
+    **{
+        f"python -m examples.add_{name}": How(TEST)
+        for name in ("op", "variant", "rule", "feature", "data_source", "network")
+    },
+    "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
+    "python -m benchmarks.drift": How(DOCS, "--markets 3"),
+    "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
+    "python -m benchmarks.kills": How(DOCS, "--kills 1 --arguments '--config ../../small.toml --jobs 1 --no-pages'"),
+    "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 800 --epochs 1"),
+    "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800"),
+    "python -m benchmarks.market_data": How(DOCS, "--pages 2 --years 0.1 --messages 500"),
+    "python -m benchmarks.overfitting": How(DOCS, "--matrices 1 --cases 1"),
+    "python -m benchmarks.partial_memory": How(DOCS),
+    "python -m benchmarks.planted_features": How(DOCS, "--seeds 1 --epochs 1"),
+    "python -m benchmarks.recovery": How(DOCS, "--seeds 1 --variant darts --op conv3 --minutes 0.001"),
+    "python -m benchmarks.regimes": How(DOCS, "--seeds 1 --switches 1"),
+    "python -m benchmarks.speed_search": How(DOCS, "--short --least 0.01"),
+    "python -m benchmarks.speed_job": How(DOCS, "--short"),
+    "python -m docs.executed": How(TEST, "--list"),
+    "python -m docs.pictures": How(DOCS),
+    "python -m docs.pictures.screenshots": How(DOCS),
+    "python -m tests.exchange.table": How(DOCS),
+    "python -m tests.exchange.soak": How(DOCS, "--bars 12 --kills 1"),
+    # its recipe is read as a page is: whatever it starts stands in this table too
+    "make": How(TEST),
+    ". .venv/bin/activate": How(TEST),
+    "export": How(TEST),
+    "pre-commit": How(DOCS),
+}
+
+#: words that stand for something
+MEANT = {
+    "RUN": "reports/latest", "DIR": "reports/latest", "URI": "file:mlruns", "FILE": "candles.parquet", "NAME": "relaxation",
+    "RUN_FOLDER": "reports/latest", "PAPER_PAGE": "reports/paper/*.html", "2024-12-01_XRPUSDT_ob500.data.zip": "archive.zip",
+}  # fmt: skip
+
+
+def how(command: Command) -> How | None:
+    """The row that holds for a command; None where there is none."""
+    found = []
+    for key in HOW:
+        names = key.split()
+        head = 3 if names[0] == "python" else 1
+        if command[:head] == tuple(names[:head]) and set(names[head:]) <= set(command[head:]):
+            found.append(key)
+    return HOW[max(found, key=lambda key: len(key.split()))] if found else None
+
+
+def executed(command: Command) -> Command:
+    """The command with what stands for something put in, and made small."""
+    row = how(command)
+    assert row is not None, command
+    words = [MEANT.get(word, word) for word in command]
+    if "--funding" in words:
+        words[words.index("--funding") + 1] = "funding.parquet"
+    at = words.index(">") if ">" in words else len(words)
+    return tuple([*words[:at], *shlex.split(row.more), *words[at:]])
