@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: run test chromium check format docs bench clean
+.PHONY: run test chromium check format docs site bench clean
 run: $(STAMP)
 	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
 
@@ -24,14 +24,18 @@ chromium:
 check: test
 
 # the documentation as pages that work from disk: site/index.html; any broken link or reference is an error
-docs: $(STAMP)
+site: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# the pages, and every command they show that is too long for a test, made small, in a copy of the checkout (about 10 minutes)
+docs: site
+	@$(BIN)/python -m docs.executed
 
 # a short form of the speed figures in docs/performance.md, a few minutes; each module has a long form of its own
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.speed_search --short
 	@$(BIN)/python -m benchmarks.speed_job --short
-	@$(BIN)/python -m benchmarks.features $(ARGS)
+	@$(BIN)/python -m benchmarks.features --bars 200000 --repeats 3 $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff format .

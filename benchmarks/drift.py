@@ -45,7 +45,9 @@ def measure(markets: int, seed: int = 0) -> dict[str, float]:
 def main(markets: Annotated[int, typer.Option(help="Simulated markets.")] = 300) -> None:
     """Calibration of the drift policy's detectors; prints rates beside their targets."""
     figures = measure(markets)
-    print(f"{markets} simulated GARCH markets (reference of 600 bars, then 2,000 stationary bars, or a doubling after 1,000):")
+    print(
+        f"{markets} simulated GARCH markets (reference of 600 bars, then 2,000 stationary bars, or a doubling after 1,000):"
+    )
     print(f"  false alarms per 2,000 bars: {figures['false_alarms_per_2000_bars']:.2f} (target: at most 1)")
     print(f"  doublings of volatility found within 500 bars: {figures['doublings_found']:.1%} (target: at least 80%)")
 

@@ -54,8 +54,9 @@ with exchange:
 def pages(count: int) -> None:
     """The same pages one after the other and in parallel, in turn, from an empty store each time."""
     environment = {**os.environ, "PYTHONPATH": "."}
+    command = [sys.executable, "-c", _SERVER, str(NOW), str(count), str(LATENCY_S)]
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(NOW), str(count), str(LATENCY_S)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as server, tempfile.TemporaryDirectory() as folder:  # fmt: skip
         assert server.stdout is not None
         assert server.stdin is not None

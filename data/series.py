@@ -24,7 +24,7 @@ class Kind:
     """One kind of history. columns: of a row. page_rows: most rows in one answer. periods: intervals it comes in.
 
     regular: a row for every interval; else (funding) rows at times of the exchange's choosing. recorded: kept from the
-    stream by `python -m data.record`; there is no history of it to download.
+    stream by `data.record`; there is no history of it to download.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""All commands under one name, with completion for the shell: `regime-nas --install-completion`, then `regime-nas walk<Tab>`.
+"""All commands under one name, with completion for the shell: `regime-nas --install-completion`.
 
 Every one is also a module of its own (`python -m strategies.walkforward`); this file only gathers them.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from importlib import metadata
@@ -26,6 +27,7 @@ def pages_version() -> str:
 DECISIONS = ("nas.network", "nas.features", "strategies.positions", "data.alignment", "data.assembly")
 
 
+@functools.cache  # a quarter of a second, asked for by every window; what is loaded does not change while it runs
 def decision_version() -> str:
     """Hash of the source that a trained model's forecasts and targets depend on: DECISIONS and all that they import."""
     digest = hashlib.sha256()

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from docs.executed.how import DOCS, executed, how
+from docs.executed.how import DOCS, FIRST, executed, how
 from docs.executed.pages import ROOT, Command, shown
 
 LONGEST_S = 600
@@ -58,7 +58,7 @@ def trading(checkout: Path) -> Iterator[None]:
     """Paper trading on the stand-in exchange, from its first decided bar on; ended by what runs beside it, or by us."""
     from strategies.journal import Journal
 
-    words = "-m strategies.paper --venue local --speed 36000 --quiet".split()
+    words = ["-m", "strategies.paper", "--venue", "local", "--speed", "36000", "--quiet"]
     with subprocess.Popen([sys.executable, *words], cwd=checkout, env=environment(checkout)) as process:
         try:
             while process.poll() is None:
@@ -121,7 +121,9 @@ def main(
             wrong = run(command, checkout)
             took = time.monotonic() - started
             left = (time.monotonic() - began) / (number + 1) * (len(commands) - number)
-            print(f"[{number}/{len(commands)}] {took:5.1f} s, about {left:.0f} s left  {shlex.join(command)}", flush=True)
+            print(
+                f"[{number}/{len(commands)}] {took:5.1f} s, about {left:.0f} s left  {shlex.join(command)}", flush=True
+            )
             if wrong:
                 failed += 1
                 print(wrong, flush=True)
@@ -129,9 +131,6 @@ def main(
         print(f"{failed} of {len(commands)} shown commands failed", file=sys.stderr)
         raise typer.Exit(1)
 
-
-#: the run that others read; itself of class TEST
-FIRST: Command = tuple("python -m strategies.walkforward --symbol BTCUSDT --preset quick".split())
 
 if __name__ == "__main__":
     typer.run(main)

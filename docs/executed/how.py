@@ -1,6 +1,6 @@
 """How each shown command is executed. A command that no row names is in no class, and a test fails.
 
-`TEST`: by tests/docs/test_commands.py, in a folder like a stranger's, on a market so small that it takes seconds.
+`TEST`: by tests/docs/test_shown_commands.py, in a folder like a stranger's, on a market so small that it takes seconds.
 `DOCS`: by `make docs` (`python -m docs.executed`), in a copy of the checkout: what takes longer, or writes into the checkout.
 Either way the words of the page go to the real command line; `more` is put behind them to make it small (of two equal flags
 the later one wins).
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from docs.executed.pages import Command
 
 TEST, DOCS = "a test", "make docs"
+
+#: the run that other commands read
+FIRST: Command = ("python", "-m", "strategies.walkforward", "--symbol", "BTCUSDT", "--preset", "quick")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,12 @@ LAB = "--seeds 1 --minutes 0.001 --quiet"  # one unit
 HOW: dict[str, How] = {
     "python -m strategies.walkforward": How(TEST, SMALL),
     "python -m strategies.walkforward --help": How(TEST),
-    "python -m strategies.walkforward --config run.toml": How(TEST, "--jobs 1"),
+    "python -m strategies.walkforward --config run.toml": How(
+        TEST, "--jobs 1 --seeds 1 --variant darts --symbol BTCUSDT"
+    ),
     "python -m strategies.walkforward --config my.toml": How(TEST, "--jobs 1"),
+    "python -m strategies.walkforward --baselines": How(TEST, f"{SMALL} --end 2024-03-01"),
+    "python -m strategies.walkforward --variant": How(TEST, f"{SMALL} --end 2024-03-01"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
@@ -123,4 +130,4 @@ def executed(command: Command) -> Command:
     if "--funding" in words:
         words[words.index("--funding") + 1] = "funding.parquet"
     at = words.index(">") if ">" in words else len(words)
-    return tuple([*words[:at], *shlex.split(row.more), *words[at:]])
+    return (*words[:at], *shlex.split(row.more), *words[at:])

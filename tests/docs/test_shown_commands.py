@@ -26,13 +26,12 @@ import typer
 
 from data.standin import Clock, Market, StandIn, World
 from docs.executed import pages
-from docs.executed.how import DOCS, TEST, executed, how
+from docs.executed.how import DOCS, FIRST, TEST, executed, how
 from docs.executed.pages import PROGRAMS, ROOT, Command, blocks, shown
 from docs.executed.place import prepare
 
 SHOWN = shown()
 HOUR = 3_600_000
-FIRST = ("python", "-m", "strategies.walkforward", "--symbol", "BTCUSDT", "--preset", "quick")
 PAPER = ("python", "-m", "strategies.paper", "--run", "reports/latest", "--symbol", "BTCUSDT")
 
 
@@ -122,10 +121,10 @@ def registries() -> Iterator[None]:
 def of_class(by: str, *programs: str) -> list[Command]:
     """Commands of one class, those that become equal once."""
     rows = [(command, how(command)) for command in SHOWN if command[0] in programs]
-    first: dict[Command, Command] = {}
+    first: dict[frozenset[str], Command] = {}
     for command, row in rows:
         if row is not None and row.by == by:
-            first.setdefault(executed(command), command)
+            first.setdefault(frozenset(executed(command)), command)
     return list(first.values())
 
 
@@ -169,7 +168,9 @@ def test_make_target_starts_only_what_is_executed(command: Command) -> None:
         if match := re.search(r"(?:^|\s)\.venv/bin/(python -m .*)", line):
             started = pages.words(match[1])
             known = started[2] in ("pip", "venv", "pytest", "mkdocs") or how(started)
-            assert known, f"`{shlex.join(command)}` starts {shlex.join(started)}, which docs/executed/how.py does not have"
+            assert known, (
+                f"`{shlex.join(command)}` starts {shlex.join(started)}, which docs/executed/how.py does not have"
+            )
 
 
 @pytest.mark.parametrize("command", of_class(TEST, ".", "export"), ids=shlex.join)
