@@ -113,7 +113,7 @@ def main(
         checkout = Path(folder) / "checkout"
         (Path(folder) / "home").mkdir()
         copy(checkout)
-        prepare(checkout)
+        prepare(checkout, bars=9_000)
         prepare_shared(Path(folder) / "shared")
         failed, began = 0, time.monotonic()
         for number, command in enumerate([FIRST, *commands]):

@@ -82,6 +82,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
     "python -m benchmarks.kills": How(DOCS, "--kills 1 --arguments '--config ../../small.toml --jobs 1 --no-pages'"),
+    "python -m benchmarks.last_round": How(DOCS, "--seeds 1"),
     "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 800 --epochs 1"),
     "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800"),
     "python -m benchmarks.market_data": How(DOCS, "--pages 2 --years 0.1 --messages 500"),

@@ -34,7 +34,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 FIRST = np.datetime64("2024-01-01", "ns")
 
 
-def candles(symbol: str = "BTCUSDT", bars: int = 2_000) -> pd.DataFrame:
+def candles(symbol: str = "BTCUSDT", *, bars: int) -> pd.DataFrame:
     """Hourly candles with the column `timestamp`, as a user's file holds them."""
     panel = simulate([symbol], "60", start=FIRST, end=FIRST + np.timedelta64(bars, "h"))
     table = pd.DataFrame({name: panel.column(name, symbol) for name in ("open", "high", "low", "close", "volume")})
@@ -53,12 +53,12 @@ def own_settings() -> str:
     return re.sub(r"^ops = .*\n", "", SETTINGS, flags=re.MULTILINE) + "\n".join(shown)
 
 
-def prepare(folder: Path) -> None:
-    """Fill a folder with what the commands of pages read from the working folder, and its `../shared`."""
+def prepare(folder: Path, bars: int = 2_000) -> None:
+    """Fill a folder with what the commands of pages read from the working folder; bars: of its candle files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("small", SETTINGS), ("run", SETTINGS), ("my", own_settings())):
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-    table = candles()
+    table = candles(bars=bars)
     table.to_csv(folder / "candles.csv", index=False)
     table.to_parquet(folder / "candles.parquet")
     paid = pd.DataFrame({"timestamp": table["timestamp"][::8], "funding_rate": 1e-4})
@@ -73,7 +73,7 @@ def prepare_shared(folder: Path) -> None:
     for each in (market, tables):
         each.mkdir(parents=True)
     for symbol in SYMBOLS:
-        candles(symbol, 9_000).to_parquet(market / f"{symbol}_1h.parquet")
+        candles(symbol, bars=9_000).to_parquet(market / f"{symbol}_1h.parquet")
     noise = np.random.default_rng(0).standard_normal((14_400, 2)).cumsum(axis=0)
     for name in ("ETTh1.csv", "ETTh2.csv", "exchange_rate.txt.gz"):
         pd.DataFrame(noise if name[0] == "E" else noise[:3_000]).to_csv(tables / name, index=False, header=False)
