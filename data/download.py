@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from data.commandline import Json, Quiet, application, command
+
+app = application()
 
 
-@app.command(
-    epilog="Example:  python -m data.download --symbol BTCUSDT,ETHUSDT --interval 60 --start 2023-01-01 "
-    "--what klines,funding,open-interest"
+@command(
+    app,
+    "python -m data.download --symbol BTCUSDT,ETHUSDT --start 2023-01-01",
+    "python -m data.download --symbol BTCUSDT --interval 5,60 --what klines,funding,open-interest",
+    interrupted="interrupted: what was fetched is kept; the same command goes on from here",
 )
 def main(
     symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
     interval: Annotated[str, typer.Option(help="Bar length, or several: 1 3 5 15 30 60 120 240 360 720 D W M.")] = "60",
-    start: Annotated[str | None, typer.Option(help="First bar, UTC (default: two years before the end).")] = None,
-    end: Annotated[str | None, typer.Option(help="End of the history, UTC (default: now).")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First bar, UTC, e.g. 2023-01-01 (default: two years before the end).")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="History ends before this time, UTC (default: now).")] = None,
     what: Annotated[
         str,
         typer.Option(
@@ -27,24 +33,11 @@ def main(
     ] = "klines,funding",
     category: Annotated[str, typer.Option(help="linear, inverse or spot.")] = "linear",
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Pages asked for at once.")] = 16,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Download history; only what the store lacks is asked for. An interrupted download goes on where it was."""
-    from data.panel import InputError
-
-    try:
-        _download(symbol, interval, start, end, what, category, parallel, quiet)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: what was fetched is kept; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
-
-
-def _download(
-    symbol: str, interval: str, start: str | None, end: str | None, what: str, category: str, parallel: int, quiet: bool
-) -> None:
+    import json
     import time
 
     import numpy as np
@@ -89,10 +82,22 @@ def _download(
         if any(store.series(key).missing(low, high) for key in keys) and not client.reachable():
             raise Unreachable(f"Bybit {client.why_not}; check the network or a proxy")
         history = History(store, client, say, parallel)
+        fetched = []
         for key in keys:
             rows = history.load(key, low, high, progress(str(key)))
-            for hole in history.holes(key, rows):
+            holes = history.holes(key, rows)
+            for hole in holes:
                 say(hole)
+            fetched.append({**key.__dict__, "rows": len(rows), "holes": holes})
+    if json_:
+        told = {
+            "store": str(store.root),
+            "start": str(first),
+            "end": str(last),
+            "requests": client.requests,
+            "series": fetched,
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
     if not quiet:
         typer.echo(
             f"store: {store.root} ({client.requests} requests); python -m data.info shows what it holds", err=True

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from data.commandline import Json, application, command
+
+app = application()
 
 
-@app.command(epilog="Examples:  python -m data.info  |  python -m data.info --json")
-def main(json_: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False) -> None:
+@command(app, "python -m data.info", "python -m data.info --json")
+def main(json_: Json = False) -> None:
     """Per series: rows, first and last time (UTC), missing rows in gaps, size on disk. Every file's checksum is checked."""
     import numpy as np
     from rich.console import Console

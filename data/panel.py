@@ -10,14 +10,12 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import InputError as InputError
+
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.datetime64]
 
 CANDLE_FIELDS = ("open", "high", "low", "close", "volume")
-
-
-class InputError(ValueError):
-    """The user's input is wrong. The message is one line for a person; commands print it and exit with code 2."""
 
 
 @dataclass(frozen=True, eq=False)

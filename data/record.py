@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from data.commandline import Json, Quiet, application, command
+
+app = application()
 
 
-@app.command(epilog="Example:  python -m data.record --symbol BTCUSDT --depth 50   (Ctrl-C ends it)")
+@command(
+    app,
+    "python -m data.record --symbol BTCUSDT --depth 50   (Ctrl-C ends it)",
+    interrupted="stopped: every bar that closed is in the store (python -m data.info)",
+)
 def main(
     symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
     depth: Annotated[int, typer.Option(help="Levels a side: 1, 50, 200 or 1000.")] = 50,
@@ -21,25 +27,12 @@ def main(
         Path | None, typer.Option(help="Read Bybit's order book archive (zip) instead of the stream.")
     ] = None,
     bars: Annotated[int | None, typer.Option(min=1, help="Stop after this many stored bars.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only errors.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Record order books. Features per bar: docs/data.md. What was recorded is in the store at once."""
-    from data.panel import InputError
-
-    try:
-        _record(symbol, depth, interval, category, archive, bars, quiet)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("\nstopped: every bar that closed is in the store (python -m data.info)", err=True)
-        raise typer.Exit(130) from None
-
-
-def _record(
-    symbol: str, depth: int, interval: str, category: str, archive: Path | None, bars: int | None, quiet: bool
-) -> None:
     import asyncio
+    import json
 
     import numpy as np
     from rich.console import Console
@@ -79,6 +72,8 @@ def _record(
             stored += len(rows)
             store_bars(store, category, symbols[0], name, rows)
         console.print(f"{count:,} messages, {stored} closed bars stored", markup=False)
+        if json_:
+            sys.stdout.write(json.dumps({"messages": count, "bars": stored, "gaps": 0}) + "\n")
         return
     client = Bybit()
     if not client.reachable():
@@ -101,6 +96,9 @@ def _record(
         await work
 
     asyncio.run(watch())
+    if json_:
+        told = {"messages": recorder.messages, "bars": recorder.stored, "gaps": recorder.resubscribed}
+        sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,22 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from data.commandline import Json, Quiet, application, command
+
+app = application()
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVES = ("train_loss", "validation_loss", "validation_correlation", "entropy", "eigenvalue", "gap", "gradient_norm")
 
 
-@app.command(epilog="Example:  python -m nas.search --data candles.parquet --variant darts --out found")
+@command(
+    app,
+    "python -m nas.search --data candles.parquet --variant darts --out found",
+    "python -m nas.search --source simulated --epochs 10 --json",
+)
 def main(
-    data: Annotated[list[Path] | None, typer.Option(help="CSV or Parquet candles; one file per symbol.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="CSV or Parquet candles instead of a source; one per symbol.")
+    ] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding settlements of the same symbols.")] = None,
     symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")] = "BTCUSDT",
     interval: Annotated[str, typer.Option(help="Bar length as Bybit names it: 1 5 15 30 60 240 D.")] = "60",
@@ -30,15 +38,19 @@ def main(
     ] = "darts",
     horizon: Annotated[str, typer.Option(help="Bars ahead that are forecast: 6 or 1,6,24.")] = "6",
     loss: Annotated[str, typer.Option(help="huber, squared, direction or sharpe.")] = "huber",
-    epochs: Annotated[int, typer.Option(help="Passes over the training stretch.")] = 50,
-    search_fraction: Annotated[float, typer.Option(help="Share of the training stretches an epoch looks at.")] = 1.0,
+    epochs: Annotated[
+        int, typer.Option("--search-epochs", "--epochs", help="Passes of a search over its training stretch.")
+    ] = 50,
+    search_fraction: Annotated[
+        float, typer.Option(help="Share of the training stretches that a search epoch looks at.")
+    ] = 1.0,
     nodes: Annotated[int, typer.Option(help="Nodes of the cell.")] = 2,
     cells: Annotated[int, typer.Option(help="Cells on top of each other.")] = 1,
     channels: Annotated[int, typer.Option(help="Channels of the network.")] = 16,
     seed: Annotated[int, typer.Option(help="Same seed, same data, same code: same bytes.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for search.json, network.svg and curves.svg.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No curves, only the network.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="The whole result as JSON on standard output.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Search one network on one stretch; the first three quarters train weights, the last quarter the architecture."""
     from rich.console import Console
@@ -78,9 +90,6 @@ def main(
                 panel, variant=variant, horizon=[int(part) for part in horizon.split(",")], seed=seed, nodes=nodes, cells=cells,
                 channels=channels, epochs=epochs, loss=loss, fraction=search_fraction, on_record=show,
             )  # fmt: skip
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted after {len(rows)} of {epochs} epochs: nothing was written", err=True)
         raise typer.Exit(130) from None

@@ -2,61 +2,63 @@
 
 from __future__ import annotations
 
-import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from data.panel import InputError
+from data.commandline import Json, Quiet, application, command
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as reports/runs/<run-id> or reports/latest.")]
 LATEST = Path("reports/latest")
 
 
-def build(
-    run: RunFolder = LATEST, quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False
-) -> None:
+def build(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) -> None:
     """Rebuild the pages of a run from its files, and the list of all runs.
 
     Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI (each with --help).
     """
     from reports.page import build_pages
 
-    page = build_pages(run, progress=None if quiet else lambda step: print(step, file=sys.stderr))
-    if not quiet:
-        print(page)
+    _tell("page", build_pages(run, progress=None if quiet else lambda step: print(step, file=sys.stderr)), json_)
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
     out: Annotated[Path | None, typer.Option(help="The page to write (default: compare.html beside runs/).")] = None,
+    json_: Json = False,
 ) -> None:
     """Write one page that sets runs side by side."""
     from reports.comparison import write_comparison
 
-    print(write_comparison(runs, out))
+    _tell("page", write_comparison(runs, out), json_)
 
 
-def tensorboard(run: RunFolder = LATEST) -> None:
+def tensorboard(run: RunFolder = LATEST, json_: Json = False) -> None:
     """Write TensorBoard event files of a run's searches to its folder tensorboard/."""
     from reports.export import write_tensorboard
     from reports.run_folder import load_run
 
-    print(write_tensorboard(load_run(run)))
+    _tell("folder", write_tensorboard(load_run(run)), json_)
 
 
 def mlflow(
     run: RunFolder = LATEST,
     uri: Annotated[str, typer.Option(help="Tracking server or local store.")] = "file:mlruns",
+    json_: Json = False,
 ) -> None:
     """Log parameters, metrics and files of a run to MLflow; prints the id of the MLflow run."""
     from reports.export import log_mlflow
     from reports.run_folder import load_run
 
-    print(log_mlflow(load_run(run), uri))
+    _tell("run", log_mlflow(load_run(run), uri), json_)
+
+
+def _tell(what: str, found: Path | str, as_json: bool) -> None:
+    print(json.dumps({what: str(found)}) if as_json else found)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -67,30 +69,21 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-EXAMPLES = "Examples:  python -m reports reports/latest  |  python -m reports compare RUN RUN"
-
-
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with wrong input told in one line and exit code 2."""
-
-    @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except InputError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from None
-
-    return run
+EXAMPLES = {
+    "build": ("python -m reports", "python -m reports reports/runs/RUN --quiet"),
+    "compare": ("python -m reports compare RUN RUN --out both.html",),
+    "tensorboard": ("python -m reports tensorboard reports/latest",),
+    "mlflow": ("python -m reports mlflow reports/latest --uri http://127.0.0.1:5000",),
+}
 
 
 def main() -> None:
     # `python -m reports RUN` builds: a first word that is no command is a folder
     arguments = sys.argv[1:]
     name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "build"
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command(epilog=EXAMPLES)(guarded(COMMANDS[name]))
-    application(arguments, prog_name="python -m reports" + ("" if name == "build" else f" {name}"))
+    app = application()
+    command(app, *EXAMPLES[name])(COMMANDS[name])
+    app(arguments, prog_name="python -m reports" + ("" if name == "build" else f" {name}"))
 
 
 if __name__ == "__main__":

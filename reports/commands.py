@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import importlib
 
-import typer
-
-from reports.__main__ import COMMANDS, guarded
+from data.commandline import application, command, shown
+from reports.__main__ import COMMANDS, EXAMPLES
 from strategies.paper import app as paper
 
 #: name -> module whose `main` is the command
@@ -23,19 +22,22 @@ MODULES = {
     "info": "data.info",
 }
 
-app = typer.Typer(
-    pretty_exceptions_enable=False,
+app = application(
+    add_completion=True,
     no_args_is_help=True,
     help="Search networks on rolling windows, trade them under costs, report honestly.",
-    epilog="Examples:  regime-nas doctor  |  regime-nas walkforward --symbol BTCUSDT --preset quick  |  regime-nas report reports/latest",
+    epilog=shown(
+        "regime-nas doctor",
+        "regime-nas walkforward --symbol BTCUSDT --preset quick",
+        "regime-nas report reports/latest",
+    ),
 )
 for _name, _module in MODULES.items():
-    _found = importlib.import_module(_module)
-    app.command(_name, epilog=_found.app.registered_commands[0].epilog)(_found.main)
+    _found = importlib.import_module(_module).app.registered_commands[0]
+    app.command(_name, cls=_found.cls, epilog=_found.epilog)(_found.callback)
 app.add_typer(paper, name="paper")
-app.command("report")(guarded(COMMANDS["build"]))
-for _name in ("compare", "tensorboard", "mlflow"):
-    app.command(_name)(guarded(COMMANDS[_name]))
+for _name, _does in COMMANDS.items():
+    command(app, *EXAMPLES[_name], name="report" if _name == "build" else _name)(_does)
 
 
 if __name__ == "__main__":

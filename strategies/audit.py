@@ -8,15 +8,21 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from data.commandline import Json, Quiet, application, command
+
+app = application()
 
 
-@app.command(epilog="Example:  python -m strategies.audit --run reports/latest --windows 2")
+@command(
+    app, "python -m strategies.audit --run reports/latest", "python -m strategies.audit --run RUN --windows 2 --json"
+)
 def main(
     run: Annotated[Path, typer.Option(help="Folder of a finished run.")],
-    windows: Annotated[int, typer.Option(help="Windows whose training is repeated on a replaced future.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only the verdict.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Every check as JSON on standard output.")] = False,
+    windows: Annotated[
+        int, typer.Option(min=0, help="Windows whose training is repeated on a replaced future; 0: none.")
+    ] = 1,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Repeat a run's trades bar by bar, with another future and one bar late, and report any difference that must not be.
 
@@ -24,20 +30,12 @@ def main(
     """
     import json
 
-    from data.panel import InputError
+    from rich.console import Console
 
-    try:
-        from rich.console import Console
+    from strategies.auditing import Audit
 
-        from strategies.auditing import Audit
-
-        console = Console(stderr=json_, quiet=quiet)
-        checks = Audit.open(run, console).checks(windows)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    console = Console(stderr=json_, quiet=quiet)
+    checks = Audit.open(run, console).checks(windows)
     failed = [check for check in checks if not check.passed]
     for check in checks:
         mark = "ok  " if check.passed else "FAIL"

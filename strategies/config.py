@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from data.panel import InputError
+from data.settings_file import check_names, read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -149,7 +148,7 @@ def resolve_all(
     preset: None takes the file's, or `default`. also: names beside the settings that file and flags may hold (how to run, not what);
     they are returned as they are. InputError for anything unknown, with a suggestion.
     """
-    written = _read(file) if file is not None else {}
+    written = read_settings(file) if file is not None else {}
     preset = str(preset if preset is not None else written.get("preset", "default"))
     path = PRESETS / f"{preset}.toml"
     if not path.is_file():
@@ -159,15 +158,7 @@ def resolve_all(
     known = [*RunConfig.model_fields, *also]
     for key, value in _of_category(str(values.get("category", "linear")), values).items():
         values.setdefault(key, value)
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(
-                key.replace("-", "_"), known, 1
-            )
-            raise InputError(
-                f"unknown setting {key!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "; --print-config lists them all")
-            )
+    check_names(values, known)
     rest = {key: value for key, value in values.items() if key in also}
     try:
         return RunConfig(**{key: value for key, value in values.items() if key not in also}), rest
@@ -200,15 +191,6 @@ def first_problem(error: ValidationError) -> str:
     return f"setting {where}: {message}, given {first['input']!r}" if where else message
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config file {file} cannot be read ({error.strerror}); give a TOML file") from None
-    except ValueError as error:  # no TOML, or no text
-        raise InputError(f"{file} is not valid TOML: {error}") from None
-
-
 def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """What a category of Bybit asks for where nothing else was said. InputError for what the accounts here cannot trade truly."""
     if category == "linear":
@@ -226,25 +208,6 @@ def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:
         )
     # 10: taker and maker fee of Bybit's spot market without any discount
     return {"account": "spot", "taker_fee_bps": 10.0, "maker_fee_bps": 10.0}
-
-
-def to_toml(values: Mapping[str, Any]) -> str:
-    """Settings as the text of a file that `--config` reads; what is None is left out (it means the default)."""
-    return "".join(f"{_key(name)} = {_toml(value)}\n" for name, value in values.items() if value is not None)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, float):
-        return repr(value)  # 1e-05, inf and nan read the same in both languages
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 def bars_of(duration: str, interval_ns: int, name: str) -> int:

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
+from data.commandline import Json, application, command
 from strategies.provenance import ROOT
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = application()
 
 DISTRIBUTION = "regime-nas"
 LEAST_DISK, LEAST_MEMORY = 2e9, 2e9
@@ -209,12 +210,12 @@ def _available_memory() -> float | None:
         return None
 
 
-@app.command(epilog="Examples:  python -m strategies.doctor  |  python -m strategies.doctor --json --no-network")
+@command(app, "python -m strategies.doctor", "python -m strategies.doctor --json --no-network")
 def main(
     out: Annotated[Path, typer.Option(help="Folder that runs would be written to.")] = Path("reports"),
     network: Annotated[bool, typer.Option("--network/--no-network", help="Ask the exchange, or leave it out.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is wrong.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Every finding as JSON on standard output.")] = False,
+    json_: Json = False,
 ) -> None:
     """Check Python, packages, compiler cache, memory, disk, store, exchange and keys, and say what to do.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from strategies.desk import Desk
 from strategies.exchange import Keys, load_keys
 from strategies.journal import Journal, settings_of
 from strategies.reconcile import NOT_CLEAN, Books
+from strategies.standing import standing
 from strategies.venues import connect
 
 KILL_FILE = "STOP"
@@ -96,14 +99,21 @@ def _folders(out: Path, name: str | None) -> list[Path]:
     return chosen
 
 
-def show_status(out: Path, name: str | None) -> int:
+def show_status(out: Path, name: str | None, as_json: bool = False) -> int:
     console = Console()
+    accounts = []
     for folder in _folders(out, name):
         journal = Journal(folder / "journal.sqlite", read_only=True)
-        table = status_table(journal)
-        table.add_row("process", "alive" if _alive(folder) else "not running")
-        console.print(table)
+        alive = _alive(folder)
+        if as_json:
+            accounts.append({**standing(journal), "alive": alive})
+        else:
+            table = status_table(journal)
+            table.add_row("process", "alive" if alive else "not running")
+            console.print(table)
         journal.close()
+    if as_json:
+        sys.stdout.write(json.dumps(accounts) + "\n")
     return 0
 
 
@@ -117,7 +127,7 @@ def _alive(folder: Path) -> bool:
     return False
 
 
-def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None) -> int:
+def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None, as_json: bool = False) -> int:
     """The kill switch. Where the process is gone, this one cancels and flattens itself. 1 where the exchange did not answer."""
     folders = _folders(out, name)
     alive = [f for f in folders if _alive(f)]
@@ -126,7 +136,7 @@ def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None
     if name is None and not alive and len(folders) > 1:
         raise InputError(f"none is running; name the account to clean up: {', '.join(f.name for f in folders)}")
     folder = alive[0] if alive else folders[-1]
-    console = Console()
+    console = Console(stderr=as_json)
     if alive:
         write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
         with console.status(f"stopping {folder.name}"):
@@ -148,6 +158,8 @@ def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None
             journal.close()
     journal = Journal(folder / "journal.sqlite", read_only=True)
     console.print(f"{folder.name}: {journal.get('state')}: {journal.get('why')}", markup=False)
+    if as_json:
+        sys.stdout.write(json.dumps({**standing(journal), "clean": clean}) + "\n")
     journal.close()
     return 0 if clean else 1
 
@@ -175,13 +187,13 @@ def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
     return bool(done)
 
 
-def show_replay(out: Path, name: str | None) -> int:
+def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
     from strategies.replay import explain
 
     folder = _folders(out, name)[-1]
     journal = Journal(folder / "journal.sqlite", read_only=True)
     told = explain(journal)
-    console = Console()
+    console = Console(stderr=as_json)
     console.print(
         f"{folder.name}: {told.bars} bars; targets identical on {told.identical} of {told.compared}", markup=False
     )
@@ -193,4 +205,7 @@ def show_replay(out: Path, name: str | None) -> int:
     page = folder.parent / f"{folder.name}.html"
     write_page(folder, page)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
+    if as_json:
+        numbers = {name: value for name, value in vars(told).items() if isinstance(value, (int, float))}
+        sys.stdout.write(json.dumps({"id": folder.name, **numbers, "page": str(page)}) + "\n")
     return 0 if told.identical == told.compared else 1

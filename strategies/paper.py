@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True,
-    help="Paper trading: --run RUN --symbol BTCUSDT trades; status and stop look after it.",
-    epilog="Examples:  python -m strategies.paper --venue local  |  python -m strategies.paper status  |  python -m strategies.paper stop",
-)  # fmt: skip
+from data.commandline import Json, Quiet, application, command, shown, with_settings
+
+KEPT = "interrupted: the journal is kept; the same command goes on from here"
+app = application(invoke_without_command=True)
 OutOption = Annotated[Path, typer.Option(help="Folder of paper/<id>/ and paper/<id>.html.")]
 
 
-@app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
     run: Annotated[Path, typer.Option(help="A walk-forward run's folder; its last window's model trades.")] = Path(
@@ -60,32 +58,47 @@ def run(
     speed: Annotated[float, typer.Option(help="venue local: exchange seconds per real second.")] = 7_200.0,
     endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
     out: OutOption = Path("reports"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="No live view.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
-    """Trade until stopped. The same command goes on from where it was, whatever ended it."""
+    """Trade until stopped; status, stop and replay look after it. The same command goes on from where it was, whatever ended it."""
     if context.invoked_subcommand is not None:
         return
-    flags = {name: value for name, value in locals().items() if name != "context"}
+    flags = {name.rstrip("_"): value for name, value in locals().items() if name != "context"}
+    from strategies.session import Settings, trade
 
-    def begin() -> int:
-        from strategies.session import Settings, trade
-
-        return trade(Settings(**flags))
-
-    _guarded(begin)
+    raise typer.Exit(trade(Settings(**flags)))
 
 
-@app.command()
+app.callback(
+    invoke_without_command=True,
+    epilog=shown(
+        "python -m strategies.paper --venue local --bars 100",
+        "python -m strategies.paper --run reports/latest --symbol BTCUSDT --keys testnet.env",
+        "python -m strategies.paper status",
+        "python -m strategies.paper stop --flatten",
+    ),
+)(with_settings(run, KEPT))
+
+
+@command(app, "python -m strategies.paper status", "python -m strategies.paper status btcusdt-testnet-1a2b3c --json")
 def status(
-    id: Annotated[str | None, typer.Argument(help="Which (default: all).")] = None, out: OutOption = Path("reports")
+    id: Annotated[str | None, typer.Argument(help="Which (default: all).")] = None,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
 ) -> None:
     """State, position, equity and the last events; of all paper accounts, or one."""
     from strategies.oversight import show_status
 
-    _guarded(lambda: show_status(out, id))
+    raise typer.Exit(show_status(out, id, json_))
 
 
-@app.command()
+@command(
+    app,
+    "python -m strategies.paper stop",
+    "python -m strategies.paper stop --flatten --keys testnet.env",
+    interrupted=KEPT,
+)
 def stop(
     id: Annotated[str | None, typer.Argument(help="Which (default: the only one that runs).")] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="Close the position too.")] = False,
@@ -93,36 +106,24 @@ def stop(
         Path | None, typer.Option(help="Key file; needed where no process runs and the account must be cleaned up.")
     ] = None,
     out: OutOption = Path("reports"),
+    json_: Json = False,
 ) -> None:
     """The kill switch: cancels orders, closes the position if asked, ends the process."""
     from strategies.oversight import stop_paper
 
-    _guarded(lambda: stop_paper(out, id, flatten, keys))
+    raise typer.Exit(stop_paper(out, id, flatten, keys, json_))
 
 
-@app.command()
+@command(app, "python -m strategies.paper replay", "python -m strategies.paper replay btcusdt-testnet-1a2b3c --json")
 def replay(
     id: Annotated[str | None, typer.Argument(help="Which (default: the newest).")] = None,
     out: OutOption = Path("reports"),
+    json_: Json = False,
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
     from strategies.oversight import show_replay
 
-    _guarded(lambda: show_replay(out, id))
-
-
-def _guarded(act: Any) -> None:
-    from data.panel import InputError
-
-    try:
-        code = act()
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: the journal is kept; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
-    raise typer.Exit(int(code or 0))
+    raise typer.Exit(show_replay(out, id, json_))
 
 
 if __name__ == "__main__":

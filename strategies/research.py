@@ -22,9 +22,10 @@ from data.atomic import write_text
 from data.bybit import ENDPOINT_VARIABLE, MAINNET, Bybit
 from data.intervals import interval_name
 from data.panel import InputError
+from data.settings_file import to_toml
 from nas.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
 from nas.stretches import labels
-from strategies.config import bars_of, to_toml
+from strategies.config import bars_of
 from strategies.decide import History, Strategy, load_strategy
 from strategies.journal import Journal
 from strategies.provenance import ROOT

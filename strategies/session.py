@@ -21,6 +21,7 @@ from strategies.journal import Journal
 from strategies.live import HALTED, RECONCILING, Trader
 from strategies.oversight import KILL_FILE, Held, say_bar, status_table, write_page
 from strategies.risk import Limits, Risk
+from strategies.standing import standing
 from strategies.venues import VENUES, LocalExchange, connect, save_candles
 
 PAGE_EVERY_S = 600.0
@@ -57,6 +58,7 @@ class Settings:
     endpoint: str | None
     out: Path
     quiet: bool
+    json: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -93,7 +95,7 @@ def trade(s: Settings) -> int:
     import torch
 
     torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
-    console = Console(quiet=s.quiet)
+    console = Console(stderr=s.json, quiet=s.quiet)
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
     keys = _keys(s)
@@ -164,7 +166,7 @@ def _trade(
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
     settings = {"run": str(s.run.resolve())} | {
-        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet")
+        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "json")
     }
     journal.set(
         id=name, settings=_json(settings), symbol=s.symbol, interval=interval, venue=s.venue, run=s.run.resolve().name,
@@ -206,6 +208,8 @@ def _trade(
     write_page(folder, page)
     console.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
+    if s.json:
+        print(_json({**standing(journal), "page": str(page)}))
     return code
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data.commandline import Json, Quiet, application, command
 from data.panel import InputError, Panel
 from nas.lab.units import Result, Unit
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+KEPT = "interrupted: finished units are kept; the same command goes on from here"
+app = application(no_args_is_help=True)
 STORE = Path("reports/lab")
 
 Store = Annotated[Path, typer.Option(help="Folder of finished units; a killed command goes on from them.")]
 Minutes = Annotated[float, typer.Option(help="Start no further unit after so many minutes.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the verdict.")]
 
 
 @app.callback()
@@ -25,23 +26,24 @@ def lab() -> None:
     """The evidence lab: does the search work, and does the pipeline fool itself?"""
 
 
-@app.command()
+@command(app, "python -m nas.lab null --seeds 2 --minutes 30", interrupted=KEPT)
 def null(
     data: Annotated[list[Path] | None, typer.Option(help="Hourly candles to permute; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
     from nas.lab import null as experiment
 
     histories = histories_of(data)
     wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
-    _run("null", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
+    _run("null", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
-@app.command()
+@command(app, "python -m nas.lab forecast --csv ETTh1.csv --horizon 96", interrupted=KEPT)
 def forecast(
     csv: Annotated[list[Path], typer.Option(help="Table with one row a time step (gzipped or not); repeatable.")],
     horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
@@ -56,6 +58,7 @@ def forecast(
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
     from nas.lab import forecast as experiment
@@ -67,11 +70,17 @@ def forecast(
     ]
     wanted.sort(key=lambda unit: unit.settings["seed"])
     _run(
-        "forecast", wanted, lambda unit: experiment.compute(unit, tables[unit.settings["data"]]), store, minutes, quiet
+        "forecast",
+        wanted,
+        lambda unit: experiment.compute(unit, tables[unit.settings["data"]]),
+        store,
+        minutes,
+        quiet,
+        json_,
     )
 
 
-@app.command("search-vs-random")
+@command(app, "python -m nas.lab search-vs-random --seeds 2", name="search-vs-random", interrupted=KEPT)
 def search_vs_random(
     data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for the real stretches; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
@@ -80,6 +89,7 @@ def search_vs_random(
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
     from nas.lab import comparison as experiment
@@ -88,23 +98,24 @@ def search_vs_random(
     histories = histories_of(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
     wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS), sizes)
-    _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet)
+    _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
-@app.command()
+@command(app, "python -m nas.lab power --seeds 2 --minutes 30", interrupted=KEPT)
 def power(
     seeds: Annotated[int, typer.Option(help="Tasks of each strength.", min=1)] = 20,
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Detection curve: planted signals of rising strength for search, hand-designed networks and random architectures."""
     from nas.lab import power as experiment
 
-    _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet)
+    _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet, json_)
 
 
-@app.command()
+@command(app, "python -m nas.lab evidence", interrupted=KEPT)
 def evidence(
     store: Store = STORE,
     folder: Annotated[Path, typer.Option(help="Folder of the committed results, one file per experiment.")] = Path(
@@ -122,7 +133,13 @@ def evidence(
 
 
 def _run(
-    name: str, wanted: Sequence[Unit], compute: Callable[[Unit], Result], store: Path, minutes: float, quiet: bool
+    name: str,
+    wanted: Sequence[Unit],
+    compute: Callable[[Unit], Result],
+    store: Path,
+    minutes: float,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Compute what is missing; then verdict and table of what is finished."""
     from rich.console import Console
@@ -131,11 +148,15 @@ def _run(
     from nas.lab.units import complete
     from strategies.provenance import code_version
 
-    found = complete(store / name, wanted, compute, Console(quiet=quiet), code_version(), minutes)
+    found = complete(store / name, wanted, compute, Console(stderr=as_json, quiet=quiet), code_version(), minutes)
+    verdict, body = EXPERIMENTS[name][2](found) if found else ("", "")
+    if as_json:
+        told = {"experiment": name, "finished": len(found), "wanted": len(wanted), "verdict": verdict, "table": body}
+        typer.echo(json.dumps(told))
+        return
     if not found:
         typer.echo("no unit is finished yet")
         return
-    verdict, body = EXPERIMENTS[name][2](found)
     typer.echo(body + "\n")
     typer.echo(f"{len(found)} of {len(wanted)} units are finished. {verdict}")
 
@@ -155,16 +176,5 @@ def histories_of(data: list[Path] | None) -> list[Panel]:
     return [load_panel((path.name.split("_")[0].split(".")[0],), "60", files=(path,)) for path in data or []]
 
 
-def main() -> None:
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: finished units are kept; the same command goes on from here", err=True)
-        sys.exit(130)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m nas.lab")

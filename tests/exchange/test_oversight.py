@@ -21,7 +21,7 @@ from rich.console import Console
 
 from data.panel import InputError
 from strategies.journal import Journal
-from strategies.oversight import Held, stop_paper
+from strategies.oversight import Held, show_status, stop_paper
 from strategies.session import _View, notify
 from tests.exchange.rig import KEYS, SYMBOL, Rig, save_model
 
@@ -128,6 +128,23 @@ def test_stop_without_a_process_cancels_and_flattens_and_needs_no_model(account:
     account.journal = journal = Journal(account.folder / "journal.sqlite")
     assert (journal.get("state"), journal.get("why")) == ("stopped", "flat")
     assert {e.exec_id for e in journal.executions()} == {f.exec_id for f in account.exchange.fills}
+
+
+def test_with_json_standard_output_is_one_document(
+    account: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "reports"
+    assert show_status(out, None, as_json=True) == 0
+    (now,) = json.loads(capsys.readouterr().out)
+    assert (now["symbol"], now["alive"]) == (SYMBOL, False)
+    assert now["decisions"][0]["open_ms"] == account.journal.last_decision()["open_ms"]
+    assert [p["symbol"] for p in now["positions"]] == [SYMBOL]
+    assert float(now["equity"]["equity"]) > 0
+    assert now["executions"]["Trade"] > 0
+    account.crash()
+    assert stop_paper(out, None, True, None, as_json=True) == 0
+    ended = json.loads(capsys.readouterr().out)
+    assert (ended["state"], ended["why"], ended["clean"]) == ("stopped", "flat", True)
 
 
 def test_stop_says_when_the_exchange_does_not_answer_or_is_gone(account: Rig, tmp_path: Path) -> None:

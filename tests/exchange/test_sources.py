@@ -151,6 +151,10 @@ def test_download_then_info(exchange: StandIn) -> None:
     words = ("--symbol", "BTCUSDT,ETHUSDT", "--interval", "60,240", "--start", "2023-11-01", "--what", "klines,funding")
     done = run(download, *words)
     assert done.exit_code == 0, done.output
+    again = run(download, *words, "--json")
+    told = json.loads(again.stdout)  # one document, whatever else was said beside it
+    assert [(s["symbol"], s["rows"] > 0) for s in told["series"]] == [("BTCUSDT", True)] * 3 + [("ETHUSDT", True)] * 3
+    assert told["requests"] > 0
     shown = json.loads(run(info, "--json").stdout)
     assert [(s["symbol"], s["kind"], s["interval"]) for s in shown] == [
         (symbol, kind, interval)

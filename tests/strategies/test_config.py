@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.panel import InputError
+from data.settings_file import to_toml
 from data.simulated import simulate
-from strategies.config import RunConfig, resolve, to_toml
+from strategies.config import RunConfig, resolve
 from strategies.job import with_order_rules
 from strategies.trading import position_rule, trading_terms
 

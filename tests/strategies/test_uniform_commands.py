@@ -1,0 +1,93 @@
+"""What all commands have in common: the same flags mean the same, a file holds any flag, what is wrong is one line and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from data.standin.__main__ import app as standin
+from nas.lab.__main__ import app as lab
+from reports.commands import app as everything
+
+#: command -> flags that make it complete
+NEEDED: dict[str, tuple[str, ...]] = {
+    "walkforward": (), "search": (), "audit": ("--run", "R"), "doctor": (), "download": ("--symbol", "BTCUSDT"),
+    "record": ("--symbol", "BTCUSDT"), "info": (), "report": (), "compare": ("A", "B"), "tensorboard": (), "mlflow": (),
+    "paper": (), "paper status": (), "paper stop": (), "paper replay": (), "standin": (),
+    "lab null": (), "lab power": (), "lab search-vs-random": (), "lab forecast": ("--csv", "F"),
+}  # fmt: skip
+
+
+def application(name: str) -> tuple[typer.Typer, list[str]]:
+    first, *rest = name.split()
+    if first in ("lab", "standin"):
+        return {"lab": lab, "standin": standin}[first], rest
+    return everything, [first, *rest]
+
+
+def run(name: str, *words: str):
+    app, before = application(name)
+    return CliRunner().invoke(app, [*before, *words], terminal_width=100)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_every_command_has_the_common_flags_and_an_example(name: str) -> None:
+    text = run(name, "--help").stdout
+    for word in ("--config", "--print-config", "--json", "Example"):
+        assert word in text, word
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_printed_flags_given_back_are_the_same_flags(name: str, tmp_path: Path) -> None:
+    words = NEEDED[name]
+    first = run(name, *words, "--json", "--print-config")
+    assert first.exit_code == 0, first.output
+    assert "json = true" in first.stdout.splitlines()
+    file = tmp_path / "flags.toml"
+    file.write_text(first.stdout)
+    assert run(name, "--config", str(file), "--print-config").stdout == first.stdout
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_wrong_flag_and_a_wrong_name_in_the_file_are_one_line_with_a_suggestion(name: str, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("jsn = true\n")
+    for words, said in (
+        (("--jsno",), "did you mean --json?"),
+        (("--config", str(tmp_path / "wrong.toml"), "--print-config"), "unknown setting 'jsn'; did you mean 'json'?"),
+        (("--config", str(tmp_path / "none.toml"), "--print-config"), "cannot be read (No such file or directory)"),
+    ):
+        done = run(name, *NEEDED[name], *words)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.output
+        assert said in done.stderr
+
+
+@pytest.mark.parametrize("name", ["walkforwrad", "paper stat", "lab nul"])
+def test_a_misspelt_command_is_one_line_with_a_suggestion(name: str) -> None:
+    done = run(name)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "did you mean" in done.stderr.lower()
+
+
+def test_flags_of_one_name_mean_the_same_everywhere() -> None:
+    said: dict[str, set[str]] = {}
+    for name in NEEDED:
+        app, path = application(name)
+        found = get_command(app)
+        for word in path:
+            found = found.commands[word]  # type: ignore[attr-defined]
+        for option in found.params:
+            said.setdefault(option.opts[0], set()).add(str(getattr(option, "help", "")))
+    for flag in (
+        "--json",
+        "--fill-gaps",
+        "--source",
+        "--loss",
+        "--search-epochs",
+        "--search-fraction",
+    ):
+        assert len(said[flag]) == 1, said[flag]
+    assert said["--quiet"] == {"No progress, only the result.", "Only what is wrong."}  # the doctor's
