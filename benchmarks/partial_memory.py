@@ -5,7 +5,6 @@ Each measurement is a process of its own; what is told is how far its peak resid
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ SHORT, LONG = 64, 40_000  # bars
 def one(partial: int, bars: int) -> None:
     import torch
 
+    from nas.memory import peak_mib
     from nas.space import SearchSpace
     from nas.supernet import Architecture, supernet_of
 
@@ -23,17 +23,17 @@ def one(partial: int, bars: int) -> None:
     architecture = Architecture(space, generator=torch.Generator().manual_seed(0), normalised=partial > 1)
     network = supernet_of(space, 0, partial=partial)
     network(torch.randn(1, 4, bars), *architecture.mix()).square().mean().backward()
-    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
+    sys.stdout.write(f"{peak_mib()}\n")
 
 
 def measured(partial: int) -> float:
     """MiB above the process's own size."""
     command = [sys.executable, "-m", "benchmarks.partial_memory", str(partial)]
     peaks = [
-        int(subprocess.run([*command, str(bars)], check=True, capture_output=True, text=True).stdout)
+        float(subprocess.run([*command, str(bars)], check=True, capture_output=True, text=True).stdout)
         for bars in (SHORT, LONG)
     ]
-    return (peaks[1] - peaks[0]) / 1024
+    return peaks[1] - peaks[0]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 from benchmarks.per_op import PerOpSupernet
 from nas.lean_torch import descend
 from nas.losses import huber
+from nas.memory import peak_mib
 from nas.reference import reference_forward
 from nas.search_run import Batch, SearchRun
 from nas.search_settings import SearchSettings
@@ -267,12 +267,6 @@ def grown(cells: int, channels: int, least_s: float) -> None:
 
     spent = seconds(step, least_s)
     say(f"{1e3 * spent} {peak_mib()}")
-
-
-def peak_mib() -> float:
-    """Of this process since its start; getrusage would tell its parent's peak where that was larger."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def fitted(values: dict[int, float]) -> float:

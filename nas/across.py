@@ -1,8 +1,8 @@
 """Ops that read several assets at the same bar or earlier ones. All are causal, equivariant (permuting the assets permutes what comes
 out) and masked: an asset that is not known at a bar is neither read nor given anything there.
 
-x: [time, batch, channel], the batch made of groups of assets that belong together, asset by asset. What an op adds per asset is linear
-in the number of assets but for the pairs of attention (one product of queries and keys) and correlation (three moments a pair).
+x: [time, batch, channel], the batch made of groups of assets that belong together, asset by asset. Memory is linear in the number of
+assets, and so is time but for the scores of attention, one per pair and bar.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from nas.ops import CORRELATION_BARS
+from nas.per_bar import per_bar
 
 EPSILON = 1e-6
+FEW_ASSETS = 24  # below, a product over pairs of assets is cheaper than one over the bars of a window
 
 
 class Market(NamedTuple):
@@ -72,48 +74,55 @@ def _standardised(x: Tensor, market: Market) -> Tensor:
 
 def across_attention(x: Tensor, projection: Tensor, market: Market) -> Tensor:
     """Attention of each asset over all known assets, itself included, at the same bar. projection: [c, 3c]."""
-    c = x.shape[-1]
+    c, (_, groups, assets) = x.shape[-1], market.present.shape
     q, k, v = market.grouped(x @ projection).chunk(3, -1)
-    scores = (q @ k.transpose(-1, -2)) * c**-0.5
-    seen = market.present[:, :, None, :] > 0
-    weights = torch.softmax(scores.masked_fill(~seen, -1e9), -1)
-    return _back(weights @ v, market, x)
+    (out,) = per_bar(_attended, groups * assets * assets, q * c**-0.5, k, v, market.present)
+    return _back(out, market, x)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, present: Tensor) -> tuple[Tensor]:
+    """q, k, v: [time, group, asset, c]; present: [time, group, asset]."""
+    outside = (present[:, :, None, :] - 1.0) * 1e9
+    return (torch.softmax(q @ k.transpose(-1, -2) + outside, -1) @ v,)
 
 
 def correlation_mix(x: Tensor, series: Tensor, values: Tensor, market: Market, bars: int = CORRELATION_BARS) -> Tensor:
-    """The other assets' values, each weighed by its correlation with the asset over the last `bars` bars.
+    """The other assets' values, each weighed by its correlation with the asset over the last `bars` bars, over their number.
 
-    series: [c, 1], makes of the channels the series whose correlation counts; values: [c, c]. Pairs that share fewer than half of the
-    bars count as uncorrelated. Deviations are from each asset's own mean over the window, so that no pair exceeds 1.
+    series: [c, 1], makes of the channels the series whose correlation counts; values: [c, c]. Deviations are from each asset's own mean
+    over the window, so that no pair exceeds 1. An asset that is known at fewer than three quarters of the bars counts as uncorrelated:
+    of the pairs that count, each shares half of the bars or more.
     """
     here = market.present
-    u = market.grouped(x @ series)[..., 0] * here  # [time, group, asset]
-    number = _window(here, bars).clamp_min(1.0)
-    mean = _window(u, bars) / number
-    variance = (_window(u * u, bars) - number * mean * mean).clamp_min(0.0)
-    both = _window(here[..., :, None] * here[..., None, :], bars)
-    product = _window(u[..., :, None] * u[..., None, :], bars)
-    theirs = _window(u[..., :, None] * here[..., None, :], bars)  # sum of u_i over the bars where j is known too
-    covariance = (
-        product
-        - mean[..., None, :] * theirs
-        - mean[..., :, None] * theirs.transpose(-1, -2)
-        + mean[..., :, None] * mean[..., None, :] * both
-    )
-    scale = torch.rsqrt(variance + EPSILON * bars)
-    correlation = covariance * scale[..., :, None] * scale[..., None, :]
-    own = torch.eye(here.shape[-1], dtype=torch.bool, device=here.device)
-    counted = (both * 2 >= bars) & ~own & (here[..., None, :] > 0)
-    mixed = correlation.masked_fill(~counted, 0.0) @ market.grouped(x @ values)
-    return _back(mixed / (market.number[..., None] - 1.0).clamp_min(1.0), market, x)
+    _, groups, assets = here.shape
+    u = market.grouped(x @ series)[..., 0] * here
+    windows = _windows(u, bars), _windows(here, bars)
+    (out,) = per_bar(_correlated, groups * assets * bars, *windows, market.grouped(x @ values), here)
+    return _back(out / (market.number[..., None] - 1.0).clamp_min(1.0), market, x)
 
 
-def _window(x: Tensor, bars: int) -> Tensor:
-    """Sum over the last `bars` bars. x: [time, ...]."""
-    total = x.cumsum(0)
-    if len(x) <= bars:
-        return total
-    return torch.cat([total[:bars], total[bars:] - total[:-bars]])
+def _correlated(past: Tensor, known: Tensor, values: Tensor, here: Tensor) -> tuple[Tensor]:
+    """past, known: [time, group, window, asset]; values: [time, group, asset, c]; here: [time, group, asset].
+
+    With z_i the deviations of asset i in the window over their norm, the correlation of a pair is z_i . z_j, and
+    sum_j (z_i . z_j) v_j = z_i . (sum_j z_j v_j): no pair need be looked at.
+    """
+    bars = past.shape[2]
+    number = known.sum(2)
+    mean = past.sum(2) / number.clamp_min(1.0)
+    apart = torch.addcmul(past, known, mean[:, :, None], value=-1.0)
+    square = torch.linalg.vecdot(apart, apart, dim=2)
+    scale = torch.rsqrt(square + EPSILON * bars) * here * (number * 4.0 >= 3.0 * bars)
+    weighed = values * scale[..., None]
+    turned = apart.transpose(-1, -2)
+    few = here.shape[-1] < FEW_ASSETS  # the same product, the cheaper order
+    total = (turned @ apart) @ weighed if few else turned @ (apart @ weighed)
+    return ((total - square[..., None] * weighed) * scale[..., None],)
+
+
+def _windows(x: Tensor, bars: int) -> Tensor:
+    """[time, group, asset] -> [time, group, window, asset]: the last `bars` bars of each, zeros before the first. A view."""
+    return torch.cat([x.new_zeros(bars - 1, *x.shape[1:]), x]).unfold(0, bars, 1).transpose(-1, -2)
 
 
 def lead_lag(x: Tensor, projection: Tensor, leads: Leads, market: Market) -> Tensor:

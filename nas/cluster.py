@@ -14,15 +14,16 @@ from typing import Any
 
 from data.panel import InputError
 from nas.engine import timed
+from nas.memory import peak_mib
 from nas.stretches import Samples
 from nas.tasks import Task, TaskResult
 
 RETRIES = 8  # a lost worker or node costs one; a task that kills its worker every time must end
 
 
-def _work(task: Task, samples: Samples) -> tuple[bytes, float]:
+def _work(task: Task, samples: Samples) -> tuple[bytes, float, float]:
     result = timed(task, samples)
-    return result.to_bytes(), result.cpu_s
+    return result.to_bytes(), result.cpu_s, peak_mib()
 
 
 class RayWorkers:
@@ -67,8 +68,8 @@ class RayWorkers:
             done, _ = self.ray.wait(list(pending), num_returns=1)
             for reference in done:
                 index = pending.pop(reference)
-                content, cpu_s = self.ray.get(reference)
-                yield index, replace(TaskResult.from_bytes(content), cpu_s=cpu_s)
+                content, cpu_s, mib = self.ray.get(reference)
+                yield index, replace(TaskResult.from_bytes(content), cpu_s=cpu_s, worker_mib=mib)
 
     def close(self, kill: bool) -> None:
         if self.mine:

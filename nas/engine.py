@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from data.atomic import write_bytes
+from nas.memory import peak_mib
 from nas.stretches import Samples
 from nas.tasks import Task, TaskResult, run_task, stage_of, task_key
 
@@ -60,6 +61,7 @@ class Engine:
         self.workers = workers
         self.store = store
         self.cpu_s: dict[str, float] = {}  # per kind of task, what was computed here and not found finished
+        self.worker_mib = 0.0  # peak memory of the largest process of its own that computed tasks
 
     def run(self, tasks: Sequence[Task], on_done: OnDone = lambda _index, _cached: None) -> list[TaskResult]:
         """Results in the order of `tasks`; equal tasks are computed once."""
@@ -81,6 +83,7 @@ class Engine:
             index = waiting[position]
             stage = stage_of(tasks[index])
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + result.cpu_s
+            self.worker_mib = max(self.worker_mib, result.worker_mib)
             found[keys[index]] = self.store.put(keys[index], result)
             on_done(index, False)
         return [found[key] for key in keys]
@@ -126,7 +129,7 @@ def _start_worker(samples: Samples, watch: Path | None) -> None:
 
 def _work(task: Task) -> TaskResult:
     assert _samples is not None
-    return timed(task, _samples, _watch)
+    return replace(timed(task, _samples, _watch), worker_mib=peak_mib())
 
 
 class Processes:

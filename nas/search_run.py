@@ -22,7 +22,7 @@ from nas.losses import LOSSES
 from nas.ops import OPS
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Tensors, batches, stack_stretches
+from nas.stretches import Tensors, batches, groups_per_batch, stack_stretches
 from nas.supernet import Architecture, Mix, supernet_of
 from nas.training import evaluate
 from nas.variants import Stage, Variant
@@ -237,13 +237,14 @@ class SearchRun:
 
     @cached_property
     def fixed_batch(self) -> Batch:
-        bars, assets = self.validation_bars, self.tensors.x.shape[0]
+        bars, groups = self.validation_bars, self.tensors.x.shape[0]
         length = min(self.settings.length, *(b.stop - b.start for b in bars))
+        count = groups_per_batch(self.tensors, self.settings.batch)
         places = []
-        for k in range(self.settings.batch):
+        for k in range(count):
             part = bars[k % len(bars)]
             room = part.stop - part.start - length
-            places.append((k % assets, part.start + (room * k) // max(1, self.settings.batch - 1)))
+            places.append((k % groups, part.start + (room * k) // max(1, count - 1)))
         return stack_stretches(self.tensors, places, length, self.context)
 
     def describe(

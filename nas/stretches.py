@@ -159,7 +159,7 @@ def batches(
     batch = group * asset; as many groups as come nearest to `batch` stretches, one at least.
     """
     groups = tensors.x.shape[0]
-    batch = max(1, round(batch * groups / tensors.y.shape[0]))
+    batch = groups_per_batch(tensors, batch)
     size = bars.stop - bars.start
     length = min(length, size)
     starts_per_asset = max(1, round(size / length))
@@ -172,6 +172,11 @@ def batches(
     for first in range(0, len(order), batch):
         chosen = [places[k] for k in order[first : first + batch]]
         yield stack_stretches(tensors, chosen, length, context)
+
+
+def groups_per_batch(tensors: Tensors, stretches: int) -> int:
+    """How many groups of assets read together come nearest to so many stretches, one at least."""
+    return max(1, round(stretches * tensors.x.shape[0] / tensors.y.shape[0]))
 
 
 def stack_stretches(

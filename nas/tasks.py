@@ -77,12 +77,14 @@ class TaskResult:
     """What a task leaves behind: arrays (trained weights, forecasts) and a report that is plain JSON.
 
     A TrainTask's `stop_forecasts` and `test_forecasts` are [bar, asset], NaN where a feature is not known. cpu_s: processor seconds
-    it took; told once, where it was computed, and no part of what is stored or compared.
+    it took; worker_mib: peak memory of the process of its own that computed it, 0 where none did. Both are told once, where it was
+    computed, and no part of what is stored or compared.
     """
 
     arrays: dict[str, npt.NDArray[Any]]
     report: dict[str, Any] = field(default_factory=dict)
     cpu_s: float = 0.0
+    worker_mib: float = 0.0
 
     @property
     def stop_forecasts(self) -> npt.NDArray[np.float64]:

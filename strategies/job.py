@@ -97,7 +97,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
             ".*.part"
         ):  # of a run that was killed while writing; the lock says nobody writes now
             leftover.unlink()
-        headline, ran = _finished(folder), False
+        headline, ran, worker_mib = _finished(folder), False, 0.0
         if headline is None:
             from strategies.pipeline import Pipeline
 
@@ -105,7 +105,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
             pipeline.show_plan()
             with _watched(options, folder, console) as watch:
                 headline = pipeline.run(folder, watch)
-            ran = True
+            ran, worker_mib = True, pipeline.worker_mib
         if options.pages:
             _pages(folder, console, timings)
         if ran:
@@ -122,7 +122,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
     if options.json:
         sys.stdout.write(json.dumps({"run": str(folder), "headline": headline}, sort_keys=True) + "\n")
     if options.profile:
-        console.print(profile(timings))
+        console.print(profile(timings, worker_mib))
     else:
         console.print("seconds: " + ", ".join(f"{k} {value:.1f}" for k, value in timings.items()), soft_wrap=True)
     if options.pages:

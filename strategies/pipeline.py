@@ -45,6 +45,7 @@ class Pipeline:
         self.code = code
         self.console = console
         self.timings = timings
+        self.worker_mib = 0.0  # peak memory of the largest process that computed tasks for this one
         began = time.perf_counter()
         self.samples = Samples.of(panel, config.horizon, config.features)
         timings["features"] = time.perf_counter() - began
@@ -77,6 +78,7 @@ class Pipeline:
         with Engine(self._workers(watch), store) as engine:
             outcomes, rivals = self._compete(engine)
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
+        self.worker_mib = engine.worker_mib
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
             self.book = book = trade(config, panel, self.windows, outcomes, rivals)

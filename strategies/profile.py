@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.atomic import write_text
+from nas.memory import peak_mib
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,22 +22,21 @@ def keep_timings(folder: Path, timings: Mapping[str, float]) -> None:
     write_text(path, json.dumps(run, indent=1) + "\n")
 
 
-def profile(timings: Mapping[str, float]) -> Group:
-    """Stages in the order in which they ran; search, training and rivals share their wall time by processor time."""
+def profile(timings: Mapping[str, float], worker_mib: float = 0.0) -> Group:
+    """Stages in the order in which they ran; search, training and rivals share their wall time by processor time.
+
+    worker_mib: peak of the largest process that computed tasks for this one; 0 where none did.
+    """
     from rich.console import Group
     from rich.table import Table
 
     total = sum(timings.values()) or 1.0
     slowest = max(timings, key=lambda name: timings[name])
-    here, workers = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name, justify in (("stage", "left"), ("seconds", "right"), ("share", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, seconds in timings.items():
         table.add_row(name, f"{seconds:.1f}", f"{seconds / total:.0%}")
     slowest_line = f"slowest: {slowest}, {timings[slowest] / total:.0%} of {total:.1f} s"
-    return Group(
-        table, slowest_line, f"peak memory {here:.0f} MiB in this process, {workers:.0f} MiB in the largest worker"
-    )
+    workers = f", {worker_mib:.0f} MiB in the largest worker" if worker_mib else ""
+    return Group(table, slowest_line, f"peak memory {peak_mib():.0f} MiB in this process{workers}")

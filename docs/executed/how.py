@@ -84,7 +84,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.kills": How(DOCS, "--kills 1 --arguments '--config ../../small.toml --jobs 1 --no-pages'"),
     "python -m benchmarks.last_round": How(DOCS, "--seeds 1"),
     "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 800 --epochs 1"),
-    "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800"),
+    "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800 --repeats 1"),
     "python -m benchmarks.market_data": How(DOCS, "--pages 2 --years 0.1 --messages 500"),
     "python -m benchmarks.overfitting": How(DOCS, "--matrices 1 --cases 1"),
     "python -m benchmarks.partial_memory": How(DOCS),

@@ -18,8 +18,10 @@ from nas.network import PerAsset, forecast_sequence, network_of
 from nas.ops import ACROSS_OPS, DEFAULT_OPS, OPS, get_op
 from nas.reference import reference_forward
 from nas.search import SearchSettings, search
+from nas.search_run import SearchRun
 from nas.space import SearchSpace
 from nas.stretches import Tensors, batches, with_presence
+from nas.variants import Stage, get_variant
 
 ASSETS = ("A", "B", "C", "D")
 LINKS = (Link("B", "A", 3, 0.9), Link("C", "A", 1, -0.7), Link("D", "C", 5, 0.8))
@@ -273,6 +275,17 @@ def test_batches_of_assets_read_together_are_one_stretch_of_time() -> None:
         assert w.shape == (x.shape[0] * 4, 1, 100)
         flat: Tensor = x.flatten(0, 1)[:, 0, 21:]
         torch.testing.assert_close(flat, y[:, 0, :-1])  # the label of a bar is the next bar's input, of the same asset
+
+
+@pytest.mark.parametrize("assets", [2, 4])
+def test_eigenvalue_is_measured_on_as_many_stretches_as_a_step_is_taken_on(assets: int) -> None:
+    values = tensors(leading(600)[:assets])
+    where = space(("zero", "identity"), assets=ASSETS[:assets])
+    splits = ((slice(50, 300),), (slice(320, 580),))
+    run = SearchRun(where, values, splits, SearchSettings(length=64), 0, get_variant("darts"), Stage(), None)
+    stretches = max(len(y) for _, y, _ in run.batches(run.train_bars))
+    assert stretches == 4
+    assert len(run.fixed_batch[1]) == stretches
 
 
 def test_default_ops_stay_those_of_one_asset() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from small_run import market, run
 
+from nas import memory
 from nas.engine import InProcess
 from strategies.pipeline import shared_out
+from strategies.profile import profile
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +60,43 @@ def test_processor_seconds_are_no_part_of_a_result(monkeypatch: pytest.MonkeyPat
     assert told.cpu_s >= 0.0
     assert told.to_bytes() == plain.to_bytes()
     assert TaskResult.from_bytes(told.to_bytes()).cpu_s == 0.0
+
+
+def test_peak_memory_is_of_the_program_itself_not_of_the_larger_one_that_started_it() -> None:
+    filled = bytearray(b"x") * (150 * 2**20)
+    print_it = [sys.executable, "-c", "from nas.memory import peak_mib; print(peak_mib())"]
+    child = float(subprocess.run(print_it, capture_output=True, text=True, check=True).stdout)
+    assert memory.peak_mib() > len(filled) / 2**20
+    assert 1.0 < child < 100.0
+
+
+def test_peak_memory_without_proc_is_what_getrusage_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted = memory.peak_mib()
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    assert memory.peak_mib() >= 0.9 * wanted
+    kib = memory.peak_mib()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory.peak_mib() == pytest.approx(kib / 1024)
+
+
+def test_memory_of_workers_is_told_and_no_part_of_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas import engine
+    from nas.tasks import TaskResult
+
+    plain = TaskResult({}, {"name": "x"})
+    monkeypatch.setattr(engine, "run_task", lambda *_: plain)
+    monkeypatch.setattr(engine, "_samples", object())
+    told = engine._work(None)  # type: ignore[arg-type]
+    assert told.worker_mib == pytest.approx(memory.peak_mib(), rel=0.01)
+    assert told.to_bytes() == plain.to_bytes()
+    assert "largest worker" not in lines(0.0)
+    assert "1234 MiB in the largest worker" in lines(1234.0)
+
+
+def lines(worker_mib: float) -> str:
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(profile({"search": 1.0}, worker_mib))
+    return said.get()
