@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,8 +14,32 @@ from data.alignment import add_timeframe, coarser
 from data.intervals import interval_ns, parse_interval, parse_span
 from data.panel import InputError, Panel
 
-SOURCES = ("auto", "bybit", "simulated")
 DEFAULT_INTERVAL = "60"
+
+
+class Loader(Protocol):
+    """A source of candles: the panel of these symbols at an interval as Bybit names it, cut to [start, end) (UTC; None is open)."""
+
+    def __call__(
+        self,
+        symbols: Sequence[str],
+        interval: str,
+        *,
+        start: np.datetime64 | None,
+        end: np.datetime64 | None,
+        fill_gaps: bool,
+    ) -> Panel: ...
+
+
+#: what `--source` may be; None: asked for with what only it needs (category, seed), in `load_panel`
+SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": None}
+
+
+def register_source(name: str, loader: Loader) -> None:
+    """A further `--source NAME`. ValueError where the name is taken."""
+    if name in SOURCES:
+        raise ValueError(f"source {name!r} is registered already")
+    SOURCES[name] = loader
 
 
 def load_panel(
@@ -61,6 +86,9 @@ def load_panel(
     if funding_files:
         raise InputError("--funding FILE goes with --data FILE; a source brings its own funding")
     asked = parse_interval(interval or DEFAULT_INTERVAL)
+    registered = SOURCES[source]
+    if registered is not None:
+        return _with_timeframes(registered(names, asked, start=first, end=last, fill_gaps=fill_gaps), longer)
     if source != "simulated":
         panel_of_bybit = _from_bybit(names, asked, first, last, source, category, longer, fill_gaps, say, progress)
         if panel_of_bybit is not None:

@@ -18,13 +18,13 @@ class TwoSpeeds(nn.Module):
         self.head = forecast_head(16, horizons)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.cat([self.fast(x), self.slow(x)], dim=1).relu())
+        return self.head(torch.cat([self.fast(x), self.slow(x)], dim=1).relu())  # type: ignore[no-any-return]
 
 
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-05-01", source="simulated")
 samples = Samples.of(panel, horizons=(6,))
 fit, stop = slice(samples.bank.warmup_bars, 2000), slice(2100, 2800)  # 100 bars of purge lie between
 tensors = Tensors.of(samples, Scaler.fit(samples.bank.values, fit))
-network = build_baseline("two_speeds", inputs=tensors.x.shape[1], horizons=1, seed=0)
+network = build_baseline("two_speeds", tensors.x.shape[1], horizons=1, seed=0)
 outcome = train(network, tensors, fit, stop, TrainingSettings(epochs=5), seed=0)
 print(f"validation loss {min(outcome.validation_losses):.3f}, correlation {outcome.correlation:+.2f}")

@@ -144,7 +144,8 @@ OPS: dict[str, Op] = {}
 
 
 def register(op: Op) -> Op:
-    if op.name in OPS:
+    """Make an op known to every search space, network and picture. ValueError where another op has the name."""
+    if OPS.get(op.name, op) != op:
         raise ValueError(f"op {op.name!r} is registered already")
     OPS[op.name] = op
     return op

@@ -107,8 +107,10 @@ HOW: dict[str, How] = {
 
 #: words that stand for something
 MEANT = {
-    "RUN": "reports/latest", "DIR": "reports/latest", "URI": "file:mlruns", "FILE": "candles.parquet", "NAME": "relaxation",
-    "RUN_FOLDER": "reports/latest", "PAPER_PAGE": "reports/paper/*.html", "2024-12-01_XRPUSDT_ob500.data.zip": "archive.zip",
+    "RUN": "reports/latest", "DIR": "reports/latest", "RUN_FOLDER": "reports/latest", "reports/runs/RUN": "reports/latest",
+    "PAPER_PAGE": "reports/paper/*.html", "btcusdt-testnet-1a2b3c": "PAPER_ID", "NAME": "relaxation",
+    "URI": "file:mlruns", "http://127.0.0.1:5000": "file:mlruns", "FILE": "candles.parquet",
+    "ETTh1.csv": "../shared/forecast/ETTh1.csv", "2024-12-01_XRPUSDT_ob500.data.zip": "archive.zip",
 }  # fmt: skip
 
 

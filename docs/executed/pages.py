@@ -14,6 +14,7 @@ PAGES = tuple(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY
 SOURCES = ("data", "nas", "strategies", "reports", "benchmarks", "examples", "docs/pictures", "tests/exchange")
 #: kinds of block; commands stand in `bash` and nowhere else
 FENCES = ("bash", "python", "{ .python }", "toml", "text")
+EXAMPLES = ("python -m strategies.", "python -m data.", "python -m nas.", "python -m reports", "regime-nas ")
 PROGRAMS = ("python", "regime-nas", "make", "pre-commit", "pip", "git", "export", ".")
 
 Command = tuple[str, ...]
@@ -51,14 +52,15 @@ def inline(text: str) -> Iterator[str]:
 
 
 def in_source(path: Path) -> Iterator[str]:
-    """Commands between backticks in docstrings, and those of `epilog=` texts, which are separated by `|`."""
+    """Commands between backticks in docstrings, and the examples of `--help` texts: strings that begin as a command does."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)):
             yield from inline(ast.get_docstring(node) or "")
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("Example"):
-            for part in node.value.partition(":")[2].split("|"):
-                yield re.sub(r",? *(\(.*\)|, then .*)$", "", part.strip())
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in parts else None
+        if isinstance(text, str) and text.startswith(EXAMPLES) and ": " not in text:  # a docstring may begin so, too
+            yield re.sub(r" *\(.*\)$", "", text)
 
 
 def shown() -> dict[Command, list[str]]:

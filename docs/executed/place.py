@@ -63,6 +63,8 @@ def prepare(folder: Path, bars: int = 2_000) -> None:
     table.to_parquet(folder / "candles.parquet")
     paid = pd.DataFrame({"timestamp": table["timestamp"][::8], "funding_rate": 1e-4})
     paid.to_parquet(folder / "funding.parquet")
+    (folder / "testnet.env").write_text("BYBIT_API_KEY=key\nBYBIT_API_SECRET=secret\n")
+    (folder / "testnet.env").chmod(0o600)
     with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
         archive.writestr("book.data", "\n".join(map(json.dumps, book())))
 

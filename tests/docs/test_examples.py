@@ -5,32 +5,13 @@ from __future__ import annotations
 import json
 import re
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nas.baselines import BASELINES
-from nas.inputs import INPUTS
-from nas.ops import OPS
-from nas.transforms import TRANSFORMS
-from nas.variants import VARIANTS
-from strategies.rules import RULES
-
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {path.stem: path for path in (ROOT / "examples").glob("add_*.py")}
 MOST_LINES = 30
-
-
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """What an example registers is gone afterwards."""
-    tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
-    before = [dict(table) for table in tables]
-    yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
 
 
 def words(text: str) -> str:

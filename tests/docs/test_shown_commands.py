@@ -50,6 +50,8 @@ def run(command: Command) -> int:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(command[at + 1]).open("w"))))
             command = command[:at]
         module, arguments = main_of(command)
+        if "PAPER_ID" in arguments:
+            arguments[arguments.index("PAPER_ID")] = next(Path("reports/paper").glob("*/journal.sqlite")).parent.name
         before, sys.argv = sys.argv, [module, *arguments]
         stack.callback(setattr, sys, "argv", before)
         try:
@@ -95,27 +97,9 @@ def stranger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def exchange() -> Iterator[StandIn]:
     """A stand-in in March 2024 at 3,000 times the speed of a clock, with the candles of half a year."""
     now = 1_710_900_000_000
-    market = Market(first_ms=now - 3000 * HOUR, last_ms=now + 1000 * HOUR, step_ms=HOUR)
+    market = Market(first_ms=now - 3000 * HOUR, last_ms=now + 1000 * HOUR, step_ms=HOUR // 12)
     with StandIn(World(market, Clock(now, speed=3_000.0)), tick_s=0.02) as running:
         yield running
-
-
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """What a command registers is gone afterwards."""
-    from nas.baselines import BASELINES
-    from nas.inputs import INPUTS
-    from nas.ops import OPS
-    from nas.transforms import TRANSFORMS
-    from nas.variants import VARIANTS
-    from strategies.rules import RULES
-
-    tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
-    before = [dict(table) for table in tables]
-    yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
 
 
 def of_class(by: str, *programs: str) -> list[Command]:
@@ -141,9 +125,9 @@ def test_command_works_as_shown(
     assert row is not None
     if row.exchange:
         monkeypatch.setenv("REGIME_BYBIT_URL", request.getfixturevalue("exchange").url)
-    if "my.toml" in command:  # what its pages tell to put into the code first
-        for name in ("add_op", "add_feature"):
-            runpy.run_path(str(ROOT / f"examples/{name}.py"))
+    # what its page tells to put into the code first
+    for name in [*("add_op", "add_feature") * ("my.toml" in command), *["add_data_source"] * ("sqlite" in command)]:
+        runpy.run_path(str(ROOT / f"examples/{name}.py"))
     assert run(executed(command)) == row.code
 
 
