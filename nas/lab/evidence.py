@@ -102,8 +102,10 @@ def section(name: str, found: Sequence[Record]) -> tuple[str, str]:
         f"{len(found)} units, {seeds} seeds (0 to {max(r.settings['seed'] for r in found)}), {when}, {'; '.join(machines)}, "
         f"{sum(r.seconds for r in found) / 60:.0f} minutes of one core in all (other work was running beside it)."
     )
+    lines = verdict.splitlines()
+    bold = "\n".join(f"- **{line}**" for line in lines) if len(lines) > 1 else f"**{verdict}**"
     notes = f"{NOTES[name]}\n\n" if name in NOTES else ""
-    return verdict, f"## {title}\n\n**{verdict}**\n\n{body}\n\n{notes}`{command}`\n\n{how}\n"
+    return verdict, f"## {title}\n\n{bold}\n\n{body}\n\n{notes}`{command}`\n\n{how}\n"
 
 
 def page(folder: Path) -> str:

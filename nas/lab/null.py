@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from data.panel import Panel
+from data.panel import FloatArray, Panel
 from nas.lab.markets import garch, permuted
 from nas.lab.units import Result, Unit
 
@@ -83,7 +83,7 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
 def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
     """What the page of a run says about luck, from the files of the run.
 
-    gross: daily returns of the same configurations, holding the same, without costs; `pbo_gross` is their PBO.
+    gross: daily returns of the same configurations, holding the same, without costs.
     """
     from reports.luck import trial_matrix
     from reports.performance import daily_frame, sharpe_ratio
@@ -95,7 +95,6 @@ def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
     trials = trial_matrix(run, daily.index)
     chance = luck(SEARCHED, daily[SEARCHED].to_numpy(), len(run.trials), trials)
     overfit, against = overfitting(trials), against_benchmark(daily, BENCHMARK)
-    overfit_gross = overfitting(gross.reindex(daily.index).fillna(0.0).to_numpy(dtype="float64"))
     forecasts = run.forecasts
     mine = forecasts[forecasts["strategy"] == SEARCHED]
     plans = [window["plan"] for window in run.windows]
@@ -106,7 +105,7 @@ def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
         "dsr": chance.dsr,
         "dsr_configurations": chance.dsr_configurations,
         "pbo": overfit.pbo if overfit is not None else math.nan,
-        "pbo_gross": overfit_gross.pbo if overfit_gross is not None else math.nan,
+        **cost_figures(trials, gross.reindex(daily.index).fillna(0.0).to_numpy(dtype="float64")),
         "spa": against.consistent if against is not None else math.nan,
         "superior": len(against.superior) if against is not None else 0,
         "days": len(daily),
@@ -116,6 +115,29 @@ def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
         "forecast_correlation": forecast_correlation(run, mine),
     }
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()}
+
+
+def cost_figures(net: FloatArray, gross: FloatArray) -> dict[str, float]:
+    """What costs do to the PBO of configurations, by their daily returns after and before costs: [T, N] each.
+
+    pbo_gross: before costs. pbo_equal_cost: where each pays, day by day, what all pay on average: costs as high, but no longer telling
+    the configurations apart. cost_rank: Spearman correlation of a configuration's costs with its net Sharpe ratio, mean of both
+    halves of the days; NaN where nothing is charged.
+    """
+    from scipy.stats import spearmanr
+
+    from reports.statistics import overfitting, sharpes
+
+    cost = (gross - net).mean(0)
+    equal = gross - (gross - net).mean(1, keepdims=True)
+    found = {name: overfitting(each) for name, each in (("pbo_gross", gross), ("pbo_equal_cost", equal))}
+    half, ranks = len(net) // 2, [math.nan]
+    if cost.std() > 1e-9:
+        ranks = [float(spearmanr(cost, sharpes(part)).statistic) for part in (net[:half], net[half:])]
+    return {
+        **{name: each.pbo if each is not None else math.nan for name, each in found.items()},
+        "cost_rank": float(np.mean(ranks)),
+    }
 
 
 def forecast_correlation(run: Any, mine: Any) -> float:

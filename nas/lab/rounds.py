@@ -52,7 +52,7 @@ def arms(record: Record) -> list[Arm]:
 def searches_table(found: Sequence[Record]) -> tuple[str, str]:
     """Every way of searching against random architectures, and after that the last round."""
     (verdict, table), (last, rounds) = comparison_table(found), rounds_table(found)
-    return (f"{verdict} {last}", f"{table}\n\n### The last round\n\n{rounds}") if rounds else (verdict, table)
+    return (f"{verdict}\n{last}", f"{table}\n\n### The last round\n\n{rounds}") if rounds else (verdict, table)
 
 
 def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
                     f"{market}, {way}: first {places[:, 0].mean():.0%}, the others {places[:, 1:].mean():.0%}"
                 )
     verdict = "Last round against random architectures at equal compute: " + "; ".join(verdicts) + "."
-    verdict += f" Better than the same search without it (mean): {', '.join(better) or 'none'}."
+    verdict += f"\nBetter than the same search without it (mean): {', '.join(better) or 'none'}."
     costs = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
     text = (
         "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "

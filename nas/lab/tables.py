@@ -196,7 +196,7 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
         f"architectures at the gradient steps of a search. `{BEST}`: of the first three, the one whose training ended best "
         f"on validation. `{FEW}` costs as many trainings as there are, several times a search.\n\n"
     )
-    return "; ".join(verdicts) + ".", text + markdown(head, rows)
+    return ".\n".join(verdicts) + ".", text + markdown(head, rows)
 
 
 JUDGED = "gdas+pt"  # the variants that compete, as the command runs by default

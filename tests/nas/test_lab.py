@@ -25,6 +25,7 @@ from nas.lab.tables import null_table
 from nas.lab.tasks import judge_genotype, planted
 from nas.lab.units import Record, Unit, complete, read
 from nas.lookback import LookbackNetwork, LookbackSpace, lookback_tensors
+from reports.statistics import overfitting
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_WALK_FORWARD = {
@@ -200,6 +201,20 @@ def test_the_whole_walk_forward_runs_on_a_null_market() -> None:
     assert found["shipped"]["trials"] > 0
     assert found["bare"]["pbo_gross"] == found["bare"]["pbo"]  # nothing is charged there
     assert found["shipped"]["pbo_gross"] is not None
+
+
+def test_costs_that_tell_configurations_apart_lower_the_pbo_and_equal_ones_do_not() -> None:
+    found = []
+    for seed in range(8):
+        gross = np.random.default_rng(seed).standard_normal((210, 12)) * 0.01
+        net = gross - np.linspace(0.0, 0.003, 12)
+        found.append({"pbo": overfitting(net).pbo, **null.cost_figures(net, gross)})
+    mean = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    assert mean["pbo"] < 0.15
+    assert mean["pbo_gross"] == pytest.approx(0.5, abs=0.15)
+    assert mean["pbo_equal_cost"] == pytest.approx(0.5, abs=0.15)
+    assert mean["cost_rank"] < -0.6
+    assert np.isnan(null.cost_figures(gross, gross)["cost_rank"])
 
 
 def null_record(seed: int, dsr: float, pbo: float, spa: float) -> Record:
