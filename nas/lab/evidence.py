@@ -47,7 +47,16 @@ NOTES: dict[str, str] = {
     "search-vs-random": (
         "On weak planted signals, where plain DARTS is not told apart from random, taking the op whose removal hurts most (DARTS-PT) "
         "helps, and so does letting the three ways compete by validation; a longer search, a price on ops and a smaller space do "
-        "not. On real candles nothing tried is better than the median random architecture by more than chance."
+        "not. On real candles nothing tried is better than the median random architecture by more than chance.\n\n"
+        "The last round pays where the search already proposes well, and nowhere else. With DARTS-PT it beats random architectures of "
+        "equal compute on planted tasks (on weak ones with 3 and 8 candidates) and, where the signal is strong, the search alone. With "
+        "plain DARTS it adds a little to the search alone, but the same compute spent on random architectures would have done as well, on "
+        "weak signals better: the neighbours of one architecture read the same inputs and differ in one connection, so there is little "
+        "to choose among, while the best of a dozen random ones is far from their mean. A round of both kinds is not told apart from "
+        "random ones of equal compute with plain DARTS either. On real candles validation does not know which architecture will be "
+        "best, so no way of choosing by it can help, and none does. The presets therefore leave `finalists = 1`; where a signal is "
+        "expected, `--variant pt` with `finalists = 3` is what these problems recommend. Of the 18 intervals of the verdict about one "
+        "would leave zero out by chance."
     ),
     "forecast": (
         "What was tried: validation figures of closed-form linear maps (ranks, levels, penalties) chose the ops; ten learning "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from data.panel import FloatArray
 from nas.lab.comparison import SEARCH_COST
@@ -100,23 +101,29 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
             )
             if "last round" in arm.name:
                 low, high = bootstrap_interval(equal, np.median)
-                short = arm.name.replace(" last round of", "")
+                short = f"{way} ({arm.candidates})"
                 above += [short] if low > 0.0 else []
                 below += [short] if high < 0.0 else []
                 if bootstrap_interval(values - tests[way], np.mean)[0] > 0.0:
                     better.append(f"{market} {short}")
         verdicts.append(
-            f"{market} ({len(mine)} problems): better for {'; '.join(above) or 'none'}, worse for {'; '.join(below) or 'none'}"
+            f"{market} ({len(mine)} problems): better for {', '.join(above) or 'none'}; worse for {', '.join(below) or 'none'}"
         )
-        for way in SEARCH_COST:
-            if way in mine[0].result["proposals"]:
-                first = np.array([record.result["proposals"][way]["test"] for record in mine], dtype=np.float64)
-                places = (random[:, None, :] < first[:, :, None]).mean(2)
-                quality.append(
-                    f"{market}, {way}: first {places[:, 0].mean():.0%}, the others {places[:, 1:].mean():.0%}"
-                )
-    verdict = "Last round against random architectures at equal compute: " + "; ".join(verdicts) + "."
-    verdict += f"\nBetter than the same search without it (mean): {', '.join(better) or 'none'}."
+        for name in mine[0].result["proposals"]:
+            test, score = (
+                np.array([record.result["proposals"][name][kind] for record in mine]) for kind in ("test", "score")
+            )
+            places = (random[:, None, :] < test[:, :, None]).mean(2)
+            agreement = np.array([spearmanr(-s, t).statistic for s, t in zip(score, test, strict=True)])
+            low, high = bootstrap_interval(agreement, np.mean)
+            quality.append(
+                [market, name, str(test.shape[1]), f"{places[:, 0].mean():.0%}", f"{places[:, 1:].mean():.0%}", f"{test.std(1).mean():.3f}",
+                 f"{agreement.mean():+.2f} ({low:+.2f} to {high:+.2f})"]
+            )  # fmt: skip
+    verdict = "Last round (candidates) against random architectures at equal compute: " + ". ".join(verdicts) + "."
+    verdict += (
+        f"\nLast round (candidates) against the same search without it, mean: better for {', '.join(better) or 'none'}."
+    )
     costs = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
     text = (
         "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "
@@ -128,10 +135,21 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
     )
     head = ["problems", "way", "cost", "mean correlation", "median percentile", "against the median random", "random, as many candidates",
             "random, equal compute", "the search alone"]  # fmt: skip
-    return verdict, text + markdown(head, rows) + (
-        "\n\nAre the proposals better than random ones? Mean percentile of the candidates of a last round among the random architectures, "
-        "50% being no better: " + "; ".join(quality) + "."
+    why = (
+        "\n\nWhy: percentile of the proposals among the random architectures of the median (50%: no better), how much they differ from "
+        "each other (standard deviation of their test correlations within a problem), and whether validation knows which is best (rank "
+        "correlation, within a problem, of the forecast it saw and the one on test; 0: it does not).\n\n"
     )
+    what = [
+        "problems",
+        "proposals of",
+        "each",
+        "percentile of the first",
+        "of the others",
+        "spread",
+        "validation and test",
+    ]
+    return verdict, text + markdown(head, rows) + why + markdown(what, quality)
 
 
 def _pairs(proposals: dict[str, list[float]]) -> list[tuple[float, float]]:

@@ -219,7 +219,8 @@ def test_costs_that_tell_configurations_apart_lower_the_pbo_and_equal_ones_do_no
 
 def null_record(seed: int, dsr: float, pbo: float, spa: float) -> Record:
     figures = {"sharpe": 0.1 * (-1) ** seed, "dsr": dsr, "dsr_configurations": dsr, "pbo": pbo, "spa": spa, "flat_windows": 1,
-               "windows": 7, "forecast_correlation": 0.001 * (-1) ** seed}  # fmt: skip
+               "windows": 7, "forecast_correlation": 0.001 * (-1) ** seed, "pbo_gross": 0.5, "pbo_equal_cost": 0.5,
+               "cost_rank": -0.5}  # fmt: skip
     return Record(str(seed), {"market": "garch", "seed": seed}, {"shipped": figures, "bare": figures}, 1.0, "", "", "")
 
 
@@ -250,7 +251,7 @@ def test_a_tiny_comparison_tells_its_verdict() -> None:
     found = [Record(unit.name, unit.settings, comparison.compute(unit, []), 1.0, "", "", "") for unit in units]
     verdict, table = searches_table(found)
     assert "planted: plain DARTS" in verdict
-    assert "Last round against random architectures at equal compute: planted (2 problems)" in verdict
+    assert "Last round (candidates) against random architectures at equal compute: planted (2 problems)" in verdict
     assert table.split("### The last round")[0].count("| planted |") == 5
     assert all(len(record.result["random"]) == 2 for record in found)
     task = planted(0, 0.3)  # the command's arm of 2 is the search's own last round of 2, trained alike
@@ -278,10 +279,10 @@ def test_the_last_round_is_compared_at_equal_compute_and_chosen_by_validation_al
     assert found["random + validation, 5"] == (5, 5, -1.0)  # validation decides, not test
     assert "random + validation, 4" not in found
     assert rounds_table([record] * 3)[0].startswith(
-        "Last round against random architectures at equal compute: planted (3 problems): better for darts, 2, worse for none."
+        "Last round (candidates) against random architectures at equal compute: planted (3 problems): better for darts (2); worse for none."
     )
     worse = proposals_record(0, [-2.0, -3.0], [0.1, 0.2, 0.3, 0.7])
-    assert "better for none; worse for darts, 2" in rounds_table([worse] * 3)[0].replace(", worse", "; worse")
+    assert "better for none; worse for darts (2)" in rounds_table([worse] * 3)[0]
 
 
 def test_a_last_round_of_one_is_refused() -> None:
