@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from data.atomic import write_text
 from data.panel import InputError
+from strategies.holdings import holding
 from strategies.journal import Journal
-from strategies.replay import Told, explain
+from strategies.replay import PARTS, Told, explain
 
 _WIDTH, _HEIGHT, _POINTS = 900, 260, 900
 
@@ -44,7 +45,7 @@ def render(journal: Journal) -> str:
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
     return templates.get_template("paper.html.j2").render(
         name=journal.get("id"),
-        subtitle=f"{journal.get('symbol')} {journal.get('interval')} on {journal.get('venue')}, model of {journal.get('run')}",
+        subtitle=f"{', '.join(journal.symbols)} {journal.get('interval')} on {journal.get('venue')}, model of {journal.get('run')}",
         simulated=journal.get("venue") == "local",
         style=Markup(style),
         state=journal.get("state", "never started"),
@@ -53,15 +54,30 @@ def render(journal: Journal) -> str:
         problem=problem,
         told=told,
         parts=[] if told is None else [(label, f"{value:,.2f}") for label, value in told.parts()],
+        symbols=_symbols(journal, equity),
+        exposure=_exposure(journal, equity),
+        profit_heads=["Symbol", *(part.capitalize() for part in PARTS)],
+        profits=[]
+        if told is None or len(told.symbols) < 2
+        else [(symbol, *(f"{number:,.2f}" for number in numbers)) for symbol, numbers in told.by_symbol()],
         equity_svg=_equity_svg(told, equity),
         slippage=_slippage(journal, told),
         **_forecasts(journal),
         fills=[
-            (_when(e.time_ms), e.kind, e.side, e.qty, e.price, e.fee, "maker" if e.maker else "", e.link_id)
+            (_when(e.time_ms), e.symbol, e.kind, e.side, e.qty, e.price, e.fee, "maker" if e.maker else "", e.link_id)
             for e in journal.executions()[-100:][::-1]
         ],
         orders=[
-            (_when(r["open_ms"]), r["link_id"], r["side"], r["qty"], r["filled"], r["status"], r["reason"] or "")
+            (
+                _when(r["open_ms"]),
+                r["symbol"],
+                r["link_id"],
+                r["side"],
+                r["qty"],
+                r["filled"],
+                r["status"],
+                r["reason"] or "",
+            )
             for r in journal.rows("SELECT * FROM intents WHERE status != 'filled' ORDER BY written_ms DESC LIMIT 50")
         ],
         events=[
@@ -75,12 +91,35 @@ def _summary(journal: Journal, equity: Sequence[Any]) -> str:
     if not equity:
         return "Nothing has been traded yet."
     first, last = float(equity[0]["equity"]), float(equity[-1]["equity"])
-    ledger = journal.ledger()
+    ledgers = [journal.ledger(symbol) for symbol in journal.symbols]
+    fees, funding = sum(one.fees for one in ledgers), sum(one.funding for one in ledgers)
     fills = journal.rows("SELECT COUNT(*) AS n FROM executions WHERE kind = 'Trade'")[0]["n"]
     return (
         f"Equity {last:,.2f} USDT, {last / first - 1:+.2%} over {len(equity)} bars since {_when(equity[0]['open_ms'])}; "
-        f"position {ledger.size}; {fills} fills, fees {ledger.fees:,.2f}, funding paid {ledger.funding:,.2f}."
+        f"{fills} fills, fees {fees:,.2f}, funding paid {funding:,.2f}."
     )
+
+
+def _symbols(journal: Journal, equity: Sequence[Any]) -> list[tuple[str, ...]]:
+    """Per symbol: what is held, its weight, the last forecast and target, and what became of it."""
+    last, now = journal.last_decision(), float(equity[-1]["equity"]) if equity else 0.0
+    rows = {} if last is None else journal.decision(int(last["open_ms"]))
+    out: list[tuple[str, ...]] = []
+    for symbol in journal.symbols:
+        held, row, ledger = holding(journal, symbol, now), rows.get(symbol), journal.ledger(symbol)
+        forecast = "" if row is None else "not known" if row["forecast"] is None else f"{row['forecast']:+.4f}"
+        target, note = ("", "") if row is None else (f"{row['target']:+.4f}", str(row["note"]))
+        costs = (f"{ledger.fees:,.2f}", f"{ledger.funding:,.2f}")
+        out.append((symbol, str(held.size), f"{held.weight:+.4f}", forecast, target, note, *costs))
+    return out
+
+
+def _exposure(journal: Journal, equity: Sequence[Any]) -> str:
+    weights = (
+        [holding(journal, symbol, float(equity[-1]["equity"])).weight for symbol in journal.symbols] if equity else []
+    )
+    gross = sum(abs(weight) for weight in weights)
+    return f"Exposure: gross {gross:.3f}, net {sum(weights):+.3f} of equity." if len(weights) > 1 else ""
 
 
 def _slippage(journal: Journal, told: Told | None) -> list[tuple[str, str]]:
@@ -104,21 +143,22 @@ def _slippage(journal: Journal, told: Told | None) -> list[tuple[str, str]]:
 
 def _forecasts(journal: Journal) -> dict[str, Any]:
     """The forecast of bar t against the log return of the bar after its fill, in units of the volatility at t."""
-    rows = journal.rows("SELECT open_ms, forecast, volatility FROM decisions ORDER BY open_ms")
-    candles = {c[0]: c[1] for c in journal.candles()}
-    times = sorted(candles)
-    step = times[1] - times[0] if len(times) > 1 else 1
     x, y = [], []
-    for r in rows:
-        a, b = candles.get(r["open_ms"] + step), candles.get(r["open_ms"] + 2 * step)
-        if a and b and r["forecast"] is not None and r["volatility"]:
-            x.append(r["forecast"])
-            y.append(float(np.log(b / a)) / r["volatility"])
+    for symbol in journal.symbols:
+        query = "SELECT open_ms, forecast, volatility FROM decisions WHERE symbol = ? ORDER BY open_ms"
+        candles = {c[0]: c[1] for c in journal.candles(symbol) if c[1] == c[1]}
+        times = sorted(candles)
+        step = times[1] - times[0] if len(times) > 1 else 1
+        for r in journal.rows(query, symbol):
+            a, b = candles.get(r["open_ms"] + step), candles.get(r["open_ms"] + 2 * step)
+            if a and b and r["forecast"] is not None and r["volatility"]:
+                x.append(r["forecast"])
+                y.append(float(np.log(b / a)) / r["volatility"])
     if len(x) < 3 or np.std(x) == 0 or np.std(y) == 0:
         return {"forecast_text": "Too few bars yet.", "forecast_svg": Markup("")}
     correlation = float(np.corrcoef(x, y)[0, 1])
     text = (
-        f"{len(x)} bars; correlation of the forecast with the next bar's move {correlation:+.3f} "
+        f"{len(x)} forecasts; correlation of the forecast with the next bar's move {correlation:+.3f} "
         f"(two standard errors: {2 / np.sqrt(len(x)):.3f}). Forecasts look further than one bar; this is the part one can see soon."
     )
     return {"forecast_text": text, "forecast_svg": _svg([("points", np.array(x), np.array(y), "#4c78a8")], points=True)}

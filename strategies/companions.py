@@ -24,20 +24,23 @@ ANSWERS = 4
 _KIND_OF = {field: kind for kind, (field, _) in FURTHER.items()}
 
 
-def companions_of(inputs: Iterable[str], symbols: Sequence[str], symbol: str, interval: str) -> tuple[SeriesKey, ...]:
-    """The series that raw inputs need beside candles and funding of `symbol`. InputError where one cannot be had live."""
+def companions_of(
+    inputs: Iterable[str], symbols: Sequence[str], traded: Sequence[str], interval: str
+) -> tuple[SeriesKey, ...]:
+    """The series that raw inputs need beside candles and funding of the traded symbols. InputError where one cannot be had live."""
     keys: dict[SeriesKey, None] = {}
     for name in inputs:
         raw = raw_input(name)
         if raw is None:
             raise InputError(f"the model reads the input {name!r}, which this version does not have")
         if raw.assets > 1:
-            keys |= {SeriesKey("linear", other, "klines", interval): None for other in symbols if other != symbol}
+            keys |= {SeriesKey("linear", other, "klines", interval): None for other in symbols if other not in traded}
         for field in raw.needs:
             if field in _KIND_OF:
-                keys[series_key("linear", symbol, _KIND_OF[field], interval)] = None
+                keys |= {series_key("linear", symbol, _KIND_OF[field], interval): None for symbol in traded}
             elif "@" in field:
-                keys[series_key("linear", symbol, "klines", field.partition("@")[2])] = None
+                longer = field.partition("@")[2]
+                keys |= {series_key("linear", symbol, "klines", longer): None for symbol in traded}
             elif field not in (*CANDLE_FIELDS, "funding_rate"):
                 raise InputError(
                     f"the model reads {field!r} of a recorded order book, of which there is no history to begin with; rerun the "
@@ -46,13 +49,17 @@ def companions_of(inputs: Iterable[str], symbols: Sequence[str], symbol: str, in
     return tuple(keys)
 
 
-def with_companions(panel: Panel, symbol: str, rows: Mapping[SeriesKey, Rows], interval: str) -> Panel:
-    """The panel with their fields. Other symbols' candles are in it already (`strategies.decide`)."""
+def with_companions(panel: Panel, symbols: Sequence[str], rows: Mapping[SeriesKey, Rows], interval: str) -> Panel:
+    """The panel with their fields. Other symbols' candles are in it already (`strategies.history`)."""
+    groups: dict[tuple[str, str], dict[str, Rows]] = {}
     for key, found in rows.items():
-        if key.kind in FURTHER:
-            panel = with_further(panel, key, {symbol: found})
-        elif key.symbol == symbol and key.interval != interval:
-            panel = with_timeframe(panel, key.interval, {symbol: found})
+        if key.symbol in symbols:
+            groups.setdefault((key.kind, key.interval), {})[key.symbol] = found
+    for (kind, length), found_by in groups.items():
+        if kind in FURTHER:
+            panel = with_further(panel, SeriesKey("linear", symbols[0], kind, length), found_by)
+        elif length != interval:
+            panel = with_timeframe(panel, length, found_by)
     return panel
 
 

@@ -93,14 +93,13 @@ class Desk:
         self,
         exchange: Exchange,
         journal: Journal,
-        symbol: str,
         *,
         settle_s: float = 20.0,
         poll_s: float = 0.5,
         tries: int = 4,
         listen: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.exchange, self.journal, self.symbol = exchange, journal, symbol
+        self.exchange, self.journal = exchange, journal
         self.settle_s, self.poll_s, self.tries = settle_s, poll_s, tries
         self._listen = listen  # waits, and takes what streams bring meanwhile
 
@@ -153,7 +152,7 @@ class Desk:
         for attempt in range(self.tries):
             if attempt:
                 self._listen(self.poll_s * 2 ** (attempt - 1))
-            found = self.exchange.order(self.symbol, link)
+            found = self.exchange.order(self._symbol(link), link)
             if found is not None:
                 return found
         return None
@@ -169,6 +168,11 @@ class Desk:
             raise Unavailable(f"{link} was acknowledged, but the exchange does not show it yet")
         return self._close(link, "lost", "the exchange knows no such order")
 
+    def _symbol(self, link: str) -> str:
+        row = self.journal.intent(link)
+        assert row is not None  # an order is journaled before anybody asks for it
+        return str(row["symbol"])
+
     def _status(self, link: str) -> str:
         row = self.journal.intent(link)
         return "" if row is None else str(row["status"])
@@ -178,7 +182,7 @@ class Desk:
         deadline = time.monotonic() + self.settle_s
         pause = self.poll_s / 8
         while True:
-            state = self.exchange.order(self.symbol, link)
+            state = self.exchange.order(self._symbol(link), link)
             if state is not None:
                 self._note(state)
                 if state.closed:
@@ -191,7 +195,7 @@ class Desk:
     def cancel(self, link: str) -> OrderState | None:
         """Cancel and learn the fate; fills that were faster are kept."""
         try:
-            self.exchange.cancel(self.symbol, link)
+            self.exchange.cancel(self._symbol(link), link)
         except ExchangeError as error:
             self.journal.event("order", f"{link}: cancel: {error}")
         return self.wait(link)

@@ -6,6 +6,7 @@ An order is written here before it is sent; an execution once, by its exchange i
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,35 +16,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS candles (
-    open_ms INTEGER PRIMARY KEY, open REAL, high REAL, low REAL, close REAL, volume REAL);
-CREATE TABLE IF NOT EXISTS settlements (time_ms INTEGER PRIMARY KEY, rate REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS companions (series TEXT, time_ms INTEGER, numbers TEXT NOT NULL, PRIMARY KEY (series, time_ms));
-CREATE TABLE IF NOT EXISTS decisions (
-    open_ms INTEGER PRIMARY KEY, decided_ms INTEGER, model TEXT, features_hash TEXT, forecast REAL, volatility REAL,
-    target REAL, position REAL, wait_bars INTEGER, rule_equity REAL, rule_peak REAL, smoothed REAL, acted INTEGER NOT NULL, note TEXT);
-CREATE TABLE IF NOT EXISTS intents (
-    link_id TEXT PRIMARY KEY, open_ms INTEGER NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL,
-    kind TEXT NOT NULL, price TEXT, reduce_only INTEGER NOT NULL, position_idx INTEGER NOT NULL, reference REAL NOT NULL,
-    written_ms INTEGER NOT NULL, status TEXT NOT NULL, sends INTEGER NOT NULL DEFAULT 0, order_id TEXT, reason TEXT,
-    filled TEXT NOT NULL DEFAULT '0', average TEXT, settled_ms INTEGER);
-CREATE INDEX IF NOT EXISTS intents_by_status ON intents (status);
-CREATE INDEX IF NOT EXISTS intents_by_bar ON intents (open_ms);
-CREATE TABLE IF NOT EXISTS executions (
-    exec_id TEXT PRIMARY KEY, order_id TEXT NOT NULL, link_id TEXT NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL,
-    qty TEXT NOT NULL, price TEXT NOT NULL, fee TEXT NOT NULL, kind TEXT NOT NULL, maker INTEGER NOT NULL,
-    time_ms INTEGER NOT NULL, seq INTEGER, source TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS executions_by_time ON executions (time_ms);
-CREATE INDEX IF NOT EXISTS executions_by_link ON executions (link_id);
-CREATE TABLE IF NOT EXISTS positions (
-    id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, symbol TEXT NOT NULL, size TEXT NOT NULL, average TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS equity (
-    open_ms INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, equity TEXT NOT NULL, wallet TEXT NOT NULL, price REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
-"""
+import filelock
+
+from data.panel import InputError
+from strategies.journal_layout import LAYOUT, bring_up, layout_of
+
+Candle = tuple[int, float, float, float, float, float]
 #: statuses of an intent whose order may be alive, or whose fate is not known yet
 UNSETTLED = ("intended", "sent", "unknown", "open")
 
@@ -92,15 +70,17 @@ class Journal:
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path
         if read_only:
+            _modern(path)
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(SCHEMA)
+            bring_up(self._db, path)
         self._db.row_factory = sqlite3.Row
-        self._sum, self._summed = Ledger(), 0
+        self._sums: dict[str, Ledger] = {}
+        self._summed = 0
 
     def close(self) -> None:
         self._db.close()
@@ -125,6 +105,11 @@ class Journal:
     def set(self, **values: str) -> None:
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What this account trades."""
+        return tuple(name for name in self.get("symbols").split(",") if name)
+
     def event(self, kind: str, text: str) -> None:
         self._db.execute("INSERT INTO events (time_ms, kind, text) VALUES (?, ?, ?)", (now_ms(), kind, text))
 
@@ -134,18 +119,28 @@ class Journal:
 
     # candles and funding rates
 
-    def add_candles(self, rows: Iterable[tuple[int, float, float, float, float, float]]) -> int:
-        """Closed candles (open_ms, open, high, low, close, volume); one that is known stays as it was first seen."""
-        return self._db.executemany("INSERT OR IGNORE INTO candles VALUES (?, ?, ?, ?, ?, ?)", list(rows)).rowcount
+    def add_candles(self, symbol: str, rows: Iterable[Candle]) -> None:
+        """Closed candles (open_ms, open, high, low, close, volume); one that is known stays as it was first seen. NaN: unknown."""
+        found = [(symbol, *row) for row in rows]
+        self._db.executemany("INSERT OR IGNORE INTO candles VALUES (?, ?, ?, ?, ?, ?, ?)", found)
 
-    def candles(self) -> list[tuple[int, float, float, float, float, float]]:
-        return [tuple(row) for row in self._db.execute("SELECT * FROM candles ORDER BY open_ms")]
+    def candles(self, symbol: str = "") -> list[Candle]:
+        """Of a symbol (of the first one), NaN where the bar is unknown."""
+        query = "SELECT open_ms, open, high, low, close, volume FROM candles WHERE symbol = ? ORDER BY open_ms"
+        found = self._db.execute(query, (symbol or next(iter(self.symbols), ""),))
+        return [(row[0], *(math.nan if v is None else v for v in tuple(row)[1:])) for row in found]  # type: ignore[misc]
 
-    def add_settlements(self, rates: Iterable[tuple[int, float]]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO settlements VALUES (?, ?)", list(rates))
+    def last_candle_ms(self) -> int:
+        """Open time of the newest bar; 0 before the first."""
+        return int(self._db.execute("SELECT MAX(open_ms) FROM candles").fetchone()[0] or 0)
 
-    def settlements(self) -> list[tuple[int, float]]:
-        return [tuple(row) for row in self._db.execute("SELECT * FROM settlements ORDER BY time_ms")]
+    def add_settlements(self, symbol: str, rates: Iterable[tuple[int, float]]) -> None:
+        found = [(symbol, *row) for row in rates]
+        self._db.executemany("INSERT OR IGNORE INTO settlements VALUES (?, ?, ?)", found)
+
+    def settlements(self, symbol: str) -> list[tuple[int, float]]:
+        query = "SELECT time_ms, rate FROM settlements WHERE symbol = ? ORDER BY time_ms"
+        return [tuple(row) for row in self._db.execute(query, (symbol,))]
 
     def add_companion_rows(self, series: str, rows: Iterable[tuple[int, list[float]]]) -> None:
         """Rows of a series that a model reads beside its candles (strategies.companions)."""
@@ -158,17 +153,33 @@ class Journal:
 
     # decisions
 
-    def decide(self, open_ms: int, **columns: Any) -> None:
-        row = {"open_ms": open_ms, "decided_ms": now_ms(), "acted": 0, "note": "", **columns}
+    def decide(self, open_ms: int, symbol: str, **columns: Any) -> None:
+        row = {"open_ms": open_ms, "symbol": symbol, "decided_ms": now_ms(), "acted": 0, "note": "", **columns}
         self._insert("decisions", row, "OR IGNORE")
 
-    def acted(self, open_ms: int, note: str) -> None:
-        """The decision of this bar has been carried out (or refused: `note` says why)."""
-        self._db.execute("UPDATE decisions SET acted = 1, note = ? WHERE open_ms = ?", (note, open_ms))
+    def acted(self, open_ms: int, note: str, symbol: str = "") -> None:
+        """The decision of this bar has been carried out (or refused: `note` says why) for a symbol, or for all that are left."""
+        query = "UPDATE decisions SET acted = 1, note = ? WHERE open_ms = ? AND acted = 0 AND ? IN ('', symbol)"
+        self._db.execute(query, (note, open_ms, symbol))
 
     def last_decision(self) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.execute("SELECT * FROM decisions ORDER BY open_ms DESC LIMIT 1").fetchone()
+        """A row of the newest bar; one that is not carried out yet where there is one."""
+        query = "SELECT * FROM decisions ORDER BY open_ms DESC, acted, rowid LIMIT 1"
+        row: sqlite3.Row | None = self._db.execute(query).fetchone()
         return row
+
+    def decision(self, open_ms: int) -> dict[str, sqlite3.Row]:
+        """The rows of a bar, by symbol."""
+        rows = self._db.execute("SELECT * FROM decisions WHERE open_ms = ? ORDER BY rowid", (open_ms,))
+        return {row["symbol"]: row for row in rows}
+
+    def forecasts_since_change(self, model: str) -> list[sqlite3.Row]:
+        """Forecasts (open_ms, symbol, forecast) of the newest bars that `model` decided without another in between."""
+        query = (
+            "SELECT open_ms, symbol, forecast FROM decisions WHERE open_ms > "
+            "(SELECT COALESCE(MAX(open_ms), -1) FROM decisions WHERE model != ?) ORDER BY open_ms"
+        )
+        return self._db.execute(query, (model,)).fetchall()
 
     # orders
 
@@ -216,44 +227,63 @@ class Journal:
         rows = self._db.execute("SELECT qty FROM executions WHERE link_id = ? AND kind != 'Funding'", (link_id,))
         return sum((Decimal(row["qty"]) for row in rows), Decimal(0))
 
-    def last_execution_ms(self) -> int:
-        value = self._db.execute("SELECT MAX(time_ms) FROM executions").fetchone()[0]
+    def last_execution_ms(self, symbol: str) -> int:
+        value = self._db.execute("SELECT MAX(time_ms) FROM executions WHERE symbol = ?", (symbol,)).fetchone()[0]
         return int(value or 0)
 
-    def ledger(self) -> Ledger:
-        """Sum over all executions (kept as a running sum: only new rows are read again)."""
-        size, cash = self._sum.size, self._sum.cash
-        fees, funding = self._sum.fees, self._sum.funding
-        query = "SELECT rowid AS number, kind, side, qty, price, fee FROM executions WHERE rowid > ? ORDER BY rowid"
+    def ledger(self, symbol: str) -> Ledger:
+        """Sum over all executions of a symbol (kept as a running sum: only new rows are read again)."""
+        query = (
+            "SELECT rowid AS number, symbol, kind, side, qty, price, fee FROM executions WHERE rowid > ? ORDER BY rowid"
+        )
         for row in self._db.execute(query, (self._summed,)):
             self._summed = row["number"]
-            fee = Decimal(row["fee"])
+            s, fee = self._sums.get(row["symbol"], Ledger()), Decimal(row["fee"])
             if row["kind"] == "Funding":
-                funding += fee
-                continue
-            signed = Decimal(row["qty"]) if row["side"] == "Buy" else -Decimal(row["qty"])
-            size += signed
-            cash -= signed * Decimal(row["price"])
-            fees += fee
-        self._sum = Ledger(size, cash, fees, funding)
-        return self._sum
+                s = Ledger(s.size, s.cash, s.fees, s.funding + fee)
+            else:
+                signed = Decimal(row["qty"]) if row["side"] == "Buy" else -Decimal(row["qty"])
+                s = Ledger(s.size + signed, s.cash - signed * Decimal(row["price"]), s.fees + fee, s.funding)
+            self._sums[row["symbol"]] = s
+        return self._sums.get(symbol, Ledger())
 
     # account
 
     def position(self, time_ms: int, symbol: str, size: Decimal, average: Decimal) -> None:
-        last = self._db.execute("SELECT size FROM positions ORDER BY id DESC LIMIT 1").fetchone()
+        last = self._db.execute(
+            "SELECT size FROM positions WHERE symbol = ? ORDER BY id DESC LIMIT 1", (symbol,)
+        ).fetchone()
         if last is None or Decimal(last["size"]) != size:
             self._insert(
                 "positions", {"time_ms": time_ms, "symbol": symbol, "size": str(size), "average": str(average)}
             )
 
-    def equity(self, open_ms: int, time_ms: int, equity: Decimal, wallet: Decimal, price: float) -> None:
-        row = {"open_ms": open_ms, "time_ms": time_ms, "equity": str(equity), "wallet": str(wallet), "price": price}
+    def equity(self, open_ms: int, time_ms: int, equity: Decimal, wallet: Decimal) -> None:
+        row = {"open_ms": open_ms, "time_ms": time_ms, "equity": str(equity), "wallet": str(wallet)}
         self._insert("equity", row, "OR REPLACE")
 
     def _insert(self, table: str, row: Mapping[str, Any], conflict: str = "") -> None:
         names, marks = ", ".join(row), ", ".join("?" for _ in row)
         self._db.execute(f"INSERT {conflict} INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
+
+
+def _modern(path: Path) -> None:
+    """A reader of an older journal brings it up to date first; not while a process of that version writes it."""
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+    try:
+        if layout_of(db) >= LAYOUT:
+            return
+    finally:
+        db.close()
+    lock = filelock.FileLock(path.parent / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(
+            f"{path.parent.name} is being traded by an older version of this program; stop that first"
+        ) from None
+    Journal(path).close()
+    lock.release()
 
 
 def _execution(row: sqlite3.Row) -> Execution:

@@ -9,45 +9,50 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.answers import BadAnswer
 from data.bybit import Bybit
-from strategies.account_rows import Instrument, execution_of, order_state
+from data.panel import FloatArray, InputError
+from strategies.account_rows import execution_of, order_state
 from strategies.companions import Companions
-from strategies.decide import Candle, Decision, History, Strategy, decide, state_of
-from strategies.desk import Desk, Leg, legs, link_id, too_small, wanted_size
-from strategies.exchange import NOT_REDUCING, Ambiguous, Exchange, ExchangeError, KeysRefused, Order, Unavailable
+from strategies.decide import Strategy, decide, nothing_before
+from strategies.desk import Desk
+from strategies.exchange import Exchange, ExchangeError, KeysRefused, Unavailable
+from strategies.feed import Feed
+from strategies.history import History
 from strategies.journal import Journal, now_ms
-from strategies.positions import PositionState
+from strategies.rebalance import Rebalancer
 from strategies.reconcile import NOT_CLEAN, Books
 from strategies.risk import Halt, Risk
 from strategies.streams import DATA, DOWN, UP, Note, Stream
 
 RUNNING, RECONCILING, HALTED, STOPPED = "running", "reconciling", "halted", "stopped"
-_MOST_KLINES = 1000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; check_clock: whether the
-    venue's clock is the wall clock (a replayed market's is not)."""
+    """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; late_s: how long the candles of
+    the other symbols may take once one symbol has closed a bar; check_clock: whether the venue's clock is the wall clock (a
+    replayed market's is not)."""
 
     poll_s: float = 2.0
     order_poll_s: float = 0.5
     settle_s: float = 20.0
     reprice_s: float = 15.0
+    late_s: float = 60.0
     check_clock: bool = True
 
 
 @dataclass
 class Trader:
-    """One symbol of one account. `run()` returns 0 after a clean stop, 1 where it stopped halted."""
+    """The symbols of a strategy on one account. `run()` returns 0 after a clean stop, 1 where it stopped halted."""
 
-    symbol: str
     interval: str
     strategy: Strategy
     journal: Journal
@@ -77,26 +82,31 @@ class Trader:
     status: str = RECONCILING
     why: str = "starting"
     bars: int = 0
-    instrument: Instrument = field(init=False)
     _coming: Strategy | None = None  # the model that takes over
-    _fresh_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.symbols = self.strategy.traded
         self.interval_ms = self.strategy.model.interval_ns // 1_000_000
         self.companions = Companions(self.journal, self.data, self.strategy.companions)
         self.history = History.of(self.journal, self.strategy)
         self.history.companions = self.companions.rows
+        self.feed = Feed(
+            self.market, self.journal, self.history, self.companions, self.interval, late_s=self.timing.late_s,
+            history_bars=self.history_bars, anchor_ms=self.anchor_ms,
+        )  # fmt: skip
         self.desk = Desk(
-            self.exchange, self.journal, self.symbol, settle_s=self.timing.settle_s, poll_s=self.timing.order_poll_s,
-            listen=self.listen,
+            self.exchange, self.journal, settle_s=self.timing.settle_s, poll_s=self.timing.order_poll_s, listen=self.listen
         )  # fmt: skip
         self.books = Books(
-            self.exchange, self.journal, self.desk, self.symbol, self.interval_ms, foreign=self.foreign, hedge=self.hedge,
+            self.exchange, self.journal, self.desk, self.symbols, self.interval_ms, foreign=self.foreign, hedge=self.hedge,
             pause=self.listen,
+        )  # fmt: skip
+        self.orders = Rebalancer(
+            self.exchange, self.journal, self.desk, self.books, self.risk, self.listen, self.hedge, self.limit_orders,
+            self.band, self.timing.reprice_s, self.timing.order_poll_s,
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
-        self._last_stop = 0.0
 
     # the loop
 
@@ -159,11 +169,11 @@ class Trader:
         try:
             rows = message["data"]
             if topic.startswith("execution"):
-                mine = [execution_of(row) for row in rows if row["symbol"] == self.symbol]
+                mine = [execution_of(row) for row in rows if row["symbol"] in self.symbols]
                 self.books.note_foreign(self.journal.add_executions(mine, "stream"))
             elif topic.startswith("order"):
                 for row in rows:
-                    if row["symbol"] == self.symbol:
+                    if row["symbol"] in self.symbols:
                         self.desk.note_stream(order_state(row))
             elif topic.startswith("kline"):
                 return any(row["confirm"] is True for row in rows)
@@ -182,11 +192,12 @@ class Trader:
                 raise Unavailable(
                     f"this machine's clock is {skew / 1000:+.1f} s from the exchange's; set it (NTP), nothing is sent until then"
                 )
-        if not hasattr(self, "instrument"):
-            self.instrument = self.exchange.instrument(self.symbol)
-            self.exchange.set_mode(self.symbol, self.hedge)
-            self.exchange.set_leverage(self.symbol, min(Decimal(self.leverage), self.instrument.max_leverage))
+        for symbol in self.symbols:
+            if symbol not in self.orders.instruments:
+                self._prepare(symbol)
         self._fetch()
+        if not self.history.count:
+            raise Unavailable("the first candles of some symbols are not there yet; asked again")
         now = self.history.next_ms
         self.books.begin(now)
         doubt = self._doubt
@@ -196,7 +207,23 @@ class Trader:
         if self.status != HALTED:
             self._enter(RUNNING, "")
 
-    # candles
+    def _prepare(self, symbol: str) -> None:
+        """Order rules, position mode and leverage. One of several that does not trade at present is skipped until it does."""
+        try:
+            instrument = self.exchange.instrument(symbol)
+        except InputError as error:
+            if len(self.symbols) == 1 or not self.journal.get("baseline_wallet"):
+                raise
+            if symbol not in self.orders.closed:
+                self.journal.event("closed", str(error))
+            self.orders.closed[symbol] = str(error)
+            return
+        self.exchange.set_mode(symbol, self.hedge)
+        self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
+        self.orders.instruments[symbol] = instrument
+        self.orders.closed.pop(symbol, None)
+
+    # bars
 
     def _candles(self) -> None:
         self._coming = self.reload() or self._coming
@@ -204,18 +231,15 @@ class Trader:
             self._take_over(self._coming)
         self._fetch()
         last = self.journal.last_decision()
-        newest = self.history.last_ms
-        if last is None or last["open_ms"] < newest:
+        if last is None or last["open_ms"] < self.history.last_ms:
             self._decide(last)
             last = self.journal.last_decision()
         assert last is not None
         if not last["acted"]:
             self._act(last)
             self.bars += 1
-        elif time.monotonic() - self._fresh_s > self.risk.limits.stale_s and self.status == RUNNING:
-            self._doubt = (
-                f"no new candle for {time.monotonic() - self._fresh_s:.0f} s: data is stale, nothing is entered"
-            )
+        elif self.feed.silent_s > self.risk.limits.stale_s and self.status == RUNNING:
+            self._doubt = f"no new candle for {self.feed.silent_s:.0f} s: data is stale, nothing is entered"
             self._enter(RECONCILING, self._doubt)
 
     def _take_over(self, new: Strategy) -> None:
@@ -228,193 +252,59 @@ class Trader:
         self.journal.set(**{f"model:{new.name}": str(new.folder)})
 
     def _fetch(self) -> None:
-        """Closed candles up to the newest. A candle is closed when a newer one exists: no clock is trusted for that."""
-        first = not self.history.count
-        if first and self.anchor_ms is not None:
-            rows = self.market.klines(self.symbol, self.interval, 2)
-            wanted = (rows[-1][0] - self.anchor_ms) // self.interval_ms + 1
-        else:
-            wanted = (self.history_bars or self.strategy.history_bars) + 1 if first else 3
-        rows = self._klines(wanted, 0 if first else self.history.next_ms)
-        forming = rows[-1][0]
-        new = [row for row in rows[:-1] if first or row[0] >= self.history.next_ms]
-        if new and any(b[0] - a[0] != self.interval_ms for a, b in zip(new, new[1:] + [rows[-1]], strict=True)):
-            raise Unavailable("the candles have a hole; asked again")
-        if new and not first and new[0][0] != self.history.next_ms:
-            raise Unavailable("candles are missing after the newest known one; asked again")
-        if not new:
-            return
-        self._fresh_s = time.monotonic()
-        if first or any((row[0] // 3_600_000) != ((row[0] + self.interval_ms) // 3_600_000) for row in new):
-            self._funding(forming)
-        followed = self.strategy.companions
-        beside = (
-            self.companions.news(followed, new[0][0] if first else self.history.first_ms, forming) if followed else {}
-        )
-        with self.journal.together():
-            self.journal.add_candles(new)
-            self.companions.take(beside)
-        self.history.add(new)
-
-    def _klines(self, wanted: int, since_ms: int) -> list[Candle]:
-        """At least `wanted` rows, or back to `since_ms`; oldest first, the forming one last."""
-        newest = self.market.klines(self.symbol, self.interval, max(3, min(wanted, _MOST_KLINES)))
-        rows: dict[int, Candle] = {row[0]: row for row in newest}
-        if not rows:
-            raise Unavailable("the exchange sent no candles")
-        while min(rows) > since_ms if since_ms else len(rows) < wanted:
-            older = self.market.klines(self.symbol, self.interval, _MOST_KLINES, end_ms=min(rows) - 1)
-            if not older or all(row[0] in rows for row in older):
-                break
-            rows.update({row[0]: row for row in older})
-        ordered = [rows[k] for k in sorted(rows)]
-        return ordered if since_ms else ordered[-wanted:]
-
-    def _funding(self, until_ms: int) -> None:
-        self.journal.add_settlements(self.market.settlements(self.symbol, until_ms))
-        self.history.settlements = self.journal.settlements()
+        self.feed.fetch(self.strategy)
 
     def _decide(self, last: Any) -> None:
         """Every bar that closed since the last decision gets one, in order; only the newest is traded."""
         stop = self.history.count
-        if last is None:
-            start, state = stop - 1, PositionState()
-        else:
-            start = self.history.bar(last["open_ms"]) + 1
-            state = state_of(last) if last["model"] == self.strategy.name else PositionState()
+        start = stop - 1 if last is None else self.history.bar(last["open_ms"]) + 1
         with self.journal.together():
-            for decision in decide(self.strategy, self.history, state, start, stop):
-                self._journal(decision)
-                if decision.open_ms != self.history.last_ms:
-                    self.journal.acted(decision.open_ms, "late: closed while this program was away")
+            for d in decide(self.strategy, self.history, self._past(), start, stop):
+                self.journal.decide(
+                    d.open_ms, d.symbol, model=self.strategy.name, features_hash=d.features_hash, forecast=d.forecast,
+                    volatility=d.volatility, target=d.target,
+                )  # fmt: skip
+            for bar in range(start, stop - 1):
+                open_ms = self.history.first_ms + bar * self.interval_ms
+                self.journal.acted(open_ms, "late: closed while this program was away")
             if last is not None and not last["acted"]:
                 self.journal.acted(last["open_ms"], f"{self.why or 'overtaken by the next bar'}: not traded")
 
-    def _journal(self, d: Decision) -> None:
-        s = d.state
-        self.journal.decide(
-            d.open_ms, model=self.strategy.name, features_hash=d.features_hash, forecast=d.forecast, volatility=d.volatility,
-            target=d.target, position=s.position, wait_bars=s.wait_bars, rule_equity=s.equity, rule_peak=s.peak, smoothed=s.forecast,
-        )  # fmt: skip
-
-    # acting on a decision
+    def _past(self) -> FloatArray:
+        """[m, A]: forecasts of the present model since it took over."""
+        rows = self.journal.forecasts_since_change(self.strategy.name)
+        if not rows:
+            return nothing_before(self.strategy)
+        place = {symbol: a for a, symbol in enumerate(self.symbols)}
+        first = self.history.bar(rows[0]["open_ms"])
+        past = np.full((self.history.bar(rows[-1]["open_ms"]) + 1 - first, len(place)), np.nan)
+        for row in rows:
+            if row["forecast"] is not None:
+                past[self.history.bar(row["open_ms"]) - first, place[row["symbol"]]] = row["forecast"]
+        return past
 
     def _act(self, row: Any) -> None:
-        open_ms = int(row["open_ms"])
-        self._settle_before(open_ms)
-        held, wallet = self.books.agree(self.history.next_ms + 2 * self.interval_ms)
-        close = self.history.last_close
-        self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance, close)
+        open_ms, until_ms = int(row["open_ms"]), self.history.next_ms + 2 * self.interval_ms
+        for symbol in list(self.orders.closed):
+            self._prepare(symbol)
+        self._settle_before()
+        held, wallet = self.books.agree(until_ms)
+        self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
         if self.status == HALTED:
             self.journal.acted(open_ms, f"halted: {self.why}")
             return
         self.risk.check_equity(open_ms, float(wallet.equity))
         if any(stream.silent_s > self.risk.limits.stale_s for stream in self.streams):
             raise Unavailable("a stream is silent: nothing is entered until it is back")
-        target = self.risk.capped(float(row["target"]))
-        reached = float(self.journal.get("reached", "0"))
-        wanted = wanted_size(target, reached, held, wallet.equity, close, self.instrument, self.band)
-        if wanted is None:
-            self.journal.acted(open_ms, "as it was")
-            return
-        done = self.journal.rows("SELECT 1 FROM intents WHERE open_ms = ? AND status = 'filled'", open_ms)
-        if done and abs(float(wanted - held)) * close / float(wallet.equity) <= self.band:
-            self.journal.set(reached=repr(target))
-            self.journal.acted(open_ms, "filled before an interruption")
-            return
-        notes = []
-        for k, leg in enumerate(legs(held, wanted, self.hedge)):
-            notes.append(self._trade(leg, k, open_ms, close))
-        if not any(note.startswith("open:") for note in notes):
-            self.journal.set(reached=repr(target))
-        self.books.sync_executions(self.history.next_ms + 2 * self.interval_ms)
-        self.journal.acted(open_ms, "; ".join(notes) or "already there")
+        rows = self.journal.decision(open_ms)
+        self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
 
-    def _settle_before(self, open_ms: int) -> None:
+    def _settle_before(self) -> None:
         """No order is sent while the fate of an earlier one is open."""
         for link in self.desk.settle_all():
             self.desk.cancel(link)
         if self.journal.unsettled():
             raise Unavailable("the fate of an order is still unknown; nothing is sent until it is")
-
-    def _trade(self, leg: Leg, number: int, open_ms: int, close: float) -> str:
-        """One leg of a change of position; returns what became of it, for the journal."""
-        small = too_small(leg, close, self.instrument)
-        if small:
-            self.journal.event("skip", small)
-            return f"skipped: {small}"
-        bid, ask, price = self.exchange.ticker(self.symbol)
-        outside = self.risk.outside_collar(float(price), close)
-        if outside:
-            self.journal.event("collar", outside)
-            return f"skipped: {outside}"
-        left = leg.qty
-        attempt = self._next_attempt(open_ms, number)
-        if self.limit_orders:
-            for _ in range(3):
-                self.risk.check_rate(open_ms)
-                touch = bid if leg.side == "Buy" else ask
-                order = self._order(
-                    leg, left, number, attempt, open_ms, self.instrument.round_price(touch, leg.side == "Sell")
-                )
-                status = self.desk.place(order, open_ms, float(price))
-                state = self._rest(order) if status == "open" else None
-                attempt += 1
-                left -= state.filled if state is not None else self.journal.filled(order.link_id)
-                if left < self.instrument.min_qty:
-                    return f"limit: {leg.side} {leg.qty} filled"
-                bid, ask, price = self.exchange.ticker(self.symbol)
-        while left > 0:
-            self.risk.check_rate(open_ms)
-            part = min(left, self.instrument.max_market_qty)
-            order = self._order(leg, part, number, attempt, open_ms, None)
-            status = self.desk.place(order, open_ms, float(price))
-            if status == "rejected":
-                return self._refused(order)
-            if status == "unknown":
-                raise Ambiguous(f"the fate of {order.link_id} is unknown")
-            state = self.desk.wait(order.link_id)
-            if state is None:
-                return f"open: {order.link_id} has not closed yet"
-            left -= part
-            attempt += 1
-            if state.filled < part:
-                return f"market: {leg.side} {state.filled} of {leg.qty} filled ({state.reason or state.status})"
-        return f"market: {leg.side} {leg.qty} filled"
-
-    def _rest(self, order: Order) -> Any:
-        """A post-only order at the touch: it may rest for a while, then it is cancelled; its fills are kept."""
-        deadline = time.monotonic() + self.timing.reprice_s
-        while time.monotonic() < deadline:
-            state = self.exchange.order(self.symbol, order.link_id)
-            if state is not None and state.closed:
-                return self.desk.wait(order.link_id)
-            self.listen(self.timing.order_poll_s)
-        return self.desk.cancel(order.link_id)
-
-    def _refused(self, order: Order) -> str:
-        row = self.journal.intent(order.link_id)
-        reason = str(row["reason"]) if row is not None else ""
-        if f"retCode {NOT_REDUCING}:" in reason:
-            held, _ = self.books.held()
-            return f"refused: nothing to reduce, the position is {held}"
-        return f"refused: {reason}"
-
-    def _order(self, leg: Leg, qty: Decimal, number: int, attempt: int, open_ms: int, price: Decimal | None) -> Order:
-        link = link_id(self.journal.get("id"), self.symbol, open_ms, number, attempt)
-        kind = "Market" if price is None else "Limit"
-        return Order(link, self.symbol, leg.side, qty, kind, price, leg.reduce_only, leg.position_idx)
-
-    def _next_attempt(self, open_ms: int, number: int) -> int:
-        """The first unused attempt of a leg; one whose order seems never to have existed is used again (same id)."""
-        attempt = 0
-        while (
-            row := self.journal.intent(link_id(self.journal.get("id"), self.symbol, open_ms, number, attempt))
-        ) is not None:
-            if row["status"] == "lost":
-                return attempt
-            attempt += 1
-        return attempt
 
     # states
 
@@ -433,7 +323,8 @@ class Trader:
             return
         self._enter(HALTED, why)
         try:  # before anybody is told: a slow webhook must not keep orders alive
-            self.exchange.cancel_all(self.symbol)
+            for symbol in self.symbols:
+                self.exchange.cancel_all(symbol)
             if self.flatten_on_halt:
                 self.books.flatten(self.history.last_ms, "halt")
         except ExchangeError as error:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -18,6 +19,7 @@ from data.intervals import interval_ns, say_time
 from data.panel import InputError
 from strategies.desk import Desk
 from strategies.exchange import Keys, load_keys
+from strategies.holdings import holding
 from strategies.journal import Journal, settings_of
 from strategies.reconcile import NOT_CLEAN, Books
 from strategies.standing import standing
@@ -62,21 +64,26 @@ def status_table(journal: Journal) -> Table:
     table = Table(title=journal.get("id", "?"), show_header=False)
     table.add_row("state", f"[{style}]{state}[/]" if style else state)
     table.add_row("why", escape(journal.get("why")) or "-")
-    table.add_row("market", f"{journal.get('symbol')} {journal.get('interval')} on {journal.get('venue')}")
+    table.add_row("market", f"{', '.join(journal.symbols)} {journal.get('interval')} on {journal.get('venue')}")
     last = journal.last_decision()
+    rows = {} if last is None else journal.decision(int(last["open_ms"]))
     if last is not None:
-        table.add_row(
-            "last bar",
-            f"{say_bar(last['open_ms'])}: forecast {_number(last['forecast'])}, target {last['target']:+.3f}",
-        )
-        table.add_row("outcome", escape(str(last["note"])))
+        table.add_row("last bar", say_bar(last["open_ms"]))
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
+    now = float(equity[-1]["equity"]) if equity else 0.0
     if equity:
-        first, now = float(equity[0]["equity"]), float(equity[-1]["equity"])
+        first = float(equity[0]["equity"])
         table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {say_bar(equity[0]['open_ms'])})")
-    position = journal.rows("SELECT * FROM positions ORDER BY id DESC LIMIT 1")
-    if position:
-        table.add_row("position", f"{position[0]['size']} at {float(position[0]['average'] or 0):,.10g}")
+    gross = net = 0.0
+    for symbol in journal.symbols:
+        held = holding(journal, symbol, now)
+        gross, net = gross + abs(held.weight), net + held.weight
+        position = f"position {held.size}"
+        if held.size:
+            position += f" at {held.average:,.10g}, {held.weight:+.3f} of equity"
+        table.add_row(symbol, escape(f"{position}{_say_row(rows.get(symbol))}"))
+    if len(journal.symbols) > 1:
+        table.add_row("exposure", f"gross {gross:.3f}, net {net:+.3f} of equity")
     counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
     table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")
     kinds = journal.rows("SELECT kind, COUNT(*) AS n FROM executions GROUP BY kind ORDER BY kind")
@@ -84,6 +91,25 @@ def status_table(journal: Journal) -> Table:
     for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
         table.add_row(say_bar(row["time_ms"]), escape(f"{row['kind']}: {row['text']}"))
     return table
+
+
+def _say_row(row: Any) -> str:
+    if row is None:
+        return ""
+    return f"; forecast {_number(row['forecast'])}, target {row['target']:+.3f}: {row['note']}"
+
+
+def say_decision(journal: Journal) -> str:
+    """The newest bar in a line: targets and what became of them, by symbol where there are several."""
+    last = journal.last_decision()
+    if last is None:
+        return ""
+    rows = journal.decision(int(last["open_ms"]))
+    several = len(rows) > 1
+    parts = [
+        f"{symbol + ' ' if several else ''}target {row['target']:+.3f}  {row['note']}" for symbol, row in rows.items()
+    ]
+    return f"{say_bar(last['open_ms'])}  " + " | ".join(parts)
 
 
 def _number(value: float | None) -> str:
@@ -166,18 +192,17 @@ def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None
 
 def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
     """Cancels and flattens without the process that traded, and without its model: a kill switch must not need either."""
-    symbol, interval, name = journal.get("symbol"), journal.get("interval"), journal.get("venue")
+    symbols, interval, name = journal.symbols, journal.get("interval"), journal.get("venue")
     endpoint = journal.get("endpoint") if name == "local" else None
-    venue = connect(name, keys, symbol, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text)))
+    venue = connect(name, keys, symbols, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text)))
     desk = Desk(
-        venue.exchange, journal, symbol, settle_s=venue.timing.settle_s, poll_s=venue.timing.order_poll_s, listen=time.sleep
+        venue.exchange, journal, settle_s=venue.timing.settle_s, poll_s=venue.timing.order_poll_s, listen=time.sleep
     )  # fmt: skip
     hedge = settings_of(journal).get("hedge") == "True"
     books = Books(
-        venue.exchange, journal, desk, symbol, interval_ns(interval) // 1_000_000, foreign="adopt", hedge=hedge, pause=time.sleep
+        venue.exchange, journal, desk, symbols, interval_ns(interval) // 1_000_000, foreign="adopt", hedge=hedge, pause=time.sleep
     )  # fmt: skip
-    candles = journal.candles()
-    done = books.close_down(flatten, candles[-1][0] if candles else 0)
+    done = books.close_down(flatten, journal.last_candle_ms())
     halted = journal.get("state") == "halted"
     if halted:  # what a person has to look at stays so
         journal.event("stop", f"stopped while halted: {done or NOT_CLEAN}")
@@ -188,7 +213,7 @@ def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
 
 
 def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
-    from strategies.replay import explain
+    from strategies.replay import PARTS, explain
 
     folder = _folders(out, name)[-1]
     journal = Journal(folder / "journal.sqlite", read_only=True)
@@ -201,11 +226,17 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
     for label, value in told.parts():
         table.add_row(label, f"{value:,.4f}")
     console.print(table)
+    if len(told.symbols) > 1:
+        split = Table("symbol", *PARTS, title="by symbol, USDT")
+        for symbol, numbers in told.by_symbol():
+            split.add_row(symbol, *(f"{number:,.4f}" for number in numbers))
+        console.print(split)
     journal.close()
     page = folder.parent / f"{folder.name}.html"
     write_page(folder, page)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
     if as_json:
         numbers = {name: value for name, value in vars(told).items() if isinstance(value, (int, float))}
-        sys.stdout.write(json.dumps({"id": folder.name, **numbers, "page": str(page)}) + "\n")
+        parts = {symbol: vars(profit) for symbol, profit in told.symbols.items()}
+        sys.stdout.write(json.dumps({"id": folder.name, **numbers, "symbols": parts, "page": str(page)}) + "\n")
     return 0 if told.identical == told.compared else 1

@@ -20,7 +20,9 @@ def run(
     run: Annotated[Path, typer.Option(help="A walk-forward run's folder; its last window's model trades.")] = Path(
         "reports/latest"
     ),
-    symbol: Annotated[str, typer.Option(help="One symbol of that run.")] = "BTCUSDT",
+    symbol: Annotated[
+        str | None, typer.Option(help="Symbols of that run, with commas (default: all of them, from one account).")
+    ] = None,
     venue: Annotated[
         str, typer.Option(help="testnet, demo or local (the stand-in; needs no keys). Mainnet is not offered.")
     ] = "testnet",
@@ -33,18 +35,20 @@ def run(
     hedge: Annotated[bool, typer.Option("--hedge/--one-way", help="Position mode of the account.")] = False,
     leverage: Annotated[int, typer.Option(help="Leverage set at the exchange.")] = 10,
     foreign: Annotated[str, typer.Option(help="Positions and orders not ours: halt, adopt or flatten.")] = "halt",
-    max_position: Annotated[float, typer.Option(help="Largest |position|, in equities.")] = 3.0,
+    max_position: Annotated[float, typer.Option(help="Largest sum of |position| over all symbols, in equities.")] = 3.0,
     daily_loss: Annotated[float, typer.Option(help="Loss of a day (fraction) that halts.")] = 0.10,
     drawdown: Annotated[float, typer.Option(help="Drawdown (fraction) that halts.")] = 0.30,
-    orders_per_bar: Annotated[int, typer.Option(help="Orders for one bar that halt.")] = 10,
+    orders_per_bar: Annotated[int, typer.Option(help="Orders of one symbol for one bar that halt.")] = 10,
     collar_bps: Annotated[
         float, typer.Option(help="No order while the price is further from the close than this.")
     ] = 300.0,
     stale_s: Annotated[
         float, typer.Option(help="Seconds without data after which nothing is entered (default: 3 bars, at least 180).")
     ] = 0.0,
-    on_stop: Annotated[str, typer.Option(help="keep or flatten the position when stopped (SIGTERM, Ctrl-C).")] = "keep",
-    on_halt: Annotated[str, typer.Option(help="keep or flatten the position on a halt.")] = "keep",
+    on_stop: Annotated[
+        str, typer.Option(help="keep or flatten the positions when stopped (SIGTERM, Ctrl-C).")
+    ] = "keep",
+    on_halt: Annotated[str, typer.Option(help="keep or flatten the positions on a halt.")] = "keep",
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a halt; losses count anew.")] = False,
     research: Annotated[str | None, typer.Option(help="Search again in a second process: weekly or drift.")] = None,
     any_code: Annotated[
@@ -74,7 +78,7 @@ app.callback(
     invoke_without_command=True,
     epilog=shown(
         "python -m strategies.paper --venue local --bars 100",
-        "python -m strategies.paper --run reports/latest --symbol BTCUSDT --keys testnet.env",
+        "python -m strategies.paper --run reports/latest --keys testnet.env",
         "python -m strategies.paper status",
         "python -m strategies.paper stop --flatten",
     ),
@@ -101,14 +105,14 @@ def status(
 )
 def stop(
     id: Annotated[str | None, typer.Argument(help="Which (default: the only one that runs).")] = None,
-    flatten: Annotated[bool, typer.Option("--flatten", help="Close the position too.")] = False,
+    flatten: Annotated[bool, typer.Option("--flatten", help="Close the positions too.")] = False,
     keys: Annotated[
         Path | None, typer.Option(help="Key file; needed where no process runs and the account must be cleaned up.")
     ] = None,
     out: OutOption = Path("reports"),
     json_: Json = False,
 ) -> None:
-    """The kill switch: cancels orders, closes the position if asked, ends the process."""
+    """The kill switch: cancels orders, closes the positions if asked, ends the process."""
     from strategies.oversight import stop_paper
 
     raise typer.Exit(stop_paper(out, id, flatten, keys, json_))

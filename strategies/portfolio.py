@@ -7,6 +7,7 @@ position rule's own, bit for bit, unless a limit binds.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,7 @@ class Portfolio:
         """[n, A]: the forecasts as the position rule sees them; NaN where not known, or where there is nothing to compare with."""
         if self.weighting != "long_short":
             return forecasts
+        forecasts = np.ascontiguousarray(forecasts)  # sums over assets must not depend on how the bars lie in memory
         known = np.isfinite(forecasts)
         count = known.sum(1, keepdims=True)
         mean = np.where(known, forecasts, 0.0).sum(1, keepdims=True) / np.maximum(count, 1)
@@ -86,10 +88,12 @@ def book_of(
     start: int,
     rule: PositionRule,
     portfolio: Portfolio = Portfolio(),
+    others: int = 0,
 ) -> FloatArray:
     """Targets [n, A] (fraction of equity) from signals [n, A] of bars start.. of the panel.
 
-    volatility: [T, A] causal, per bar, of the whole panel. ValueError where a volatility target is needed and the rule has none.
+    volatility: [T, A] causal, per bar, of the whole panel. others: assets of the account that are not in this panel and count
+    as listed. ValueError where a volatility target is needed and the rule has none.
     """
     n = len(signal)
     optimised = portfolio.weighting in OPTIMISED
@@ -106,7 +110,7 @@ def book_of(
     if optimised:
         wanted = wanted * allocations(panel, portfolio)[start : start + n]
     else:
-        listed = np.isfinite(panel.field("close")[start : start + n]).sum(1, keepdims=True)
+        listed = np.isfinite(panel.field("close")[start : start + n]).sum(1, keepdims=True) + others
         wanted = wanted / np.maximum(listed, 1)
     gross, net = portfolio.limits(rule)
     if aims:
@@ -125,8 +129,6 @@ def allocations(panel: Panel, portfolio: Portfolio) -> FloatArray:
     Before enough is known, and for assets that are not listed through the whole estimation: equal parts of what is listed, the
     rest shared by the optimiser.
     """
-    from skfolio.optimization import HierarchicalRiskParity, MeanRisk
-
     close = panel.field("close")
     returns = np.diff(np.log(close), axis=0, prepend=np.nan)
     listed = np.isfinite(close)
@@ -137,12 +139,25 @@ def allocations(panel: Panel, portfolio: Portfolio) -> FloatArray:
         share = now / max(1, int(now.sum()))
         usable = np.flatnonzero(np.isfinite(known).all(0) & (known.std(0) > 1e-9)) if len(known) >= 48 else np.array([])
         if len(usable) > 1:
-            model = MeanRisk() if portfolio.weighting == "mean_risk" else HierarchicalRiskParity()
-            mine = known[:, usable]
-            model.fit(mine / mine.std())  # in units that the solver's tolerances are made for
-            share[usable] = np.asarray(model.weights_) * share[usable].sum()
+            share[usable] = _fitted(portfolio.weighting, known[:, usable]) * share[usable].sum()
         out[first : first + portfolio.rebalance_bars] = share
     return np.where(listed, out, 0.0)
+
+
+#: digest of returns -> parts: paper trading asks for the same estimations again at every bar
+_FITTED: dict[bytes, FloatArray] = {}
+
+
+def _fitted(weighting: str, returns: FloatArray) -> FloatArray:
+    """[A]: parts that sum to 1, by skfolio's portfolio of these returns [T, A]."""
+    from skfolio.optimization import HierarchicalRiskParity, MeanRisk
+
+    key = hashlib.sha256(f"{weighting} {returns.shape}".encode() + returns.tobytes()).digest()
+    if key not in _FITTED:
+        model = MeanRisk() if weighting == "mean_risk" else HierarchicalRiskParity()
+        model.fit(returns / returns.std())  # in units that the solver's tolerances are made for
+        _FITTED[key] = np.asarray(model.weights_)
+    return _FITTED[key]
 
 
 @numba.njit(cache=True)

@@ -23,8 +23,15 @@ def pages_version() -> str:
     return _hash_of("reports")
 
 
-#: where forecasts and targets are made from a panel: the network, its features, the position rule, what lines up the fields
-DECISIONS = ("nas.network", "nas.features", "strategies.positions", "data.alignment", "data.assembly")
+#: where forecasts and targets are made from a panel: the network, its features, position rule and portfolio, what lines up the fields
+DECISIONS = (
+    "nas.network",
+    "nas.features",
+    "strategies.positions",
+    "strategies.portfolio",
+    "data.alignment",
+    "data.assembly",
+)
 
 
 @functools.cache  # a quarter of a second, asked for by every window; what is loaded does not change while it runs

@@ -3,7 +3,8 @@
 With q the signed quantity of a fill, r the open of the bar it fell into, s the last price when it was sent and p its price:
     live     = G(live holdings at r) + sum q (r - s) + sum q (s - p) - fees + funding
     backtest = G(backtest holdings at r) - slippage - fees + funding
-so the difference is the sum of price (other holdings: rounding, refused or late orders), latency, slippage, fee and funding.
+so the difference is the sum of price (other holdings: rounding, refused or late orders), latency, slippage, fee and funding;
+symbol by symbol.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from typing import Any
 import numpy as np
 
 from data.panel import FloatArray, InputError, Panel
-from nas.features import causal_volatility
-from strategies.decide import History, Strategy, load_strategy, panel_of
-from strategies.execution import Account, Backtest, Costs, Fees, backtest
+from strategies.decide import Strategy, load_strategy
+from strategies.execution import Account, Backtest, Costs, Fees, backtest, last_known
+from strategies.history import History
 from strategies.journal import Journal
-from strategies.positions import target_positions
+from strategies.risk import capped
+
+PARTS = ("backtest", "price", "latency", "slippage", "fee", "funding", "live")
 
 
-@dataclass(frozen=True, eq=False)
-class Told:
-    """bars: traded stretch. compared, identical: decisions whose target was computed again, and those that are equal to the
-    last bit. backtest, live: profit (quote). The others: what makes live differ; they add up."""
+@dataclass(frozen=True)
+class Profit:
+    """Of the account, or of one symbol (quote). backtest + price + latency + slippage + fee + funding = live."""
 
-    bars: int
-    compared: int
-    identical: int
     backtest: float
     price: float
     latency: float
@@ -38,6 +37,17 @@ class Told:
     fee: float
     funding: float
     live: float
+
+
+@dataclass(frozen=True, eq=False)
+class Told(Profit):
+    """bars: traded stretch. compared, identical: decisions whose target was computed again, and those that are equal to the
+    last bit. symbols: the same parts of each. exchange: the account's change by the exchange's own equity."""
+
+    bars: int
+    compared: int
+    identical: int
+    symbols: dict[str, Profit]
     exchange: float
     stamps: Any
     backtest_equity: FloatArray
@@ -55,49 +65,49 @@ class Told:
             ("live, by the exchange's equity", self.exchange),
         ]
 
+    def by_symbol(self) -> list[tuple[str, list[float]]]:
+        """A row of PARTS per symbol; they add up to the account's."""
+        return [(symbol, [getattr(profit, part) for part in PARTS]) for symbol, profit in self.symbols.items()]
+
 
 def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]:
-    """(panel of the journaled candles, bar of the first decision, targets as journaled [n], targets in batch [n]).
+    """(panel of the journaled candles, bar of the first decision, targets as journaled [n, A], targets in batch [n, A]).
 
     A batch starts flat where the journal's chain starts flat: at the first decision and where another model took over.
     """
-    candles = journal.candles()
-    rows = journal.rows("SELECT open_ms, model, target FROM decisions ORDER BY open_ms")
+    rows = journal.rows("SELECT open_ms, symbol, model, target FROM decisions ORDER BY open_ms, rowid")
     if not rows:
         raise InputError("nothing has been decided yet; let it run for a bar at least")
-    symbol = journal.get("symbol")
-    strategies = {name: _strategy(journal, name, symbol) for name in {row["model"] for row in rows}}
-    interval_ns = next(iter(strategies.values())).model.interval_ns
-    panel = panel_of(candles, journal.settlements(), symbol, interval_ns)
-    first = (rows[0]["open_ms"] - candles[0][0]) // (interval_ns // 1_000_000)
-    volatility = causal_volatility(panel)[:, 0]
-    said = np.array([row["target"] for row in rows], dtype=np.float64)
+    symbols = journal.symbols
+    strategies = {name: _strategy(journal, name) for name in {row["model"] for row in rows}}
+    interval_ms = next(iter(strategies.values())).model.interval_ns // 1_000_000
+    panel = History.of(journal, next(iter(strategies.values()))).panel()
+    start = rows[0]["open_ms"]
+    first = (start - int(panel.timestamps[0].astype("datetime64[ms]").astype(np.int64))) // interval_ms
+    count = (rows[-1]["open_ms"] - start) // interval_ms + 1
+    said = np.full((count, len(symbols)), np.nan)
+    models = [""] * count
+    for row in rows:
+        bar = (row["open_ms"] - start) // interval_ms
+        said[bar, symbols.index(row["symbol"])] = row["target"]
+        models[bar] = row["model"]
     again = np.empty_like(said)
     at = 0
-    while at < len(rows):
+    while at < count:
         stop = at
-        while stop < len(rows) and rows[stop]["model"] == rows[at]["model"]:
+        while stop < count and models[stop] == models[at]:
             stop += 1
-        strategy = strategies[rows[at]["model"]]
-        part = slice(first + at, first + stop)
-        forecasts = _forecasts(journal, strategy, part)
-        again[at:stop] = strategy.share * target_positions(
-            forecasts, volatility[part], strategy.rule, panel.bars_per_year
-        )
+        strategy = strategies[models[at]]
+        whole = History.of(journal, strategy).panel(strategy=strategy)
+        forecasts = strategy.forecasts(whole, first + at, first + stop)
+        again[at:stop] = strategy.book(panel, forecasts, first + at)
         at = stop
     return panel, int(first), said, again
 
 
-def _forecasts(journal: Journal, strategy: Strategy, part: slice) -> FloatArray:
-    """Of the model's own symbol, in one pass over all that the journal holds."""
-    history = History.of(journal, strategy)
-    panel = history.panel(strategy=strategy)
-    return strategy.model.predict(panel, part.start, part.stop)[:, panel.assets.index(strategy.symbol)]
-
-
-def _strategy(journal: Journal, name: str, symbol: str) -> Strategy:
+def _strategy(journal: Journal, name: str) -> Strategy:
     folder = Path(journal.get(f"model:{name}", journal.get("model")))
-    return load_strategy(folder, symbol, None, any_code=True)
+    return load_strategy(folder, ",".join(journal.symbols), None, any_code=True)
 
 
 def explain(journal: Journal) -> Told:
@@ -107,20 +117,24 @@ def explain(journal: Journal) -> Told:
     costs = _costs(journal)
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
     began = float(equity[0]["equity"]) if equity else 100_000.0
-    traded = _caps(journal, said)
     book = backtest(
-        panel, traded[:, None], start=first, stop=stop, name="paper", costs=costs, account=Account(initial_equity=began)
+        panel,
+        _caps(journal, said),
+        start=first,
+        stop=stop,
+        name="paper",
+        costs=costs,
+        account=Account(initial_equity=began),
     )
-    fills = book.trades[book.trades["kind"] != "funding"]
-    slip_back, fees_back = float(fills["slippage"].sum()), float(fills["fee"].sum())
-    funding_back = float(book.trades["funding"].sum())
-    profit_back = float(book.equity[-1] - book.equity[0])
-    live = _live(journal, panel, first, stop)
+    closes = last_known(panel.field("close")[first:stop])
+    symbols = {}
+    for a, symbol in enumerate(panel.assets):
+        assumed = _assumed(book, symbol, float(book.holdings[-1, a] * np.nan_to_num(closes[-1, a])))
+        symbols[symbol] = _profit(assumed, _live(journal, panel, symbol, closes[:, a], first, stop))
+    total = {part: sum(getattr(profit, part) for profit in symbols.values()) for part in PARTS}
+    same = (said == again) | (np.isnan(said) & np.isnan(again))
     return Told(
-        bars=len(said), compared=len(said), identical=int(np.sum((said == again) | (np.isnan(said) & np.isnan(again)))),
-        backtest=profit_back, price=live.ideal - (profit_back + slip_back + fees_back - funding_back),
-        latency=live.latency, slippage=live.slippage + slip_back, fee=fees_back - live.fees,
-        funding=live.funding - funding_back, live=live.ideal + live.latency + live.slippage - live.fees + live.funding,
+        **total, bars=len(said), compared=len(said), identical=int(np.sum(same.all(1))), symbols=symbols,
         exchange=float(equity[-1]["equity"]) - began if equity else 0.0, stamps=_stamps(book),
         backtest_equity=book.equity, assumed_slippage_bps=costs.slippage_bps,
     )  # fmt: skip
@@ -135,16 +149,35 @@ class _Live:
     funding: float = 0.0
 
 
-def _live(journal: Journal, panel: Panel, first: int, stop: int) -> _Live:
+def _assumed(book: Backtest, symbol: str, worth: float) -> _Live:
+    """A symbol's part of the backtest. worth: of what it holds at the end."""
+    trades = book.trades[book.trades["asset"] == symbol]
+    fills = trades[trades["kind"] != "funding"]
+    slippage = float(fills["slippage"].sum())
+    earned = worth - float((fills["size"] * fills["price"]).sum())  # at prices that slipped
+    return _Live(earned + slippage, 0.0, -slippage, float(fills["fee"].sum()), float(trades["funding"].sum()))
+
+
+def _profit(assumed: _Live, live: _Live) -> Profit:
+    return Profit(
+        backtest=assumed.ideal + assumed.slippage - assumed.fees + assumed.funding, price=live.ideal - assumed.ideal,
+        latency=live.latency, slippage=live.slippage - assumed.slippage, fee=assumed.fees - live.fees,
+        funding=live.funding - assumed.funding,
+        live=live.ideal + live.latency + live.slippage - live.fees + live.funding,
+    )  # fmt: skip
+
+
+def _live(journal: Journal, panel: Panel, symbol: str, closes: FloatArray, first: int, stop: int) -> _Live:
+    """closes: [n] of the traded stretch, the last known where a bar is not."""
     opens = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
     length = panel.interval_ns // 1_000_000
     begin, end = int(opens[first]) + length, int(opens[stop - 1]) + length
-    open_prices, closes = panel.field("open")[:, 0], panel.field("close")[:, 0]
+    open_prices = panel.column("open", symbol)
     sent = {row["link_id"]: float(row["reference"]) for row in journal.rows("SELECT link_id, reference FROM intents")}
     out = _Live()
-    size = float(journal.get("baseline_size", "0"))
+    size = float(journal.get(f"baseline_size:{symbol}", "0"))
     started = False
-    for e in journal.executions():
+    for e in (e for e in journal.executions() if e.symbol == symbol):
         if e.time_ms >= end:
             break
         if e.kind == "Funding":
@@ -155,8 +188,9 @@ def _live(journal: Journal, panel: Panel, first: int, stop: int) -> _Live:
             size += q
             continue
         if not started:
-            out.ideal, started = -size * closes[first], True
+            out.ideal, started = -size * _price(closes[0]), True
         r = float(open_prices[(e.time_ms - opens[0]) // length])
+        r = r if r == r else p  # filled in a bar that is unknown
         s = sent.get(e.link_id) or p
         out.ideal -= q * r
         out.latency += q * (r - s)
@@ -164,14 +198,19 @@ def _live(journal: Journal, panel: Panel, first: int, stop: int) -> _Live:
         out.fees += float(e.fee)
         size += q
     if not started:
-        out.ideal = -size * closes[first]
-    out.ideal += size * closes[stop - 1]
+        out.ideal = -size * _price(closes[0])
+    out.ideal += size * _price(closes[-1])
     return out
+
+
+def _price(close: float) -> float:
+    return float(close) if close == close else 0.0
 
 
 def _caps(journal: Journal, targets: FloatArray) -> FloatArray:
     limit = float(json.loads(journal.get("settings", "{}")).get("max_position", "inf"))
-    return np.clip(targets, -limit, limit)
+    out: FloatArray = np.array([capped(row, limit) for row in targets.tolist()])
+    return out
 
 
 def _costs(journal: Journal) -> Costs:

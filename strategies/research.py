@@ -26,7 +26,8 @@ from data.settings_file import to_toml
 from nas.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
 from nas.stretches import labels
 from strategies.config import bars_of
-from strategies.decide import History, Strategy, load_strategy
+from strategies.decide import Strategy, load_strategy
+from strategies.history import History
 from strategies.journal import Journal
 from strategies.provenance import ROOT
 
@@ -40,7 +41,6 @@ SPARE_BARS = 1_600  # warm-up of features, purge and embargo
 class _Trader(Protocol):
     history: History
     journal: Journal
-    symbol: str
     strategy: Strategy
     data: Bybit | None
 
@@ -101,18 +101,17 @@ class Research:
     def _errors(self, history: History) -> list[Alarm]:
         """Of the forecasts that the present model has made, as far as what they forecast has happened."""
         strategy = self._trader.strategy
-        rows = self._trader.journal.rows(
-            "SELECT open_ms, forecast FROM decisions WHERE model = ? ORDER BY open_ms", strategy.name
-        )
-        if len(rows) <= (REFERENCE_BLOCKS + 1) * BLOCK_BARS:
+        query = "SELECT open_ms, symbol, forecast FROM decisions WHERE model = ? ORDER BY open_ms"
+        rows = self._trader.journal.rows(query, strategy.name)
+        if len(rows) <= (REFERENCE_BLOCKS + 1) * BLOCK_BARS * len(strategy.traded):
             return []
         first = history.bar(rows[0]["open_ms"])
-        forecast = np.full(history.count, np.nan)
+        forecast = np.full((history.count, len(strategy.traded)), np.nan)
         for row in rows:
             if row["forecast"] is not None:
-                forecast[history.bar(row["open_ms"])] = row["forecast"]
-        label = labels(history.panel(), strategy.model.genotype.horizons[:1])[0, 0]
-        stream = error_stream(forecast[first:, None], label[first:, None])
+                forecast[history.bar(row["open_ms"]), strategy.traded.index(row["symbol"])] = row["forecast"]
+        label = labels(history.panel(), strategy.model.genotype.horizons[:1])[:, 0].T
+        stream = error_stream(forecast[first:], label[first:])
         calm, later = stream[:REFERENCE_BLOCKS], stream[REFERENCE_BLOCKS:]
         return alarms("error", calm, later, first + REFERENCE_BLOCKS * BLOCK_BARS)
 
@@ -160,7 +159,7 @@ class Research:
             journal.event("research", f"the search failed (exit {code}); the old model goes on; see research/*/log.txt")
             return None
         try:
-            new = load_strategy(models[-1], self._trader.symbol, None, self._any_code)
+            new = load_strategy(models[-1], ",".join(self._trader.strategy.traded), None, self._any_code)
         except InputError as error:
             journal.event("research", f"the new model does not fit: {error}; the old one goes on")
             return None

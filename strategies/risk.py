@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.panel import InputError
@@ -17,8 +18,8 @@ class Halt(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """max_position: |position| as a fraction of equity; larger targets are cut. daily_loss, drawdown: fractions of equity that
-    halt. orders_per_bar, orders_per_day_bars: orders written for one bar, and for the last 24 bars. collar_bps: an order is
+    """max_position: sum of |position| over the symbols as a fraction of equity; larger targets are cut. daily_loss, drawdown: of
+    the account, fractions of equity that halt. orders_per_bar, orders_per_24_bars: of one symbol. collar_bps: an order is
     skipped while the last trade is further than this from the close it was decided on. stale_s: seconds (real) without a new
     candle or a working connection after which nothing is entered. clock_ms: clock difference beyond which nothing is sent.
     """
@@ -76,19 +77,15 @@ class Risk:
                 f"(equity {equity:.2f}, at the day's first bar {today[0]:.2f})"
             )
 
-    def capped(self, target: float) -> float:
-        """The target cut to the largest position allowed."""
-        return max(-self.limits.max_position, min(self.limits.max_position, target))
-
-    def check_rate(self, open_ms: int) -> None:
-        """Raises Halt where orders are written too fast: something loops."""
+    def check_rate(self, open_ms: int, symbol: str) -> None:
+        """Raises Halt where orders of a symbol are written too fast: something loops."""
         since = open_ms - 24 * self._interval_ms
-        rows = self._journal.rows("SELECT open_ms FROM intents WHERE open_ms > ?", since)
+        rows = self._journal.rows("SELECT open_ms FROM intents WHERE open_ms > ? AND symbol = ?", since, symbol)
         here = sum(int(r["open_ms"]) == open_ms for r in rows)
         if here >= self.limits.orders_per_bar:
-            raise Halt(f"{here} orders for one bar reach the limit of {self.limits.orders_per_bar}")
+            raise Halt(f"{here} orders of {symbol} for one bar reach the limit of {self.limits.orders_per_bar}")
         if len(rows) >= self.limits.orders_per_24_bars:
-            raise Halt(f"{len(rows)} orders in 24 bars reach the limit of {self.limits.orders_per_24_bars}")
+            raise Halt(f"{len(rows)} orders of {symbol} in 24 bars reach the limit of {self.limits.orders_per_24_bars}")
 
     def outside_collar(self, price: float, reference: float) -> str:
         """Why the price is too far from the close decided on; empty where it is not."""
@@ -96,3 +93,13 @@ class Risk:
         if away <= self.limits.collar_bps:
             return ""
         return f"price {price:g} is {away:.0f} bps from the close {reference:g}: beyond the collar of {self.limits.collar_bps:g}"
+
+
+def capped(targets: Sequence[float], most: float) -> list[float]:
+    """Targets cut, all in proportion, so that the sum of their sizes is at most `most`."""
+    gross = sum(abs(target) for target in targets)
+    if gross <= most:
+        return list(targets)
+    if sum(target != 0.0 for target in targets) == 1:  # exactly the limit, whatever rounding makes of the proportion
+        return [math.copysign(most, target) if target else target for target in targets]
+    return [target * (most / gross) for target in targets]

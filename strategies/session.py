@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from strategies.decide import Strategy, load_strategy
 from strategies.exchange import ExchangeError, Keys, KeysRefused, load_keys
 from strategies.journal import Journal
 from strategies.live import HALTED, RECONCILING, Trader
-from strategies.oversight import KILL_FILE, Held, say_bar, status_table, write_page
+from strategies.oversight import KILL_FILE, Held, say_decision, status_table, write_page
 from strategies.risk import Limits, Risk
 from strategies.standing import standing
 from strategies.venues import VENUES, LocalExchange, connect, save_candles
@@ -32,7 +33,7 @@ class Settings:
     """The flags of `run` (strategies.paper)."""
 
     run: Path
-    symbol: str
+    symbol: str | None
     venue: str
     keys: Path | None
     interval: str | None
@@ -71,8 +72,12 @@ class Settings:
                 more = " (mainnet is not offered)" if name == "venue" else ""
                 choices = ", ".join(str(k) for k in known if k)
                 raise InputError(f"--{name.replace('_', '-')} must be one of {choices}, not {value!r}{more}")
-        if not re.fullmatch("[A-Z0-9]{2,20}", self.symbol):
-            raise InputError(f"--symbol takes one symbol like BTCUSDT, not {self.symbol!r}")
+        if self.symbol is not None:
+            names = self.symbol.split(",")
+            if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names) or len(set(names)) != len(names):
+                raise InputError(
+                    f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {self.symbol!r}"
+                )
         if self.webhook is not None and not re.match(r"https?://[^/\s]", self.webhook):
             raise InputError(f"--webhook must be a URL like https://example.org/hook, not {self.webhook!r}")
         if self.leverage < 1:
@@ -104,7 +109,7 @@ def trade(s: Settings) -> int:
         max_position=s.max_position, daily_loss=s.daily_loss, drawdown=s.drawdown, orders_per_bar=s.orders_per_bar,
         collar_bps=s.collar_bps, stale_s=s.stale_s or _stale_s(strategy, s.venue),
     )  # fmt: skip
-    name = f"{s.symbol.lower()}-{s.venue}-{s.run.resolve().name[-6:]}"
+    name = f"{_called(strategy.traded)}-{s.venue}-{s.run.resolve().name[-6:]}"
     endpoint, anchor_ms = s.endpoint, None
     if s.venue == "local" and endpoint is None:
         name += time.strftime("-%m%d%H%M%S", time.gmtime())  # each local exchange begins a new account
@@ -117,6 +122,10 @@ def trade(s: Settings) -> int:
         )
     with Held(folder):
         journal = Journal(folder / "journal.sqlite")
+        if journal.symbols not in ((), strategy.traded):
+            raise InputError(
+                f"{folder.name} trades {','.join(journal.symbols)}; give --symbol {','.join(journal.symbols)}, or another --out"
+            )
         if s.venue == "local" and endpoint is None:
             console.print(
                 "[bold black on yellow] SIMULATED MARKET [/] a stand-in exchange on this machine; no real prices"
@@ -130,6 +139,11 @@ def trade(s: Settings) -> int:
             if local is not None:
                 local.stop()
             journal.close()
+
+
+def _called(symbols: Sequence[str]) -> str:
+    more = f"-and-{len(symbols) - 4}" if len(symbols) > 4 else ""
+    return "-".join(symbols[:4]).lower() + more
 
 
 def _keys(s: Settings) -> Keys | None:
@@ -152,9 +166,9 @@ def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange
     if s.research:
         need = max(need, bars_needed(s.run, strategy.model.interval_ns))
     count = need + (s.bars or 20_000) + 1000
-    panel = simulate([s.symbol], interval_name(strategy.model.interval_ns), start=start,
+    panel = simulate(strategy.traded, interval_name(strategy.model.interval_ns), start=start,
                      end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"))  # fmt: skip
-    save_candles(folder / "market.npz", panel, s.symbol)
+    save_candles(folder / "market.npz", panel)
     length = strategy.model.interval_ns // 1_000_000
     first = int(panel.timestamps[0].astype("datetime64[ms]").astype(np.int64))
     return LocalExchange(folder / "market.npz", first + need * length + length // 2, s.speed), first
@@ -169,11 +183,11 @@ def _trade(
         k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "json")
     }
     journal.set(
-        id=name, settings=_json(settings), symbol=s.symbol, interval=interval, venue=s.venue, run=s.run.resolve().name,
+        id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
         endpoint=endpoint or "", model=str(strategy.folder),
     )  # fmt: skip
     venue = connect(
-        s.venue, keys, s.symbol, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))
+        s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))
     )
     risk = Risk(limits, journal, strategy.model.interval_ns // 1_000_000)
     if s.resume and journal.get("state") == HALTED:
@@ -181,7 +195,7 @@ def _trade(
         last = journal.last_decision()
         risk.restart(0 if last is None else int(last["open_ms"]))
     trader = Trader(
-        symbol=s.symbol, interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
+        interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
         data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
         hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
         anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
@@ -275,8 +289,7 @@ class _View:
             if self._live is not None:
                 self._live.update(status_table(journal), refresh=True)
                 continue
-            last = journal.last_decision()
-            line = "" if last is None else f"{say_bar(last['open_ms'])}  target {last['target']:+.3f}  {last['note']}"
+            line = say_decision(journal)
             line = f"{self._trader.status:<11} {line} {self._trader.why}"
             if line != seen:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)

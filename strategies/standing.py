@@ -6,7 +6,7 @@ from typing import Any
 
 from strategies.journal import Journal
 
-META = ("id", "state", "why", "venue", "symbol", "interval", "run", "model")
+META = ("id", "state", "why", "venue", "interval", "run", "model")
 EVENTS = 5
 
 
@@ -15,6 +15,7 @@ def standing(journal: Journal) -> dict[str, Any]:
     equity = _rows(journal, "SELECT * FROM equity ORDER BY open_ms DESC LIMIT 1")
     return {
         **{name: journal.get(name) for name in META},
+        "symbols": list(journal.symbols),
         "decisions": _rows(journal, "SELECT * FROM decisions WHERE open_ms = (SELECT MAX(open_ms) FROM decisions)"),
         "equity": equity[0] if equity else None,
         "positions": _rows(

@@ -11,15 +11,17 @@ import queue
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.atomic import write_atomically
 from data.bybit import MAINNET, Bybit, Patience
-from data.panel import InputError, Panel
+from data.intervals import interval_ns
+from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.exchange import Exchange, Keys
 from strategies.live import Timing
 from strategies.provenance import ROOT
@@ -51,11 +53,11 @@ class Venue:
 
 
 def connect(
-    name: str, keys: Keys, symbol: str, interval: str, endpoint: str | None, trouble: Callable[[str], None]
+    name: str, keys: Keys, symbols: Sequence[str], interval: str, endpoint: str | None, trouble: Callable[[str], None]
 ) -> Venue:
     """endpoint: http://127.0.0.1:PORT of a stand-in (venue local only)."""
     inbox: queue.Queue[Note] = queue.Queue()
-    topics = [f"kline.{interval}.{symbol}"]
+    topics = [f"kline.{interval}.{symbol}" for symbol in symbols]
     private = ["order", "execution", "position", "wallet"]
     if name == "local":
         if endpoint is None or not endpoint.startswith("http://127.0.0.1:"):
@@ -66,7 +68,7 @@ def connect(
             Stream("private", f"{socket}/v5/private", private, inbox, keys=keys, ping_s=2.0, longest_wait_s=1.0),
             Stream("public", f"{socket}/v5/public/linear", topics, inbox, ping_s=2.0, longest_wait_s=1.0),
         ]
-        timing = Timing(poll_s=0.01, order_poll_s=0.05, settle_s=5.0, reprice_s=0.2, check_clock=False)
+        timing = Timing(poll_s=0.01, order_poll_s=0.05, settle_s=5.0, reprice_s=0.2, late_s=2.0, check_clock=False)
         return Venue(name, both, both, Bybit(endpoint, replace(_PATIENCE, first_pause_s=0.02)), streams, inbox, timing)
     if name not in VENUES:
         raise InputError(f"--venue must be one of {', '.join(VENUES)}, not {name!r} (mainnet is not offered)")
@@ -78,15 +80,19 @@ def connect(
         Stream("private", _PRIVATE_STREAM[name], private, inbox, keys=keys),
         Stream("public", _PUBLIC_STREAM, topics, inbox),
     ]
-    return Venue(name, exchange, market, Bybit(MAINNET, _PATIENCE), streams, inbox, Timing())
+    timing = Timing(late_s=min(60.0, interval_ns(interval) / 4e9))
+    return Venue(name, exchange, market, Bybit(MAINNET, _PATIENCE), streams, inbox, timing)
 
 
-def save_candles(path: Path, panel: Panel, symbol: str) -> None:
-    """Candles for a stand-in to replay, on the grid of prices and sizes an exchange would show."""
+def save_candles(path: Path, panel: Panel) -> None:
+    """Candles for a stand-in to replay: array `symbols`, and per symbol SYMBOL/times (ms) [n] and SYMBOL/values [n, 5]."""
     times = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
-    values = np.stack([panel.column(f, symbol) for f in ("open", "high", "low", "close", "volume")], 1)
-    whole = np.isfinite(values).all(1)
-    write_atomically(path, lambda file: np.savez(file, symbol=symbol, times=times[whole], values=values[whole]))
+    arrays: dict[str, Any] = {}
+    for symbol in panel.assets:
+        values = np.stack([panel.column(f, symbol) for f in CANDLE_FIELDS], 1)
+        whole = np.isfinite(values).all(1)
+        arrays |= {f"{symbol}/times": times[whole], f"{symbol}/values": values[whole]}
+    write_atomically(path, lambda file: np.savez(file, symbols=np.array(panel.assets), **arrays))
 
 
 class LocalExchange:

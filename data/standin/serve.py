@@ -15,7 +15,10 @@ import typer
 
 
 def main(
-    candles: Annotated[Path, typer.Argument(help="Arrays symbol, times (ms) [n] and values [n, 5] open..volume.")],
+    candles: Annotated[
+        Path,
+        typer.Argument(help="Array symbols, and of each SYMBOL/times (ms) [n] and SYMBOL/values [n, 5] open..volume."),
+    ],
     start_ms: Annotated[int, typer.Option(help="Where the exchange's clock starts.")] = 0,
     speed: Annotated[float, typer.Option(help="Exchange seconds per real second.")] = 1.0,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
@@ -27,10 +30,11 @@ def main(
     from data.standin.private import Private
 
     with np.load(candles) as arrays:
-        symbol, times, values = str(arrays["symbol"]), arrays["times"], arrays["values"]
-    market = Market.replay({symbol: (times, values)}, int(times[1] - times[0]))
+        tables = {str(s): (arrays[f"{s}/times"], arrays[f"{s}/values"]) for s in arrays["symbols"]}
+    first, second = next(iter(tables.values()))[0][:2]
+    market = Market.replay(tables, int(second - first))
     private = Private(os.environ.get("STANDIN_KEY", "local-key"), os.environ.get("STANDIN_SECRET", "local-secret"))
-    clock = Clock(start_ms or int(times[0]), speed=0.0)
+    clock = Clock(start_ms or int(first), speed=0.0)
     with StandIn(World(market, clock), [private], port=port, tick_s=0.05) as exchange:
         typer.echo(json.dumps({"url": exchange.url}))
         clock.set(clock.now_ms(), speed)

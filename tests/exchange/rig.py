@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +24,8 @@ from nas.network import TrainedModel, network_of
 from nas.stretches import Scaler
 from strategies.decide import Strategy, load_strategy
 from strategies.exchange import Keys
-from strategies.journal import Journal
+from strategies.history import Bar
+from strategies.journal import Candle, Journal
 from strategies.live import RUNNING, Timing, Trader
 from strategies.positions import PositionRule
 from strategies.provenance import decision_version
@@ -41,13 +42,25 @@ KEYS = Keys("unit-test-key-0123456789", "unit-test-secret-abcdefghij")
 
 
 @functools.cache
-def market_panel(bars: int) -> Panel:
+def market_panel(bars: int, symbols: tuple[str, ...] = (SYMBOL,)) -> Panel:
     """Simulated candles on the grid of an exchange (prices to 0.1, volume to 0.001)."""
-    panel = simulate([SYMBOL], "60", start=START, end=START + bars * np.timedelta64(HOUR_MS, "ms"))
+    panel = simulate(symbols, "60", start=START, end=START + bars * np.timedelta64(HOUR_MS, "ms"))
     values = np.array(panel.values)
     values[:, :, :4] = np.round(values[:, :, :4], 1)
     values[:, :, 4] = np.round(values[:, :, 4], 3)
     return Panel(panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, "test", simulated=True)
+
+
+def candle_rows(panel: Panel, symbol: str = SYMBOL) -> list[Candle]:
+    """As the journal and the history take them."""
+    times = panel.timestamps.astype("datetime64[ms]").astype(np.int64).tolist()
+    values = np.stack([panel.column(f, symbol) for f in ("open", "high", "low", "close", "volume")], 1).tolist()
+    return [(time, *row) for time, row in zip(times, values, strict=True)]
+
+
+def bars_of(rows: Sequence[Candle], symbol: str = SYMBOL) -> list[Bar]:
+    """Candles of one symbol as bars of a history."""
+    return [(row[0], {symbol: row}) for row in rows]
 
 
 def save_model(
@@ -56,10 +69,12 @@ def save_model(
     seed: int = 0,
     features: tuple[tuple[str, str], ...] = (),
     symbols: tuple[str, ...] = (SYMBOL,),
+    portfolio: dict[str, Any] | None = None,
+    genotype: Genotype | None = None,
     **rule: Any,
 ) -> Path:
     """A small untrained network: its forecasts move at every bar, which is what tests of trading want. features: others than
-    FEATURES, unscaled."""
+    FEATURES, unscaled. genotype: another than the small one."""
     position_rule = replace(PositionRule(forecast_scale=0.8, target_volatility=0.5, smoothing_bars=1.5), **rule)
     extra = {
         "rule": asdict(position_rule),
@@ -67,16 +82,20 @@ def save_model(
         "horizons": [3],
         "threshold": 0.0,
         "decision_version": decision_version(),
+        **({} if portfolio is None else {"portfolio": portfolio}),
     }
-    replace(_model(panel, seed, features), extra=extra).save(folder)
+    replace(_model(panel, seed, features, genotype), extra=extra).save(folder)
     return folder
 
 
 @functools.cache
-def _model(panel: Panel, seed: int, others: tuple[tuple[str, str], ...]) -> TrainedModel:
+def _model(
+    panel: Panel, seed: int, others: tuple[tuple[str, str], ...], genotype: Genotype | None = None
+) -> TrainedModel:
     features = others or tuple((name, group[0]) for name, group in FEATURES.items())
-    nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
-    genotype = Genotype(nodes, 8, 1, (3,), features)
+    if genotype is None:
+        nodes = ((Connection("conv3", 0), Connection("ema4", 0)),)
+        genotype = Genotype(nodes, 8, 1, (3,), features)
     if others:
         scaler = Scaler(np.zeros(len(features)), np.ones(len(features)))
     else:
@@ -88,22 +107,36 @@ def _model(panel: Panel, seed: int, others: tuple[tuple[str, str], ...]) -> Trai
     return TrainedModel(genotype, network, scaler, panel.interval_ns, 0.1, {})
 
 
+def replay_tables(panel: Panel) -> dict[str, tuple[Any, Any]]:
+    """Of every symbol: open times (ms) and candles, as a stand-in's market replays them."""
+    found = {}
+    for symbol in panel.assets:
+        rows = np.array(candle_rows(panel, symbol))
+        found[symbol] = (rows[:, 0].astype(np.int64), rows[:, 1:])
+    return found
+
+
 class Rig:
     """`bar()` closes the next candle and lets the trader act. `check()` holds what must always hold."""
 
-    def __init__(self, folder: Path, bars: int = 900, **options: Any) -> None:
-        self.folder = folder
-        self.panel = market_panel(bars)
-        times = self.panel.timestamps.astype("datetime64[ms]").astype(np.int64)
-        values = np.stack([self.panel.column(f, SYMBOL) for f in ("open", "high", "low", "close", "volume")], 1)
-        self.first_ms = int(times[0])
+    def __init__(self, folder: Path, bars: int = 900, symbols: tuple[str, ...] = (SYMBOL,), **options: Any) -> None:
+        self.folder, self.symbols = folder, symbols
+        self.panel = market_panel(bars, symbols) if len(symbols) > 1 else market_panel(bars)
+        tables = replay_tables(self.panel)
+        self.first_ms = int(tables[SYMBOL][0][0])
         self.clock = Clock(self.first_ms + HISTORY * HOUR_MS + 1, speed=0.0)
         self.private = Private(KEYS.key, KEYS.secret, tick_s=0.02, **options.pop("private", {}))
-        market = Market.replay({SYMBOL: (times, values)}, HOUR_MS)
+        market = Market.replay(tables, HOUR_MS)
         self.standin = StandIn(World(market, self.clock), [self.private], tick_s=0.02).start()
         self.world = self.standin.world
-        save_model(folder / "model", self.panel, features=options.pop("features", ()))
-        self.strategy: Strategy = load_strategy(folder / "model", SYMBOL, "60")
+        save_model(
+            folder / "model",
+            self.panel,
+            features=options.pop("features", ()),
+            symbols=symbols,
+            **options.pop("model", {}),
+        )
+        self.strategy: Strategy = load_strategy(folder / "model", options.pop("chosen", None), "60")
         self.with_streams = options.pop("streams", False)
         self.limits = options.pop("limits", Limits(drawdown=0.99, daily_loss=0.99, stale_s=60.0))
         self.options = options
@@ -119,8 +152,15 @@ class Rig:
     def start(self) -> Trader:
         """A new process, as far as the code can tell: everything is read from the journal."""
         self.journal = Journal(self.folder / "journal.sqlite")
-        self.journal.set(id="rig", symbol=SYMBOL, interval="60", venue="local")
-        venue = connect("local", KEYS, SYMBOL, "60", self.standin.url, lambda text: self.journal.event("trouble", text))
+        self.journal.set(id="rig", symbols=",".join(self.strategy.traded), interval="60", venue="local")
+        venue = connect(
+            "local",
+            KEYS,
+            self.strategy.traded,
+            "60",
+            self.standin.url,
+            lambda text: self.journal.event("trouble", text),
+        )
         venue.exchange._wait_s = 0.001  # retries without waiting
         streams: list[Stream] = []
         self.inbox: queue.Queue[Any] = venue.inbox
@@ -129,9 +169,9 @@ class Rig:
             for stream in streams:
                 stream._ping_s, stream._longest_wait_s = 0.3, 0.1
                 stream.start()
-        timing = Timing(poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, check_clock=False)
+        timing = Timing(poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, late_s=0.05, check_clock=False)
         self.trader = Trader(
-            symbol=SYMBOL, interval="60", strategy=self.strategy, journal=self.journal, exchange=venue.exchange,
+            interval="60", strategy=self.strategy, journal=self.journal, exchange=venue.exchange,
             market=venue.market, data=venue.data, risk=Risk(self.limits, self.journal, HOUR_MS), streams=streams, inbox=venue.inbox,
             timing=self.options.get("timing", timing), kill_file=self.folder / "STOP", history_bars=HISTORY,
             on_halt=self.halts.append, **{k: v for k, v in self.options.items() if k != "timing"},
@@ -225,16 +265,19 @@ class Rig:
         with self.world.lock:
             accepted = list(self.private.accepted)
             fills = {f.exec_id: f for f in self.exchange.fills}
-            size = self.exchange.account.size(SYMBOL)
-            mark = self.exchange.mark(SYMBOL)
-            equity = self.exchange.account.equity({SYMBOL: mark})
+            sizes = {symbol: self.exchange.account.size(symbol) for symbol in self.symbols}
+            marks = {symbol: self.exchange.mark(symbol) for symbol in self.symbols}
+            equity = self.exchange.account.equity(marks)
         assert len(accepted) == len(set(accepted)), "an order exists twice"
         known = {e.exec_id: e for e in self.journal.executions()}
         assert set(known) == set(fills), f"{len(fills)} fills at the exchange, {len(known)} in the journal"
         for key, e in known.items():
             assert (e.qty, e.price, e.fee) == (fills[key].qty, fills[key].price, fills[key].fee)
-        assert self.trader.books.size() == size
-        assert abs(self.trader.books.equity(mark) - equity) < Decimal("1e-6"), (self.trader.books.equity(mark), equity)
+        assert {symbol: self.trader.books.size(symbol) for symbol in self.symbols} == sizes
+        assert abs(self.trader.books.equity(marks) - equity) < Decimal("1e-6"), (
+            self.trader.books.equity(marks),
+            equity,
+        )
 
     def orders_of(self, open_ms: int) -> list[Any]:
         return self.journal.rows("SELECT * FROM intents WHERE open_ms = ? ORDER BY written_ms, link_id", open_ms)

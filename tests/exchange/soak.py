@@ -263,7 +263,7 @@ class Soak:
             size, mark = exchange.account.size(SYMBOL), exchange.mark(SYMBOL)
             equity = exchange.account.equity({SYMBOL: mark})
         known = {e.exec_id: e for e in journal.executions()}
-        books = Books(None, journal, None, SYMBOL, HOUR_MS, foreign="adopt", hedge=False, pause=time.sleep)  # type: ignore[arg-type]
+        books = Books(None, journal, None, (SYMBOL,), HOUR_MS, foreign="adopt", hedge=False, pause=time.sleep)  # type: ignore[arg-type]
         wrong = [
             k
             for k, e in known.items()
@@ -275,11 +275,11 @@ class Soak:
             if len(str(r["text"])) < len("halted: x")
         ]  # fmt: skip
         overshoot = self._overshoot(journal)
-        journal_equity = books.equity(mark)
+        journal_equity = books.equity({SYMBOL: mark})
         report = {
             "orders": len(accepted), "duplicate_orders": len(accepted) - len(set(accepted)), "bars_traded_twice": overshoot,
             "fills": len(fills), "lost_fills": len(set(fills) - set(known)), "invented_fills": len(set(known) - set(fills)),
-            "wrong_fills": len(wrong), "position_exchange": str(size), "position_journal": str(books.size()),
+            "wrong_fills": len(wrong), "position_exchange": str(size), "position_journal": str(books.size(SYMBOL)),
             "equity_exchange": str(equity), "equity_journal": str(journal_equity),
             "funding_payments": sum(f.kind == "Funding" for f in fills.values()),
             "halts": Counter(self.halts), "halts_without_reason": len(unexplained),
@@ -287,7 +287,7 @@ class Soak:
         }  # fmt: skip
         report["ok"] = (
             not report["duplicate_orders"] and not report["lost_fills"] and not report["invented_fills"] and not wrong
-            and not overshoot and size == books.size() and abs(journal_equity - equity) < Decimal("1e-6")
+            and not overshoot and size == books.size(SYMBOL) and abs(journal_equity - equity) < Decimal("1e-6")
             and not unexplained and told.identical == told.compared
         )  # fmt: skip
         journal.close()

@@ -17,12 +17,12 @@ from data.panel import InputError
 from data.series import Rows, SeriesKey
 from data.standin import StandIn
 from strategies.companions import Companions
-from strategies.decide import History, decide, load_strategy
+from strategies.decide import decide, load_strategy, nothing_before
 from strategies.exchange import Unavailable
+from strategies.history import History
 from strategies.journal import Journal
-from strategies.positions import PositionState
 from strategies.replay import explain
-from tests.exchange.rig import SYMBOL, Rig, market_panel, save_model
+from tests.exchange.rig import SYMBOL, Rig, bars_of, market_panel, save_model
 
 FEATURES = (
     ("return", "raw"), ("funding_rate", "raw"), ("open_interest", "ewm32"), ("premium", "zscore168"), ("long_ratio", "diff"),
@@ -44,7 +44,7 @@ def _live(
     companions = Companions(journal, client, strategy.companions)
     first = LAST - BARS * HOUR
     own = SeriesKey("linear", SYMBOL, "klines", "60")
-    history = History(SYMBOL, HOUR, (), companions.rows)
+    history = History((SYMBOL,), HOUR, (), companions.rows)
     seen = []
     for stop in stops:
         close = first + stop * HOUR
@@ -52,8 +52,9 @@ def _live(
         rows = client.page(own, first + history.count * HOUR, close - 1)
         companions.take(companions.news(strategy.companions, first, close))
         paid = client.page(SeriesKey("linear", SYMBOL, "funding", "settlements"), first - 7 * 86_400_000, close - 1)
-        history.settlements = list(zip(paid.times.tolist(), paid.values[:, 0].tolist(), strict=True))
-        history.add([(t, *v[:5]) for t, v in zip(rows.times.tolist(), rows.values.tolist(), strict=True)])
+        history.settlements = {SYMBOL: list(zip(paid.times.tolist(), paid.values[:, 0].tolist(), strict=True))}
+        found = [(t, *v[:5]) for t, v in zip(rows.times.tolist(), rows.values.tolist(), strict=True)]
+        history.add(bars_of(found))
         panel = history.panel(strategy=strategy)
         seen.append((stop, strategy.model.bank(panel).values[panel.assets.index(SYMBOL)].copy()))
     return history, companions, seen
@@ -87,18 +88,18 @@ def test_a_decision_ignores_rows_that_were_not_known_at_its_close(exchange: Stan
     strategy = load_strategy(tmp_path / "m", SYMBOL, "60")
     bar = BARS - 30
     close = grown.first_ms + (bar + 1) * HOUR
-    (first,) = decide(strategy, grown, PositionState(), bar, bar + 1)
+    (first,) = decide(strategy, grown, nothing_before(strategy), bar, bar + 1)
     assert np.isfinite(first.forecast)
     for key, rows in companions.rows.items():
         length = {"60": HOUR, "240": 4 * HOUR, "D": 24 * HOUR}[key.interval]
         late = rows.times + (length if len(rows.values[0]) > 1 else 1) > close
         assert late.any()
         companions.rows[key] = Rows(rows.times, np.where(late[:, None], rows.values * 3.0 + 1.0, rows.values))
-    assert decide(strategy, grown, PositionState(), bar, bar + 1) == [first]
+    assert decide(strategy, grown, nothing_before(strategy), bar, bar + 1) == [first]
     # and it does read what was known
     key = next(k for k in companions.rows if k.kind == "premium-index")
     companions.rows[key] = Rows(companions.rows[key].times, np.roll(companions.rows[key].values, 5, axis=0))
-    assert decide(strategy, grown, PositionState(), bar, bar + 1) != [first]
+    assert decide(strategy, grown, nothing_before(strategy), bar, bar + 1) != [first]
 
 
 def test_a_row_that_is_not_there_yet_is_waited_for(exchange: StandIn, tmp_path: Path) -> None:
@@ -145,14 +146,17 @@ def test_only_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "odd", panel, features=(("moon", "raw"),))
     with pytest.raises(InputError, match="'moon', which this version does not have"):
         load_strategy(tmp_path / "odd", SYMBOL, "60")
-    save_model(tmp_path / "together", panel)
+    save_model(tmp_path / "together", panel, symbols=SYMBOLS)
     told = json.loads((tmp_path / "together" / "genotype.json").read_text())
     (tmp_path / "together" / "genotype.json").write_text(json.dumps(told | {"assets": list(SYMBOLS), "share": "all"}))
-    with pytest.raises(InputError, match="reads ETHUSDT, BTCUSDT together; paper trading follows one symbol"):
+    with pytest.raises(InputError, match="reads ETHUSDT, BTCUSDT together; leave --symbol out"):
         load_strategy(tmp_path / "together", SYMBOL, "60")
     save_model(tmp_path / "tied", panel, symbols=SYMBOLS)
     told = json.loads((tmp_path / "tied" / "features.json").read_text())
-    assert load_strategy(tmp_path / "tied", SYMBOL, "60").share == 0.5
+    assert load_strategy(tmp_path / "tied", SYMBOL, "60").traded == (SYMBOL,)
     (tmp_path / "tied" / "features.json").write_text(json.dumps(told | {"portfolio": {"weighting": "hrp"}}))
-    with pytest.raises(InputError, match="traded with weighting hrp"):
+    with pytest.raises(
+        InputError, match="traded with weighting hrp, which ties its symbols together; leave --symbol out"
+    ):
         load_strategy(tmp_path / "tied", SYMBOL, "60")
+    assert load_strategy(tmp_path / "tied", None, "60").traded == SYMBOLS

@@ -325,7 +325,7 @@ def test_funding_missed(rig: Make) -> None:
     r.settle()
     paid = [e for e in r.journal.executions() if e.kind == "Funding"]
     assert len(paid) >= 2
-    assert r.journal.ledger().funding == r.exchange.account.funding
+    assert r.journal.ledger(SYMBOL).funding == r.exchange.account.funding
     r.check()
 
 
@@ -407,8 +407,8 @@ def test_foreign_position_adopted(rig: Make) -> None:
     r.bar(2)
     r.settle()
     mark = r.exchange.mark(SYMBOL)
-    assert r.trader.books.size() == r.exchange.account.size(SYMBOL)
-    assert abs(r.trader.books.equity(mark) - r.exchange.account.equity({SYMBOL: mark})) < Decimal("1e-6")
+    assert r.trader.books.size(SYMBOL) == r.exchange.account.size(SYMBOL)
+    assert abs(r.trader.books.equity({SYMBOL: mark}) - r.exchange.account.equity({SYMBOL: mark})) < Decimal("1e-6")
     assert before.isdisjoint(e.exec_id for e in r.journal.executions())
 
 

@@ -136,7 +136,7 @@ def test_with_json_standard_output_is_one_document(
     out = tmp_path / "reports"
     assert show_status(out, None, as_json=True) == 0
     (now,) = json.loads(capsys.readouterr().out)
-    assert (now["symbol"], now["alive"]) == (SYMBOL, False)
+    assert (now["symbols"], now["alive"]) == ([SYMBOL], False)
     assert now["decisions"][0]["open_ms"] == account.journal.last_decision()["open_ms"]
     assert [p["symbol"] for p in now["positions"]] == [SYMBOL]
     assert float(now["equity"]["equity"]) > 0

@@ -143,8 +143,8 @@ def test_forecasts_that_lose_their_worth_start_a_search(tmp_path: Path) -> None:
             sign = 1.0 if bar < start + good else -1.0
             value = sign * label[bar] if np.isfinite(label[bar]) else 0.0
             rig.journal._db.execute(
-                "INSERT OR REPLACE INTO decisions (open_ms, model, forecast, target, acted) VALUES (?, ?, ?, 0.0, 1)",
-                (history.first_ms + bar * history.interval_ms, strategy.name, value),
+                "INSERT OR REPLACE INTO decisions (open_ms, symbol, model, forecast, target, acted) VALUES (?, ?, ?, ?, 0.0, 1)",
+                (history.first_ms + bar * history.interval_ms, SYMBOL, strategy.name, value),
             )
         heard = made._errors(history)
         assert heard
