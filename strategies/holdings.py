@@ -10,7 +10,8 @@ from strategies.journal import Journal
 
 @dataclass(frozen=True)
 class Holding:
-    """weight: value at the last known close over the account's equity, signed."""
+    """average: entry price, 0 where the exchange has not told it since the last fill. weight: value at the last known close over
+    the account's equity, signed."""
 
     size: Decimal = Decimal(0)
     average: Decimal = Decimal(0)
@@ -18,12 +19,11 @@ class Holding:
 
 
 def holding(journal: Journal, symbol: str, equity: float) -> Holding:
-    """As of the last comparison with the exchange. equity: of the account."""
-    query = "SELECT size, average FROM positions WHERE symbol = ? ORDER BY id DESC LIMIT 1"
+    """Where the journal began plus every execution. equity: of the account."""
+    size = Decimal(journal.get(f"baseline_size:{symbol}", "0")) + journal.ledger(symbol).size
+    told = journal.rows("SELECT size, average FROM positions WHERE symbol = ? ORDER BY id DESC LIMIT 1", symbol)
+    average = Decimal(told[0]["average"]) if told and Decimal(told[0]["size"]) == size else Decimal(0)
     close = "SELECT close FROM candles WHERE symbol = ? AND close IS NOT NULL ORDER BY open_ms DESC LIMIT 1"
-    held, price = journal.rows(query, symbol), journal.rows(close, symbol)
-    if not held:
-        return Holding()
-    size = Decimal(held[0]["size"])
+    price = journal.rows(close, symbol)
     weight = float(size) * float(price[0]["close"]) / equity if price and equity > 0 else 0.0
-    return Holding(size, Decimal(held[0]["average"] or 0), weight)
+    return Holding(size, average, weight)

@@ -80,7 +80,7 @@ def status_table(journal: Journal) -> Table:
         gross, net = gross + abs(held.weight), net + held.weight
         position = f"position {held.size}"
         if held.size:
-            position += f" at {held.average:,.10g}, {held.weight:+.3f} of equity"
+            position += (f" at {held.average:,.10g}" if held.average else "") + f", {held.weight:+.3f} of equity"
         table.add_row(symbol, escape(f"{position}{_say_row(rows.get(symbol))}"))
     if len(journal.symbols) > 1:
         table.add_row("exposure", f"gross {gross:.3f}, net {net:+.3f} of equity")
@@ -228,8 +228,8 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
     console.print(table)
     if len(told.symbols) > 1:
         split = Table("symbol", *PARTS, title="by symbol, USDT")
-        for symbol, numbers in told.by_symbol():
-            split.add_row(symbol, *(f"{number:,.4f}" for number in numbers))
+        for symbol, amounts in told.by_symbol():
+            split.add_row(symbol, *(f"{amount:,.4f}" for amount in amounts))
         console.print(split)
     journal.close()
     page = folder.parent / f"{folder.name}.html"
