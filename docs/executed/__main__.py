@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from docs.executed.how import DOCS, FIRST, executed, how
+from docs.executed.how import DOCS, FIRST, PAPER, executed, how
 from docs.executed.pages import ROOT, Command, shown
 
 LONGEST_S = 600
@@ -116,11 +116,11 @@ def main(
         prepare(checkout, bars=9_000)
         prepare_shared(Path(folder) / "shared")
         failed, began = 0, time.monotonic()
-        for number, command in enumerate([FIRST, *commands]):
+        for number, command in enumerate([FIRST, PAPER, *commands], -1):
             started = time.monotonic()
             wrong = run(command, checkout)
             took = time.monotonic() - started
-            left = (time.monotonic() - began) / (number + 1) * (len(commands) - number)
+            left = (time.monotonic() - began) / (number + 2) * (len(commands) - number)
             print(
                 f"[{number}/{len(commands)}] {took:5.1f} s, about {left:.0f} s left  {shlex.join(command)}", flush=True
             )

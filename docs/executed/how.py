@@ -15,8 +15,9 @@ from docs.executed.pages import Command
 
 TEST, DOCS = "a test", "make docs"
 
-#: the run that other commands read
+#: what other commands read: a finished run, and paper trading of its network
 FIRST: Command = ("python", "-m", "strategies.walkforward", "--symbol", "BTCUSDT", "--preset", "quick")
+PAPER: Command = ("python", "-m", "strategies.paper", "--run", "reports/latest", "--symbol", "BTCUSDT")
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,12 @@ import typer
 
 from data.standin import Clock, Market, StandIn, World
 from docs.executed import pages
-from docs.executed.how import DOCS, FIRST, TEST, executed, how
+from docs.executed.how import DOCS, FIRST, PAPER, TEST, executed, how
 from docs.executed.pages import PROGRAMS, ROOT, Command, blocks, shown
 from docs.executed.place import prepare
 
 SHOWN = shown()
 HOUR = 3_600_000
-PAPER = ("python", "-m", "strategies.paper", "--run", "reports/latest", "--symbol", "BTCUSDT")
 
 
 def main_of(command: Command) -> tuple[str, list[str]]:

@@ -39,3 +39,16 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     )
     for page in site.rglob("*.html"):
         assert not (found := loads.search(page.read_text())), f"{page.name}: {found and found[0]}"
+
+
+def test_docstrings_keep_their_words_formulas_and_names() -> None:
+    from docs.plain_docstrings import markdown_of
+
+    text = (
+        "Weighted [a, b] sum.\n\nx_in, decay: inputs [k]; gain: a number that\n        goes on here. other: a word.\n"
+        "So:\n    y[t] = a * b\nand no more."
+    )
+    assert markdown_of(text, {"x_in", "decay", "gain"}) == (
+        "Weighted \\[a, b\\] sum.\n\n**x\\_in, decay**: inputs \\[k\\]; **gain**: a number that\ngoes on here. other: a word.\n"
+        "So:\n\n    y[t] = a * b\n\nand no more."
+    )
