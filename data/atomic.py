@@ -8,6 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from data.errors import InputError
+
+
+def make_folder(path: Path, flag: str) -> None:
+    """The folder that a flag names, with its parents. InputError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"{flag}: {path} cannot be written ({error.strerror}); choose another folder") from None
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Call `write` with an open binary file; `path` then appears whole, or stays as it was."""

@@ -156,7 +156,9 @@ def _in_one_line(main: Callable[..., Any], standalone_mode: bool, how: dict[str,
 
 
 def _end(message: str) -> None:
-    typer.echo("error: " + " ".join(message.split("\n")), err=True)
+    line = " ".join(message.split())
+    # what a file holds must not reach the terminal as commands to it
+    typer.echo("error: " + "".join(c if c.isprintable() else "?" for c in line), err=True)
     sys.exit(2)
 
 

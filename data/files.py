@@ -101,6 +101,14 @@ def read_settlements(path: Path) -> Settlements:
     return Settlements(times, rates)
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table that this project wrote. InputError where it is not there or damaged."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors derive from both
+        raise InputError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     """The file with lower-case columns, indexed by time (UTC, naive)."""
     if not path.exists():
@@ -115,6 +123,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path) if magic == b"PAR1" else pd.read_csv(path, skipinitialspace=True)
     except PermissionError:
         raise InputError(f"{path} may not be read (permission denied)") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no UTF-8 text and no Parquet; save it as CSV in UTF-8, or as Parquet") from None
     except Exception as error:  # pyarrow and pandas raise many kinds for damaged files
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} is neither readable CSV nor Parquet ({reason})") from None
@@ -129,6 +139,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     elif isinstance(table.index, pd.DatetimeIndex) or str(table.index.name).lower() in TIME_COLUMNS:
         stamps = table.index.to_series()
     else:
+        if len(lowered) == 1 and ";" in lowered[0]:
+            raise InputError(f"{path} is separated by semicolons; save it with commas, and points in its numbers")
         raise InputError(f"{path} has no time column; expected timestamp (epoch s or ms, or ISO time)")
     table.index = pd.DatetimeIndex(_utc(stamps, path), name="timestamp")
     return table

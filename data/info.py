@@ -19,9 +19,12 @@ def main(json_: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from data.errors import InputError
     from data.store import Damaged, Store
 
     store = Store()
+    if store.root.exists() and not store.root.is_dir():
+        raise InputError(f"{store.root} is no folder; REGIME_CACHE must name the store's folder")
     table = Table("category", "symbol", "kind", "interval", "rows", "first", "last", "gaps", "KiB", box=None)
     listed = []
     for key in store:

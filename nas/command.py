@@ -47,7 +47,7 @@ def main(
     nodes: Annotated[int, typer.Option(help="Nodes of the cell.")] = 2,
     cells: Annotated[int, typer.Option(help="Cells on top of each other.")] = 1,
     channels: Annotated[int, typer.Option(help="Channels of the network.")] = 16,
-    seed: Annotated[int, typer.Option(help="Same seed, same data, same code: same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same data, same code: same bytes.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for search.json, network.svg and curves.svg.")] = None,
     quiet: Quiet = False,
     json_: Json = False,
@@ -56,7 +56,7 @@ def main(
     from rich.console import Console
     from rich.live import Live
 
-    from data.atomic import write_text
+    from data.atomic import make_folder, write_text
     from data.panel import InputError
     from nas.variants import get_variant
 
@@ -71,8 +71,10 @@ def main(
         from nas.single import search_panel
 
         torch.set_num_threads(1)
-        if not all(part.strip().isdigit() for part in horizon.split(",")):
-            raise InputError(f"--horizon {horizon!r} is no list of bars: give e.g. 6 or 1,6,24")
+        if not all(part.strip().isdigit() and int(part) for part in horizon.split(",")):
+            raise InputError(f"--horizon {horizon!r} is no list of bars ahead: give e.g. 6 or 1,6,24")
+        if out is not None:
+            make_folder(out, "--out")
         panel = load_panel(
             tuple(s.strip() for s in symbol.split(",")), interval, start=start, end=end, source=source,
             files=tuple(data or ()), funding_files=tuple(funding or ()), fill_gaps=fill_gaps, seed=seed,

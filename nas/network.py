@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from data.atomic import write_bytes, write_text
@@ -247,6 +248,18 @@ def load_model(folder: Path) -> TrainedModel:
             raise InputError(
                 f"{folder} holds no model: {name} is missing; choose a finished run's models/<window> folder"
             )
+    try:
+        return _read_model(folder)
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise InputError(
+            f"{folder} is damaged ({type(error).__name__}: {reason}); rerun the walk-forward with --fresh"
+        ) from None
+
+
+def _read_model(folder: Path) -> TrainedModel:
     genotype = Genotype.from_dict(json.loads((folder / "genotype.json").read_text()))
     features = json.loads((folder / "features.json").read_text())
     if features.get("format") != MODEL_FORMAT:

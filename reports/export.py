@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.panel import InputError
 from reports.page import flat
 from reports.performance import performance
 from reports.run_folder import Run
 from reports.search_section import HEALTH, LOSSES, edge_name
+
+T = TypeVar("T")
 
 EXPERIMENT = "regime-nas"
 METRIC_NAME = re.compile(r"[^A-Za-z0-9_. /-]+")  # anything else MLflow does not take in a name
@@ -89,17 +91,28 @@ def log_mlflow(run: Run, uri: str) -> str:
 
     uri: a tracking server (http...), a local folder (`file:mlruns`) or, with all of MLflow installed, `sqlite:///mlflow.db`.
     """
+    client = mlflow_client(uri)
+    return _asked(uri, lambda: _log(run, client))
+
+
+def mlflow_client(uri: str) -> Any:
+    """InputError where MLflow is not installed or cannot use the URI; asks no server."""
     if uri.startswith("file:"):
         os.environ.setdefault(
             "MLFLOW_ALLOW_FILE_STORE", "true"
         )  # MLflow prefers a database, which its small package lacks
     try:
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
     except ImportError:
         raise InputError('MLflow is not installed: pip install "regime-nas[mlflow]"') from None
+    return _asked(uri, lambda: MlflowClient(tracking_uri=uri))
+
+
+def _asked(uri: str, act: Callable[[], T]) -> T:
+    from mlflow.exceptions import MlflowException
+
     try:
-        return _log(run, MlflowClient(tracking_uri=uri))
+        return act()
     except MlflowException as error:
         raise InputError(
             f"MLflow at {uri} refused: {str(error).split('. ')[0].strip()}; give --uri file:mlruns"

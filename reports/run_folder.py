@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from data.files import read_parquet
 from data.panel import InputError
 
 FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -110,14 +111,16 @@ def load_run(folder: Path) -> Run:
     windows = _json(folder / "windows.json") if (folder / "windows.json").is_file() else []
     if not isinstance(windows, list):
         raise InputError(f"{folder / 'windows.json'} holds no JSON list; run the job again with --fresh")
-    equity = _frame(folder / "equity.parquet")
+    equity = read_parquet(folder / "equity.parquet")
     equity = equity.set_index("timestamp") if "timestamp" in equity.columns else equity
     equity.columns = equity.columns.map(str)
     if equity.empty:
         raise InputError(f"{folder / 'equity.parquet'} holds no bar: nothing to report")
     tables = {name: _long_table(folder / f"{name}.parquet", columns) for name, columns in FRAME_COLUMNS.items()}
     trial_file = folder / "trial_returns.parquet"
-    trial_returns = _utc_index(_frame(trial_file)) if trial_file.is_file() else pd.DataFrame(index=pd.DatetimeIndex([]))
+    trial_returns = (
+        _utc_index(read_parquet(trial_file)) if trial_file.is_file() else pd.DataFrame(index=pd.DatetimeIndex([]))
+    )
     pictures = {
         int(path.stem): path.read_text(encoding="utf-8")
         for path in sorted((folder / "architectures").glob("*.svg"))
@@ -167,13 +170,6 @@ def _json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON ({error}); run the job again with --fresh") from None
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from both
-        raise InputError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
-
-
 def _utc_index(frame: pd.DataFrame) -> pd.DataFrame:
     index = pd.DatetimeIndex(pd.to_datetime(frame.index, utc=True), name="timestamp")
     return frame.set_axis(index, axis="index")
@@ -182,7 +178,7 @@ def _utc_index(frame: pd.DataFrame) -> pd.DataFrame:
 def _long_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame({name: pd.Series(dtype="object") for name in columns})
-    frame = _frame(path)
+    frame = read_parquet(path)
     for name in columns:
         if name not in frame.columns:
             frame[name] = None

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from data.files import read_parquet
 from data.panel import FloatArray, InputError, Panel, Settlements
 from nas.engine import Store
 from nas.genotype import Genotype
@@ -96,7 +97,7 @@ class Audit:
 
     @cached_property
     def positions(self) -> dict[str, FloatArray]:
-        table = pd.read_parquet(self.folder / "positions.parquet")
+        table = read_parquet(self.folder / "positions.parquet")
         shape = (-1, len(self.panel.assets))
         return {
             str(name): t["position"].to_numpy(float).reshape(shape) for name, t in table.groupby("strategy", sort=False)
@@ -104,7 +105,7 @@ class Audit:
 
     @cached_property
     def equity(self) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "equity.parquet")
+        return read_parquet(self.folder / "equity.parquet")
 
     @cached_property
     def stretch(self) -> dict[str, Any]:
@@ -114,7 +115,7 @@ class Audit:
         return {"start": start, "stop": start + len(self.equity), **trading_terms(self.config)}
 
     def _trades(self) -> Iterator[Check]:
-        recorded = pd.read_parquet(self.folder / "trades.parquet")
+        recorded = read_parquet(self.folder / "trades.parquet")
         for name, book in self.positions.items():
             again = backtest(self.panel, book, name=name, cerebro_options=BAR_BY_BAR, **self.stretch)
             equity = self.equity[name].to_numpy()
@@ -161,7 +162,12 @@ class Audit:
     def _training(self, pipeline: Pipeline, other: Pipeline, window: Window, cut: int) -> Iterator[Check]:
         """Search and train again where the second half of the test stretch is another one."""
         store = Store(self.folder / "tasks", self.panel.fingerprint(), code_version())
-        said = json.loads((self.folder / "windows.json").read_text())[window.number]
+        try:
+            said = json.loads((self.folder / "windows.json").read_text())[window.number]
+        except (OSError, ValueError, LookupError):
+            raise InputError(
+                f"{self.folder}/windows.json tells nothing of window {window.number}; rerun with --fresh"
+            ) from None
         settings = Competition.settings_of(self.config)
         known = cut - window.test.start
 

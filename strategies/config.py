@@ -6,12 +6,16 @@ import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data.panel import InputError
 from data.settings_file import check_names, read_settings
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0)]
+MOST_SEED = 2**32 - 1  # what every library here takes
 
 PRESETS = Path(__file__).parent / "presets"
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -20,9 +24,9 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 class RunConfig(BaseModel):
     """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    symbol: tuple[str, ...] = ("BTCUSDT",)
+    symbol: tuple[str, ...] = Field(("BTCUSDT",), min_length=1)
     interval: str = "60"
     start: str | None = None
     end: str | None = None
@@ -33,8 +37,8 @@ class RunConfig(BaseModel):
     fill_gaps: bool = False
     timeframes: tuple[str, ...] = ()
     preset: str = "default"
-    seed: int = 0
-    horizon: tuple[int, ...] = (6,)
+    seed: int = Field(0, ge=0, le=MOST_SEED)
+    horizon: tuple[Count, ...] = Field((6,), min_length=1)
     train: str = "180d"
     validation: str = "60d"
     test: str = "60d"
@@ -42,40 +46,40 @@ class RunConfig(BaseModel):
     anchored: bool = False
     purge: str | None = None
     embargo: str | None = None
-    policy: tuple[str, ...] = ("every",)
+    policy: tuple[str, ...] = Field(("every",), min_length=1)
     warm_start: bool = False
     ensemble: bool = False
-    variant: tuple[str, ...] = ("darts",)
+    variant: tuple[str, ...] = Field(("darts",), min_length=1)
     baselines: tuple[str, ...] = ("tcn",)
     rules: tuple[str, ...] = ("sma_cross",)
-    seeds: int = 1
-    nodes: int = 2
-    cells: int = 1
-    channels: int = 16
+    seeds: Count = 1
+    nodes: Count = 2
+    cells: Count = 1
+    channels: Count = 16
     ops: tuple[str, ...] = ()
     share: str = "all"  # what several assets share: all weights, all but an embedding, none
     features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
-    search_cells: int | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
-    search_channels: int | None = None
+    search_cells: Count | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
+    search_channels: Count | None = None
     device: str = "cpu"  # or "cuda", "auto"
-    search_epochs: int = 50
+    search_epochs: Count = 50
     search_fraction: float = 1.0
-    finalists: int = (
+    finalists: Count = (
         1  # likeliest architectures of a search that are trained apart; the best by validation is its result
     )
-    finalist_epochs: int = 20
+    finalist_epochs: Count = 20
     loss: str = "huber"
-    training_epochs: int = 30
+    training_epochs: Count = 30
     target_volatility: float = 0.3
     max_leverage: float = 2.0
     weighting: str = "equal_risk"  # of several assets: strategies.portfolio
     gross_limit: float | None = None
     net_limit: float | None = None
     turnover_penalty: float | None = None
-    thresholds: tuple[float, ...] = (0.5, 1.0, 2.0)
-    smoothings: tuple[float, ...] = (0.0, 2.0)
-    cost_hurdles: tuple[float, ...] = (0.0, 1.0)
-    evidence: float = 1.0
+    thresholds: tuple[Share, ...] = Field((0.5, 1.0, 2.0), min_length=1)
+    smoothings: tuple[Share, ...] = Field((0.0, 2.0), min_length=1)
+    cost_hurdles: tuple[Share, ...] = Field((0.0, 1.0), min_length=1)
+    evidence: Share = 1.0
     no_trade_band: float = 0.2
     taker_fee_bps: float = 5.5
     maker_fee_bps: float = 2.0
@@ -87,7 +91,7 @@ class RunConfig(BaseModel):
     maintenance_margin: float = 0.005
     order: str = "market"
     order_offset_bps: float = 0.0
-    order_expiry_bars: int = 0
+    order_expiry_bars: int = Field(0, ge=0)
     instruments: dict[str, dict[Literal["lot", "tick", "minimum_notional"], float]] = {}
     initial_equity: float = 100_000.0
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.panel import FloatArray, Panel, TimeArray
+from data.panel import FloatArray, InputError, Panel, TimeArray
 
 SLIPPAGE_MODELS = ("fixed", "volatility", "spread")
 MOST_SLIPPAGE = 0.5  # of the price: a broken spread record must not make prices negative
@@ -42,8 +42,8 @@ class Costs:
     slippage_model: how far a market or triggered stop order fills from its price, always against it:
         `fixed`       slippage_bps;
         `volatility`  volatility_share of one bar's standard deviation known when the order was sent, slippage_bps at least;
-        `spread`      spread_share of the recorded spread (panel field `spread_bps`, bid to ask) known when the order was
-                      sent; slippage_bps where none was recorded.
+        `spread`      spread_share of the recorded spread (panel field `spread`, bid to ask over their mean) known when the
+                      order was sent; slippage_bps where none was recorded.
     """
 
     taker_fee_bps: float = 5.5
@@ -82,7 +82,7 @@ class Costs:
     def slippage(self, panel: Panel, start: int, stop: int) -> FloatArray:
         """[n, A]: slippage of a fill in bars start..stop as a fraction of its price; reads earlier bars only.
 
-        ValueError where the model reads a spread and the panel has none.
+        InputError where the model reads a spread and the panel has none.
         """
         out = np.full((stop - start, len(panel.assets)), self.slippage_bps * 1e-4)
         if self.slippage_model == "fixed":
@@ -92,9 +92,12 @@ class Costs:
 
             known = self.volatility_share * causal_volatility(panel)
         else:
-            if not panel.has("spread_bps"):
-                raise ValueError("slippage from the recorded spread needs a panel with the field spread_bps")
-            known = self.spread_share * 1e-4 * panel.field("spread_bps")
+            if not panel.has("spread"):
+                raise InputError(
+                    "slippage_model spread needs the spread of recorded order books, which this history lacks: "
+                    "python -m data.record keeps them; or choose volatility or fixed"
+                )
+            known = self.spread_share * panel.field("spread")
         before = np.vstack([np.full((1, out.shape[1]), np.nan), known[:-1]])[start:stop]
         slipped: FloatArray = np.where(np.isfinite(before), before, out)
         if self.slippage_model == "volatility":

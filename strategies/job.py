@@ -16,7 +16,7 @@ import filelock
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from data.atomic import write_text
+from data.atomic import make_folder, write_text
 from data.panel import InputError, Panel
 from data.progress import download_progress
 from data.sources import load_panel
@@ -64,6 +64,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
     console = Console(stderr=options.json, quiet=options.quiet, highlight=False)
     timings: dict[str, float] = {}
     config = config.model_copy(update={"device": resolve_device(config.device)})
+    if options.mlflow is not None:  # what the end needs is asked for at the beginning
+        from reports.export import mlflow_client
+
+        mlflow_client(options.mlflow)
     began = time.perf_counter()
     panel = _load(config, console)
     timings["data"] = time.perf_counter() - began
@@ -80,7 +84,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
             seconds = pipeline.estimate_s()
         console.print(f"searching and training: about {_duration(seconds)} on this machine; nothing was run")
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--out")
     # beside the folder, not in it: --fresh removes the folder while it holds the lock
     lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
     try:
@@ -112,6 +116,8 @@ def run_job(config: RunConfig, options: Options) -> Path:
             keep_timings(folder, timings)
         _export(folder, options, console)
     finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing was written
         lock.release()
     width = max(map(len, headline), default=0)
     for name, figures in headline.items():

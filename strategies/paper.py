@@ -33,17 +33,22 @@ def run(
     interval: Annotated[str | None, typer.Option(help="Checked against the model's.")] = None,
     orders: Annotated[str, typer.Option(help="market, or limit: post-only, re-priced, the rest by market.")] = "market",
     hedge: Annotated[bool, typer.Option("--hedge/--one-way", help="Position mode of the account.")] = False,
-    leverage: Annotated[int, typer.Option(help="Leverage set at the exchange.")] = 10,
+    leverage: Annotated[int, typer.Option(min=1, max=125, help="Leverage set at the exchange.")] = 10,
     foreign: Annotated[str, typer.Option(help="Positions and orders not ours: halt, adopt or flatten.")] = "halt",
-    max_position: Annotated[float, typer.Option(help="Largest sum of |position| over all symbols, in equities.")] = 3.0,
-    daily_loss: Annotated[float, typer.Option(help="Loss of a day (fraction) that halts.")] = 0.10,
-    drawdown: Annotated[float, typer.Option(help="Drawdown (fraction) that halts.")] = 0.30,
-    orders_per_bar: Annotated[int, typer.Option(help="Orders of one symbol for one bar that halt.")] = 10,
+    max_position: Annotated[
+        float, typer.Option(min=0.0, help="Largest sum of |position| over all symbols, in equities.")
+    ] = 3.0,
+    daily_loss: Annotated[float, typer.Option(min=0.0, max=1.0, help="Loss of a day (fraction) that halts.")] = 0.10,
+    drawdown: Annotated[float, typer.Option(min=0.0, max=1.0, help="Drawdown (fraction) that halts.")] = 0.30,
+    orders_per_bar: Annotated[int, typer.Option(min=1, help="Orders of one symbol for one bar that halt.")] = 10,
     collar_bps: Annotated[
-        float, typer.Option(help="No order while the price is further from the close than this.")
+        float, typer.Option(min=0.0, help="No order while the price is further from the close than this.")
     ] = 300.0,
     stale_s: Annotated[
-        float, typer.Option(help="Seconds without data after which nothing is entered (default: 3 bars, at least 180).")
+        float,
+        typer.Option(
+            min=0.0, help="Seconds without data after which nothing is entered (default: 3 bars, at least 180)."
+        ),
     ] = 0.0,
     on_stop: Annotated[
         str, typer.Option(help="keep or flatten the positions when stopped (SIGTERM, Ctrl-C).")
@@ -55,11 +60,11 @@ def run(
         bool, typer.Option("--any-code", help="Trade a model made by another version of the code.")
     ] = False,
     webhook: Annotated[str | None, typer.Option(envvar="PAPER_WEBHOOK", help="URL told of a halt (JSON POST).")] = None,
-    bars: Annotated[int | None, typer.Option(help="Stop after so many bars.")] = None,
+    bars: Annotated[int | None, typer.Option(min=1, help="Stop after so many bars.")] = None,
     history: Annotated[
-        int | None, typer.Option(help="Closed bars loaded at the first start (default: what the model needs).")
+        int | None, typer.Option(min=1, help="Closed bars loaded at the first start (default: what the model needs).")
     ] = None,
-    speed: Annotated[float, typer.Option(help="venue local: exchange seconds per real second.")] = 7_200.0,
+    speed: Annotated[float, typer.Option(min=0.01, help="venue local: exchange seconds per real second.")] = 7_200.0,
     endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
     out: OutOption = Path("reports"),
     quiet: Quiet = False,

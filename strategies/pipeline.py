@@ -66,6 +66,7 @@ class Pipeline:
             get_variant(name)
         for fits in (portfolio_of, trading_terms, position_rule):
             fits(config)  # what does not fit is said before hours of searching
+        trading_terms(config)["costs"].slippage(panel, 0, 1)
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from strategies.decide import Strategy, load_strategy
@@ -114,7 +115,7 @@ def trade(s: Settings) -> int:
     if s.venue == "local" and endpoint is None:
         name += time.strftime("-%m%d%H%M%S", time.gmtime())  # each local exchange begins a new account
     folder = s.out / "paper" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--out")
     if strategy.stays_flat:
         console.print(
             "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 0 in the run's "

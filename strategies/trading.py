@@ -17,7 +17,7 @@ from nas.windows import Window
 from strategies.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe
 from strategies.config import RunConfig
 from strategies.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
-from strategies.portfolio import Portfolio, book_of
+from strategies.portfolio import OPTIMISED, Portfolio, book_of
 from strategies.positions import PositionRule
 from strategies.rules import RULES
 from strategies.sensitivity import break_even_bps, daily_sharpe, sensitivity
@@ -295,6 +295,8 @@ def portfolio_of(config: RunConfig) -> Portfolio:
         portfolio = Portfolio(config.weighting, config.gross_limit, config.net_limit, config.turnover_penalty)
     except ValueError as error:
         raise InputError(str(error)) from None
+    if portfolio.weighting in ("volatility_target", *OPTIMISED) and config.target_volatility <= 0:
+        raise InputError(f"weighting {portfolio.weighting} needs a target_volatility above 0, e.g. 0.3")
     if len(config.symbol) < 2 and portfolio.weighting != "equal_risk":
         raise InputError(
             f"weighting {portfolio.weighting} needs several assets, this run has {', '.join(config.symbol)}; "

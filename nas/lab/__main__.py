@@ -128,6 +128,8 @@ def evidence(
     from nas.lab import evidence as experiment
 
     written = experiment.collect(store, folder)
+    if not any(folder.glob("*.json")):
+        raise InputError(f"neither --store {store} nor --folder {folder} holds a result; run an experiment first")
     write_text(page, experiment.page(folder))
     typer.echo(f"{page} from {', '.join(path.name for path in sorted(folder.glob('*.json')))}; new: {len(written)}")
 

@@ -67,7 +67,7 @@ def test_fees_of_a_symbol_from_the_flag_or_a_file_reach_the_account_and_the_cost
         ("BTCUSDT=5,BTCUSDT=6", "gives no symbol its fees"),
         ("BTCUSD=5", "did you mean 'BTCUSDT'"),
         ("BTCUSDT=-1", "between 0 and 10000, not -1"),
-        ("BTCUSDT=nan", "between 0 and 10000, not nan"),
+        ("BTCUSDT=nan", "a finite number, given nan"),
         ({"BTCUSDT": {"taker": 5.0}}, "taker_fee_bps"),
     ],
 )

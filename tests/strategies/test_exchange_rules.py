@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.panel import CANDLE_FIELDS, Panel
+from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.accounting import account_for
 from strategies.execution import NO_RULES, Account, Backtest, Costs, Instrument, Orders, backtest
 from strategies.sensitivity import break_even_bps, sensitivity
@@ -16,12 +16,10 @@ FREE = Costs(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0)
 Bar = tuple[float, float, float, float]
 
 
-def panel_of(*bars: Bar, volume: float = 1_000.0, spread_bps: list[float] | None = None) -> Panel:
-    values = np.array(
-        [[(*bar, volume, *([] if spread_bps is None else [spread_bps[k]]))] for k, bar in enumerate(bars)]
-    )
+def panel_of(*bars: Bar, volume: float = 1_000.0, spread: list[float] | None = None) -> Panel:
+    values = np.array([[(*bar, volume, *([] if spread is None else [spread[k]]))] for k, bar in enumerate(bars)])
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(len(bars)) * np.timedelta64(HOUR, "ns")
-    fields = CANDLE_FIELDS if spread_bps is None else (*CANDLE_FIELDS, "spread_bps")
+    fields = CANDLE_FIELDS if spread is None else (*CANDLE_FIELDS, "spread")
     return Panel(stamps, ("A",), fields, values, HOUR, "test")
 
 
@@ -161,11 +159,11 @@ def test_spot_holds_no_shorts_and_pays_in_full_and_cash_may_be_short_once() -> N
 
 
 def test_slippage_follows_the_spread_that_was_recorded_before_the_fill() -> None:
-    panel = panel_of(*flat(100, 100, 100), spread_bps=[20.0, 400.0, 0.0])
+    panel = panel_of(*flat(100, 100, 100), spread=[0.002, 0.04, 0.0])
     costs = Costs(0.0, 0.0, slippage_bps=1.0, slippage_model="spread")
     # half of the 20 bps known at the close of bar 0; the 400 of the bar of the fill are not known yet
     assert run(panel, [1.0, 1.0, 1.0], costs).trades["price"].tolist() == [pytest.approx(100.1)]
-    with pytest.raises(ValueError, match="spread_bps"):
+    with pytest.raises(InputError, match="recorded order books"):
         run(panel_of(*flat(100, 100)), [1.0, 1.0], costs)
 
 
