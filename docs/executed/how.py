@@ -94,6 +94,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.regimes": How(DOCS, "--seeds 1 --switches 1"),
     "python -m benchmarks.speed_search": How(DOCS, "--short --least 0.01"),
     "python -m benchmarks.speed_job": How(DOCS, "--short"),
+    "python -m benchmarks.tasks": How(DOCS, "--windows 1 --preset quick"),
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
