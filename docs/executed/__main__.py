@@ -83,6 +83,7 @@ def run(command: Command, checkout: Path) -> str:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {line}"], cwd=checkout, env=environment(checkout), stdout=file, stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where this runs in the background
         )  # fmt: skip
         try:
             if row.until:
