@@ -42,8 +42,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """`path` with this content, whole or as it was; its folder is made."""
     write_atomically(path, lambda file: file.write(content))
 
 
 def write_text(path: Path, content: str) -> None:
+    """The same with text, as UTF-8."""
     write_bytes(path, content.encode("utf-8"))

@@ -53,6 +53,7 @@ _BOOKS = msgspec.json.Decoder(_Book, strict=False)
 
 
 def read_frame(text: str | bytes) -> Frame:
+    """One message of the stream as a frame. BadMessage where it is no JSON object of the shape that every message has."""
     try:
         return _FRAMES.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

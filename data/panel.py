@@ -89,6 +89,7 @@ class Panel:
         return len(self.timestamps)
 
     def has(self, name: str) -> bool:
+        """Whether the panel has a field of this name."""
         return name in self.fields
 
     def field(self, name: str) -> FloatArray:

@@ -113,6 +113,7 @@ DOWNLOADS = tuple(name for name, kind in KINDS.items() if not kind.recorded)
 
 
 def no_rows(columns: int) -> Rows:
+    """Nothing, of a kind with so many columns."""
     return Rows(np.empty(0, dtype=np.int64), np.empty((0, columns)))
 
 

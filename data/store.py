@@ -156,6 +156,7 @@ class Store:
         self.root = root or default_root()
 
     def series(self, key: SeriesKey) -> Series:
+        """One series of the store, whether it holds anything yet or not."""
         return Series(self.root, key)
 
     def keep_instrument(self, info: InstrumentInfo) -> None:

@@ -40,7 +40,10 @@ def markdown_of(text: str, names: Collection[str] = ()) -> str:
         was, formula = formula, line.startswith("    ") and not goes_on
         if lines and lines[-1] and was != formula:
             lines.append("")
-        lines.append(line if formula else emphasised(escaped(line.strip()), names))
+        shown = line if formula else emphasised(escaped(re.sub(r"(\S) {2,}", r"\1 ", line.strip())), names)
+        if shown.startswith("**") and lines and lines[-1]:
+            lines[-1] += "  "  # each begins a line of its own
+        lines.append(shown)
     return "\n".join(lines)
 
 

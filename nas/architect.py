@@ -35,6 +35,7 @@ class StandIn:
         self.statistics = {k: b for k, b in network.named_buffers() if k in kept}
 
     def weights(self) -> dict[str, Tensor]:
+        """Learned weights by name, as `predicted_step` and the gradients take them."""
         return dict(self.network.named_parameters())
 
     def __call__(self, weights: Mapping[str, Tensor], *arguments: Any) -> Any:

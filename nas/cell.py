@@ -52,6 +52,7 @@ def activation(x: Tensor) -> Tensor:
 
 
 def added(total: Tensor | None, part: Tensor) -> Tensor:
+    """`part` joined to a running sum that may not have begun (None). Same shapes."""
     return part if total is None else total + part
 
 

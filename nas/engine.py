@@ -29,9 +29,11 @@ class Store:
     code_version: str
 
     def key(self, task: Task) -> str:
+        """The name of the task's file."""
         return task_key(task, self.data_fingerprint, self.code_version)
 
     def get(self, key: str) -> TaskResult | None:
+        """The finished result; None where there is none, or its file is damaged."""
         try:
             return TaskResult.from_bytes((self.folder / f"{key}.safetensors").read_bytes())
         except (OSError, ValueError):

@@ -77,6 +77,7 @@ class Genotype:
         return self.cells * max(reach) + 1
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: cells (inputs, nodes), channels, features, horizons, and assets and share where it reads several."""
         nodes = [[_plain(c) for c in node] for node in self.nodes]
         return {
             **({"assets": list(self.assets), "share": self.share} if self.assets else {}),
@@ -88,6 +89,7 @@ class Genotype:
 
     @staticmethod
     def from_dict(raw: Mapping[str, Any]) -> Genotype:
+        """What `to_dict` made. KeyError where a key is missing."""
         nodes = tuple(
             tuple(
                 Connection(c["op"], c["source"], c["weight"], tuple(Link(**link) for link in c.get("links", ())))

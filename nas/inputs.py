@@ -260,4 +260,5 @@ def raw_input(name: str) -> RawInput | None:
 
 
 def has(panel: Panel, raw: RawInput) -> bool:
+    """Whether the panel has the fields and the number of assets that the input needs."""
     return len(panel.assets) >= raw.assets and all(panel.has(name) for name in raw.needs)

@@ -51,6 +51,7 @@ class LinearBlocks:
         return torch.stack([*(lagged(x, lag) for lag in self.lags), *(_toeplitz(x, *e) for e in self.emas)], 2)
 
     def run(self, x: Tensor, adjoint: bool) -> Tensor:
+        """By the kernels, on a CPU. x: [time, batch, channel] -> [time, batch, block, channel]; adjoint: the other way round."""
         arrays = x.detach().contiguous().numpy()
         if adjoint:
             bars, batch, _, channels = x.shape

@@ -45,6 +45,7 @@ class LookbackOp:
     folded: bool = False
 
     def parameters(self, lookback: int, period: int, horizon: int) -> int:
+        """Learned numbers of the op for these lengths, all in steps."""
         count = sum(rank * (_length(view, lookback) + horizon) for view, rank in self.ranks)
         return count + (lookback // period * -(-horizon // period) if self.folded else 0)
 

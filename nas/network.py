@@ -111,6 +111,7 @@ class PerAsset(nn.Module):
         self.channels = networks[0].channels
 
     def follow(self, leads: Mapping[int, Leads | Candidates]) -> None:
+        """As `CellNetwork.follow`, for the network of every asset."""
         for network in self.networks:
             network.follow(leads)  # type: ignore[operator]
 
@@ -221,6 +222,7 @@ class TrainedModel:
         return forecasts_of(self.network, x, known, slice(start, stop), bool(self.genotype.assets))
 
     def save(self, folder: Path) -> None:
+        """Write the folder that `load_model` reads: genotype.json, features.json, weights.safetensors; each file whole or not at all."""
         features = {
             "format": MODEL_FORMAT,
             "interval_ns": self.interval_ns,

@@ -55,6 +55,7 @@ class Op:
 
     @property
     def linear(self) -> bool:
+        """Whether it folds into the matrix product of its source."""
         return self.kind in ("zero", "skip", "constant", "matrix", "separable", "ema")
 
     @property
@@ -74,6 +75,7 @@ class Op:
 
     @property
     def gain(self) -> float:
+        """Factor that gives its output unit variance for a white input; 1 for learned ops, whose scale the cell sees to."""
         if self.kind == "constant":
             return 1.0 / sqrt(sum(c * c for c in self.coefficients))
         if self.kind == "ema":

@@ -48,6 +48,7 @@ class SearchResult:
 
     @property
     def text(self) -> str:
+        """The network in words: `node1 = ema12(input); ...`."""
         return str(self.genotype)
 
     @property

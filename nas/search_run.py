@@ -137,6 +137,7 @@ class SearchRun:
         return self.describe(number, within, epochs, losses, norms)
 
     def batches(self, bars: Sequence[slice]) -> list[Batch]:
+        """One epoch of random batches of the stretches `bars`: (x, y, weight) as of `nas.stretches.batches`."""
         found: list[Batch] = []
         for part in bars:
             found += batches(
@@ -152,6 +153,7 @@ class SearchRun:
         return found
 
     def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """Loss of the supernet with this mix on one batch, scalar. weights: in place of its own. InputError once it is not finite."""
         x, y, w = batch
         mix = self.placed(mix)
         out = self.network(x, *mix) if weights is None else self.stand_in(weights, x, *mix)
@@ -210,6 +212,7 @@ class SearchRun:
         return size
 
     def weight_step(self, batch: Batch) -> float:
+        """One step of the weights down the training loss, the architecture held. Returns the loss before the step."""
         variant = self.variant
         noisy = variant.weight_relaxation(self.progress) if variant.weight_relaxation else None
         with torch.no_grad():
@@ -237,6 +240,7 @@ class SearchRun:
 
     @cached_property
     def fixed_batch(self) -> Batch:
+        """The batch that eigenvalues are measured on: stretches evenly spread over the validation bars."""
         bars, groups = self.validation_bars, self.tensors.x.shape[0]
         length = min(self.settings.length, *(b.stop - b.start for b in bars))
         count = groups_per_batch(self.tensors, self.settings.batch)
@@ -250,6 +254,7 @@ class SearchRun:
     def describe(
         self, number: int, within: int, epochs: int, losses: list[float], norms: list[float]
     ) -> dict[str, Any]:
+        """The row of the history for one epoch (docs/variants.md lists its fields). losses, norms: of the epoch's steps."""
         variant, architecture, settings = self.variant, self.architecture, self.settings
         with torch.no_grad():
             mix = architecture.mix()

@@ -14,6 +14,11 @@ from nas.training import TrainingSettings
 class SearchSettings:
     """How one search runs. lengths in bars. Alpha moves by Adam as in DARTS; its betas and decay are the original's.
 
+    epochs: passes over the training stretch. learning_rate, weight_decay: of the network's weights, by AdamW.
+    alpha_learning_rate, alpha_weight_decay: of the op logits. alpha_warmup_epochs: before alpha moves at all.
+    length, batch: bars of a stretch with loss (its context comes before them), and stretches per step.
+    temperature: of the softmax over a search. gradient_clip: largest norm of a weight gradient. loss: a name of `nas.losses.LOSSES`.
+    random_init: logits start as a real preference (standard normal) instead of all but equal.
     blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
     fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
     diagnostics_every: epochs between measurements of the dominant eigenvalue and the discretisation gap, and after the last one (0: the

@@ -89,13 +89,16 @@ class SearchSpace:
         return [every.index(item) for item in features]
 
     def with_features(self, features: Mapping[str, tuple[str, ...]]) -> SearchSpace:
+        """The same space with these candidate pipelines per input."""
         return replace(self, features=tuple((k, tuple(v)) for k, v in features.items()))
 
     def to_json(self) -> str:
+        """All fields, keys in order: equal spaces give equal text."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> SearchSpace:
+        """What `to_json` wrote; KeyError where a field is missing that every version had."""
         raw: dict[str, Any] = json.loads(text)
         return SearchSpace(
             ops=tuple(raw["ops"]),

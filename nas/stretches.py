@@ -122,6 +122,10 @@ class Tensors:
     def of(
         samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None, together: bool = False
     ) -> Tensors:
+        """The window's tensors from the samples: inputs scaled by `scaler`, weight 1 where all columns and the label are known.
+
+        columns: of the bank (None: all). together: all assets as one group with presence, and their returns.
+        """
         values = samples.bank.values if columns is None else samples.bank.values[:, columns]
         x, known = scaler.apply(values)
         y = samples.labels

@@ -19,7 +19,12 @@ from nas.stretches import Tensors, batches
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained. lengths in bars; patience in epochs."""
+    """How a network is trained, by AdamW.
+
+    epochs: passes over the training stretch, at most. learning_rate, weight_decay: of all weights. length, batch: bars of a stretch with
+    loss, and stretches per step. patience: epochs without a better stop loss before it ends. gradient_clip: largest gradient norm.
+    loss: a name of `nas.losses.LOSSES`. device: cpu or cuda.
+    """
 
     epochs: int = 40
     learning_rate: float = 3e-3
@@ -34,7 +39,10 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of one training: losses per epoch and the epoch whose weights were kept."""
+    """Outcome of one training: losses per epoch and the epoch whose weights were kept (from 0).
+
+    correlation: of first-horizon forecast and label over the stop bars, with those weights.
+    """
 
     train_losses: tuple[float, ...]
     validation_losses: tuple[float, ...]

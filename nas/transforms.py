@@ -41,6 +41,7 @@ class Transform:
     smallest: int = 1
 
     def apply(self, x: FloatArray, parameter: int) -> FloatArray:
+        """The step by the fast kernels: x [C, T] -> [C, T]."""
         return self.formula(kernels, x, parameter)
 
     def reference(self, x: FloatArray, parameter: int) -> FloatArray:

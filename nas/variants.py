@@ -33,7 +33,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Variant:
-    """One algorithm. What is not named here is the loop's own: first order, softmax, strongest op per edge, strongest edges per node."""
+    """One algorithm. What is not named here is the loop's own: first order, softmax, strongest op per edge, strongest edges per node.
+
+    title, source: as tables show them; the paper. order: 1 or 2, of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
+    mode: of the second order, `finite` differences or `exact` (`nas.architect`). relaxation: logits to weights (`nas.relaxation`).
+    weight_relaxation, alpha_relaxation: noise drawn anew in every weight or alpha step. temperature: None for the settings' own.
+    warmup: share of the epochs before alpha moves, at least (settings may ask for more). partial: K, of which 1 / K of the channels goes through the ops (PC-DARTS).
+    normalised: the edges of a node compete by a softmax of their own (PC-DARTS). without_zero: no op `zero` in the race (FairDARTS).
+    regulariser: added to the validation loss. alpha_decay: weight decay of alpha; None for the settings' own.
+    auxiliary: weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
+    eigenvalue_stop: rolls back when curvature grows (RobustDARTS). skip_stop: stops before the cell holds so many skips (DARTS+).
+    stages: parts of the search, each deeper and with fewer ops (P-DARTS). rule: how the cell is read off (`nas.discretisation`).
+    selection: by the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random`
+    cells trained from scratch.
+    """
 
     name: str
     title: str
@@ -62,6 +75,7 @@ VARIANTS: dict[str, Variant] = {}
 
 
 def register(variant: Variant) -> Variant:
+    """Make a variant known to `--variant` and every test of variants. ValueError where the name is taken."""
     if variant.name in VARIANTS:
         raise ValueError(f"variant {variant.name!r} is registered already")
     VARIANTS[variant.name] = variant

@@ -20,9 +20,10 @@ from strategies.execution import NO_RULES, ORDER_KINDS, Account, Costs, Instrume
 
 @dataclass(frozen=True, eq=False)
 class Accounted:
-    """equity, [n] at each bar's close; holdings [n, A] base units held then; turnover: sum of |traded| notional, quote.
+    """What an account did over n bars.
 
-    paid: fees and slippage, and funding received (+) or paid (-), quote.
+    equity: [n] at each bar's close, quote. holdings: [n, A] base units held then. turnover: sum of |traded| notional, quote.
+    paid: fees and slippage, quote. funding: received (+) or paid (-), quote.
     """
 
     equity: FloatArray

@@ -46,6 +46,8 @@ INCREDIBLE_SHARPE = 5.0  # beyond this, a result that halves when it is one bar 
 
 @dataclass(frozen=True)
 class Check:
+    """One check of the audit; detail: what was compared, or the first difference."""
+
     name: str
     passed: bool
     detail: str
@@ -82,6 +84,7 @@ class Audit:
         return Audit(folder, config, panel, same, console)
 
     def checks(self, windows: int) -> list[Check]:
+        """Every check, in the order of this module's list. windows: how many windows are searched and trained again."""
         found = []
         with self.console.status("auditing") as status:
             for name, work in (

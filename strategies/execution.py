@@ -150,10 +150,12 @@ class Account:
 
     @property
     def most_exposure(self) -> float:
+        """Largest sum of |position| / equity."""
         return self.leverage if self.kind == "perpetual" else 1.0
 
     @property
     def maintenance(self) -> float:
+        """Fraction of sum |position| below which equity is liquidated; 0 where nothing is borrowed."""
         return self.maintenance_margin if self.kind == "perpetual" else 0.0
 
 

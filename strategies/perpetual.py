@@ -86,6 +86,11 @@ class PerpetualCommission(bt.CommInfoBase):  # type: ignore[misc]
 
 
 class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
+    """Backtrader's broker with the rules of this module: costs, funding, margin, liquidation, lots, ticks, order types.
+
+    equity_history, holdings_history [bar][asset] and rows (columns of `trades`) are what `strategies.execution` reads off.
+    """
+
     params = (("checksubmit", False),)
 
     def __init__(
@@ -118,6 +123,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self.setcash(account.initial_equity)
 
     def getcommissioninfo(self, data: Any) -> PerpetualCommission:
+        """One commission for all assets; the broker sets its rate before each fill."""
         return self.commission
 
     def start(self) -> None:
@@ -327,6 +333,7 @@ def whole_lots(size: float, lot: float) -> float:
 
 
 def whole_ticks(price: float, tick: float, up: bool) -> float:
+    """The price on the grid of ticks, rounded up or down; as it is where tick is 0."""
     if tick <= 0.0:
         return price
     return math.ceil(price / tick - 1e-9) * tick if up else math.floor(price / tick + 1e-9) * tick

@@ -131,10 +131,12 @@ class Competition:
         )
 
     def searches(self, policy: Policy, window: Window) -> list[SearchTask]:
+        """The searches a policy wants of one window: every variant with every seed."""
         variants = policy.variants or self.config.variant
         return [SearchTask(window, v, s, self.space, self.search_settings) for s in self.seeds for v in variants]
 
     def trainings(self, window: Window, searches: Sequence[SearchTask], found: Sequence[TaskResult]) -> list[TrainTask]:
+        """For each finished search of a window, the training of its genotype from scratch."""
         return [
             TrainTask(
                 window,

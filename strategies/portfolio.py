@@ -59,6 +59,7 @@ class Portfolio:
 
     @property
     def penalty(self) -> float:
+        """The turnover penalty that holds: as given, or the weighting's own."""
         if self.turnover_penalty is not None:
             return self.turnover_penalty
         return STEADYING if self.weighting in ("volatility_target", *OPTIMISED) else 0.0

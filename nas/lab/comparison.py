@@ -52,6 +52,7 @@ def units(
 
 
 def task_of(unit: Unit, histories: list[Panel]) -> Task:
+    """The problem of a unit: a planted one, or a stretch of one of the histories, which are taken in turn."""
     settings = unit.settings
     if settings["market"] == "real":
         return real(histories[settings["seed"] % len(histories)], settings["seed"])

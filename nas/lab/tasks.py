@@ -90,6 +90,7 @@ def judge(
 
 
 def judge_genotype(task: Task, genotype: Genotype, seed: int) -> tuple[float, float]:
+    """`judge` of the discrete network of a genotype with fresh weights of this seed."""
     return judge(task, network_of(genotype, seed), genotype.features, seed)
 
 
