@@ -38,7 +38,7 @@ class Variant:
     title, source: as tables show them; the paper. order: 1 or 2, of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
     mode: of the second order, `finite` differences or `exact` (`nas.architect`). relaxation: logits to weights (`nas.relaxation`).
     weight_relaxation, alpha_relaxation: noise drawn anew in every weight or alpha step. temperature: None for the settings' own.
-    warmup: share of the epochs before alpha moves, at least (settings may ask for more). partial: K, of which 1 / K of the channels goes through the ops (PC-DARTS).
+    warmup: least share of the epochs before alpha moves. partial: K; 1 / K of the channels goes through the ops (PC-DARTS).
     normalised: the edges of a node compete by a softmax of their own (PC-DARTS). without_zero: no op `zero` in the race (FairDARTS).
     regulariser: added to the validation loss. alpha_decay: weight decay of alpha; None for the settings' own.
     auxiliary: weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
