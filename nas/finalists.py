@@ -104,13 +104,12 @@ def final(
     parameter, n the training bars: half a Bayesian information criterion at a cost of 1, since the residual variance is about twice
     the Huber loss. Equal seeds and batches for all of them.
     """
-    train_bars, validation_bars = splits[0][0], splits[1][0]
-    bars = max(2.0, float(tensors.weight[:, :, train_bars].sum()))
+    bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
     training = settings.training(settings.finalist_epochs)
     losses = []
     for genotype in candidates:
         part = tensors.only(space.columns(genotype.features))
-        outcome = train(network_of(genotype, seed), part, train_bars, validation_bars, training, seed)
+        outcome = train(network_of(genotype, seed), part, *splits, training, seed)
         losses.append(outcome.validation_losses[outcome.best_epoch])
     price = settings.parameter_cost * abs(min(losses)) * math.log(bars) / (2.0 * bars)
     scores = [loss + price * parameters(genotype) for loss, genotype in zip(losses, candidates, strict=True)]

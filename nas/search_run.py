@@ -22,9 +22,9 @@ from nas.losses import LOSSES
 from nas.ops import OPS
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Tensors, batches, groups_per_batch, stack_stretches
+from nas.stretches import Tensors, batches_over, groups_per_batch, stack_stretches
 from nas.supernet import Architecture, Mix, supernet_of
-from nas.training import evaluate
+from nas.training import evaluate_over
 from nas.variants import Stage, Variant
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -138,19 +138,17 @@ class SearchRun:
 
     def batches(self, bars: Sequence[slice]) -> list[Batch]:
         """One epoch of random batches of the stretches `bars`: (x, y, weight) as of `nas.stretches.batches`."""
-        found: list[Batch] = []
-        for part in bars:
-            found += batches(
+        settings = self.settings
+        return list(
+            batches_over(
                 self.tensors,
-                part,
-                length=self.settings.length,
-                batch=self.settings.batch,
+                bars,
+                length=settings.length,
+                batch=settings.batch,
                 context=self.context,
                 generator=self.generator,
             )
-        if len(bars) > 1:  # each part is in random order already
-            found = [found[k] for k in torch.randperm(len(found), generator=self.generator).tolist()]
-        return found
+        )
 
     def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:
         """Loss of the supernet with this mix on one batch, scalar. weights: in place of its own. InputError once it is not finite."""
@@ -227,12 +225,8 @@ class SearchRun:
     def validation(self, mix: Mix) -> tuple[float, float]:
         """(loss, correlation) of the supernet with this mix over the validation bars, blocks weighed by their length."""
         mix = self.placed(mix)
-        found = [
-            (bars.stop - bars.start, evaluate(lambda x: self.network(x, *mix), self.tensors, bars, self.context, self.loss_function))
-            for bars in self.validation_bars
-        ]  # fmt: skip
-        total = sum(n for n, _ in found)
-        return sum(n * e[0] for n, e in found) / total, sum(n * e[1] for n, e in found) / total
+        parts = self.validation_bars
+        return evaluate_over(lambda x: self.network(x, *mix), self.tensors, parts, self.context, self.loss_function)
 
     def eigenvalue(self) -> float:
         """Of the Hessian of the validation loss by the op logits, on one fixed batch spread over the validation bars."""

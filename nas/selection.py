@@ -142,7 +142,7 @@ def best_of_random(
     for k in range(count):
         genotype = together(random_genotype(space, generator), space, leaders)
         network, part = network_of(genotype, seed + k), tensors.only(space.columns(genotype.features))
-        outcome = train(network, part, splits[0][0], splits[1][0], training, seed + k)
+        outcome = train(network, part, *splits, training, seed + k)
         loss = outcome.validation_losses[outcome.best_epoch]
         if best is None or loss < best[0]:
             best = loss, genotype

@@ -178,6 +178,19 @@ def batches(
         yield stack_stretches(tensors, chosen, length, context)
 
 
+def batches_over(
+    tensors: Tensors, parts: Sequence[slice], *, length: int, batch: int, context: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """`batches` of several stretches of bars, in one random order."""
+    found = (batches(tensors, part, length=length, batch=batch, context=context, generator=generator) for part in parts)
+    if len(parts) == 1:  # in random order already
+        yield from next(found)
+        return
+    every = [each for part in found for each in part]
+    for k in torch.randperm(len(every), generator=generator).tolist():
+        yield every[k]
+
+
 def groups_per_batch(tensors: Tensors, stretches: int) -> int:
     """How many groups of assets read together come nearest to so many stretches, one at least."""
     return max(1, round(stretches * tensors.x.shape[0] / tensors.y.shape[0]))

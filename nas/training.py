@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data.panel import InputError
 from nas import lean_torch
 from nas.losses import LOSSES, Loss, huber
-from nas.stretches import Tensors, batches
+from nas.stretches import Tensors, batches_over
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,19 @@ def evaluate(
     return loss, float(np.corrcoef(a, b)[0, 1])
 
 
+def evaluate_over(
+    forward: Callable[[Tensor], Tensor],
+    tensors: Tensors,
+    parts: Sequence[slice],
+    context: int,
+    loss_function: Loss = huber,
+) -> tuple[float, float]:
+    """`evaluate` of several stretches of bars, each weighed by its length."""
+    found = [(bars.stop - bars.start, evaluate(forward, tensors, bars, context, loss_function)) for bars in parts]
+    total = sum(n for n, _ in found)
+    return sum(n * e[0] for n, e in found) / total, sum(n * e[1] for n, e in found) / total
+
+
 def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, bars: slice) -> tuple[float, float]:
     """(Huber loss, correlation) of forecasts [asset, bar] of `bars`, NaN left out, against the first horizon's labels."""
     out = torch.from_numpy(np.nan_to_num(forecasts)[:, None]).float()
@@ -81,13 +94,17 @@ def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, ba
 def train(
     network: nn.Module,
     tensors: Tensors,
-    train_bars: slice,
-    stop_bars: slice,
+    train_bars: slice | Sequence[slice],
+    stop_bars: slice | Sequence[slice],
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Trained:
-    """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping)."""
+    """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping).
+
+    Both may be several stretches (`alternating`): batches then come from all of them, losses are weighed by their lengths.
+    """
+    fitted, watched = (bars if isinstance(bars, Sequence) else (bars,) for bars in (train_bars, stop_bars))
     generator = torch.Generator().manual_seed(seed)
     context = int(network.receptive_field)  # type: ignore[arg-type]
     loss_function = LOSSES[settings.loss]
@@ -105,8 +122,8 @@ def train(
         network.train()
         total = 0.0
         steps = 0
-        for x, y, w in batches(
-            tensors, train_bars, length=settings.length, batch=settings.batch, context=context, generator=generator
+        for x, y, w in batches_over(
+            tensors, fitted, length=settings.length, batch=settings.batch, context=context, generator=generator
         ):
             loss = loss_function(network(x)[:, :, context:], y, w)
             if not math.isfinite(loss.item()):
@@ -117,7 +134,11 @@ def train(
             steps += 1
         schedule.step()
         network.eval()
-        stop_loss, stop_correlation = evaluate(network, tensors, stop_bars, context, loss_function)
+        stop_loss, stop_correlation = (
+            evaluate_over(network, tensors, watched, context, loss_function)
+            if len(watched) > 1
+            else evaluate(network, tensors, watched[0], context, loss_function)  # to the last bit
+        )
         train_losses.append(total / steps)
         stop_losses.append(stop_loss)
         on_epoch(epoch)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
 from benchmarks.recovery import TRAIN, VALIDATION, planted
 from data.panel import InputError
+from nas import selection
 from nas.discretisation import Rule
 from nas.finalists import final, likeliest
 from nas.genotype import Connection, Genotype
 from nas.search import search
 from nas.search_settings import SearchSettings
 from nas.space import SearchSpace
-from nas.stretches import Tensors
+from nas.stretches import Tensors, alternating
 from nas.supernet import Architecture
+from nas.training import train
+from nas.variants import get_variant
 
 SPACE = SearchSpace(ops=("zero", "identity", "conv3", "ema4"), nodes=2, channels=4, features=(("close", ("raw",)),))
 
@@ -75,6 +82,47 @@ def test_the_last_round_sees_no_bar_after_validation() -> None:
     x[:, :, VALIDATION.stop :] += 7.0
     y[:, :, VALIDATION.stop :] -= 7.0
     assert final(candidates, space_of(features), Tensors(x, y, tensors.weight), splits, settings, 0)[1] == before
+
+
+def blocks() -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    return alternating(slice(TRAIN.start, TRAIN.start + 600), slice(TRAIN.start + 640, TRAIN.start + 1_000), 2, 40)
+
+
+def trials_in_blocks(variant: str, changed: slice | None) -> list[float]:
+    """Scores of architectures trained by themselves on alternating blocks, after the labels of `changed` bars are turned."""
+    tensors, features = planted("gated", 1)
+    if changed is not None:
+        labels = tensors.y.clone()
+        labels[..., changed] *= -1.0
+        tensors = replace(tensors, y=labels)
+    settings = SearchSettings(epochs=2, length=64, finalists=2, finalist_epochs=2)
+    if variant == "random":
+        space = replace(space_of(features), ops=("zero", "identity", "ema4"), nodes=1, channels=4)
+        seen: list[float] = []
+
+        def kept(*arguments: Any) -> Any:
+            outcome = train(*arguments)
+            seen.append(outcome.validation_losses[outcome.best_epoch])
+            return outcome
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(selection, "train", kept)
+            selection.best_of_random(space, tensors, blocks(), settings, 0, get_variant("random"), lambda _: None)
+        return seen
+    candidates = [Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "ema4")]
+    return final(candidates, space_of(features), tensors, blocks(), settings, 0)[1]
+
+
+@pytest.mark.parametrize("variant", ["darts", "random"])
+def test_architectures_trained_by_themselves_see_every_block_and_nothing_between_them(variant: str) -> None:
+    plain = trials_in_blocks(variant, None)
+    training, validation = blocks()
+    assert len(training) == len(validation) == 2
+    for part in (*training, *validation):
+        assert trials_in_blocks(variant, part) != plain
+    parts = sorted((*training, *validation), key=lambda s: s.start)
+    for one, other in itertools.pairwise(parts):
+        assert trials_in_blocks(variant, slice(one.stop, other.start)) == plain
 
 
 def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
