@@ -20,7 +20,7 @@ class SearchSpace:
     features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a smaller proxy,
     `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`.
     assets: the assets searched together (empty: one at a time). share: `all` weights, `embedding` (all, beside a learned vector per
-    asset) or `none` (one architecture, every asset with weights of its own).
+    asset) or `none` (one architecture, every asset with weights of its own; `passes` says what that costs).
     """
 
     ops: tuple[str, ...] = DEFAULT_OPS
@@ -67,6 +67,13 @@ class SearchSpace:
     def together(self) -> bool:
         """Whether networks of this space read all assets at once."""
         return self.share != "all" or any(get_op(name).across for name in self.ops)
+
+    @property
+    def passes(self) -> int:
+        """Assets computed for one forecast of each: as many as there are, or their square where each has a network that reads them all."""
+        count = max(1, len(self.assets))
+        reads = any(get_op(name).across for name in self.ops)
+        return count * count if self.share == "none" and reads else count
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -70,6 +70,8 @@ class Pipeline:
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
+        if note := cost_of_share(self.space):
+            self.console.print(note, markup=False, soft_wrap=True)
 
     def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
         """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.watch`."""
@@ -194,6 +196,17 @@ def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) 
         gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
     shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
     return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
+
+
+def cost_of_share(space: SearchSpace) -> str:
+    """One line where what the assets do not share makes a run grow with the square of their number, else empty."""
+    count = max(1, len(space.assets))
+    if space.passes == count:
+        return ""
+    return (
+        f"--share none: each of {count} assets has a network of its own that reads all {count}, {space.passes:,} passes "
+        f"instead of {count}; --share all and embedding need {count}"
+    )
 
 
 def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samples: Samples) -> None:

@@ -142,7 +142,8 @@ def main(
     share: Annotated[
         str | None,
         typer.Option(
-            help="Several symbols: all weights shared, embedding (and a vector each), or none.", rich_help_panel=SEARCH
+            help="Several symbols: all weights shared, embedding (and a vector each), or none (time and memory squared).",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     loss: Annotated[

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from data.assembly import build_panel
 from data.panel import FloatArray, InputError, Panel
@@ -22,6 +24,8 @@ from nas.training import TrainingSettings
 from nas.windows import Window
 from strategies.config import RunConfig
 from strategies.execution import backtest
+from strategies.job import Options
+from strategies.pipeline import Pipeline, cost_of_share
 from strategies.portfolio import Portfolio, book_of
 from strategies.positions import PositionRule
 from strategies.trading import portfolio_of
@@ -130,3 +134,18 @@ def test_settings_that_need_several_assets_are_refused_for_one() -> None:
         portfolio_of(RunConfig(weighting="hrp"))
     with pytest.raises(InputError, match="no weighting"):
         portfolio_of(RunConfig(symbol=("A", "B"), weighting="best"))
+
+
+def test_weights_that_are_not_shared_say_that_they_cost_the_square_of_the_assets() -> None:
+    """Where the plan is shown, before anything is searched; with ops of single assets every network reads its own asset only."""
+    assets = tuple(f"COIN{k}USDT" for k in range(50))
+    reading = SearchSpace(ops=("zero", "identity", "market"), assets=assets, share="none")
+    assert "2,500 passes instead of 50" in cost_of_share(reading)
+    assert cost_of_share(replace(reading, share="embedding")) == ""
+    assert cost_of_share(replace(reading, ops=("zero", "identity"))) == ""
+    assert cost_of_share(SearchSpace()) == ""
+    config = RunConfig(symbol=NAMES, share="none", train=200, validation=120, test=60, step=300, horizon=(1,), nodes=1)
+    console = Console(width=200, quiet=False)
+    with console.capture() as said:
+        Pipeline(config, Options(), market(), "code", console, {}).show_plan()
+    assert "each of 3 assets has a network of its own that reads all 3, 9 passes" in said.get()
