@@ -41,14 +41,13 @@ def main(
     import time
 
     import numpy as np
-    from rich.console import Console
 
     from data.bybit import Bybit, Unreachable
     from data.history import History
     from data.intervals import parse_interval, parse_span
     from data.market import DEFAULT_SPAN
     from data.panel import InputError
-    from data.progress import download_progress
+    from data.progress import console_of, download_progress
     from data.series import DOWNLOADS, KINDS, SeriesKey, series_key
     from data.store import Store
 
@@ -77,7 +76,7 @@ def main(
             for step in intervals:
                 keys[series_key(category, name, kind, step)] = None
     store = Store()
-    with download_progress(Console(stderr=True), hidden=quiet) as (say, progress):
+    with download_progress(console_of(stderr=True), hidden=quiet) as (say, progress):
         client = Bybit(say=say)
         if any(store.series(key).missing(low, high) for key in keys) and not client.reachable():
             raise Unreachable(f"Bybit {client.why_not}; check the network or a proxy")

@@ -16,10 +16,10 @@ app = application()
 def main(json_: Json = False) -> None:
     """Per series: rows, first and last time (UTC), missing rows in gaps, size on disk. Every file's checksum is checked."""
     import numpy as np
-    from rich.console import Console
     from rich.table import Table
 
     from data.errors import InputError
+    from data.progress import console_of
     from data.store import Damaged, Store
 
     store = Store()
@@ -47,7 +47,7 @@ def main(json_: Json = False) -> None:
     if json_:
         sys.stdout.write(json.dumps(listed, indent=1) + "\n")
     elif listed:
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+        console_of().print(table)
     else:
         typer.echo(f"the store {store.root} is empty; python -m data.download --symbol BTCUSDT fills it")
 

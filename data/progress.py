@@ -1,8 +1,10 @@
-"""The progress bar of a download: rows, rows per second, time left; on a terminal only."""
+"""Where a person reads along: the console of every command, and the progress bar of a download (on a terminal only)."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from data.history import Progress
+
+
+PIPED_COLUMNS = 160
+
+
+def console_of(stderr: bool = False, quiet: bool = False) -> Console:
+    """As wide as the terminal; in a pipe or a file PIPED_COLUMNS wide (where COLUMNS does not say), without colours or live tables."""
+    from rich.console import Console
+
+    free = not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=stderr, quiet=quiet, highlight=False, width=PIPED_COLUMNS if free else None)
 
 
 @contextlib.contextmanager

@@ -35,16 +35,16 @@ def main(
     import json
 
     import numpy as np
-    from rich.console import Console
 
     from data.bybit import Bybit, Unreachable
     from data.intervals import parse_interval
     from data.panel import InputError
+    from data.progress import console_of
     from data.recorder import BookBars, Recorder, read_archive, store_bars
     from data.series import series_key
     from data.store import Store
 
-    console = Console(stderr=True, quiet=quiet)
+    console = console_of(stderr=True, quiet=quiet)
     symbols = [name.strip() for name in symbol.split(",") if name.strip()]
     intervals = [parse_interval(name) for name in interval.split(",")]
     if not symbols:

@@ -53,14 +53,14 @@ def main(
     json_: Json = False,
 ) -> None:
     """Search one network on one stretch; the first three quarters train weights, the last quarter the architecture."""
-    from rich.console import Console
     from rich.live import Live
 
     from data.atomic import make_folder, write_text
     from data.panel import InputError
+    from data.progress import console_of
     from nas.variants import get_variant
 
-    console = Console(stderr=json_, quiet=quiet)
+    console = console_of(json_, quiet)
     rows: list[dict[str, Any]] = []
     try:
         get_variant(variant)

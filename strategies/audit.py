@@ -30,16 +30,19 @@ def main(
     """
     import json
 
-    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
+    from data.progress import console_of
     from strategies.auditing import Audit
 
-    console = Console(stderr=json_, quiet=quiet)
+    console = console_of(json_, quiet)
     checks = Audit.open(run, console).checks(windows)
     failed = [check for check in checks if not check.passed]
+    table = Table.grid(padding=(0, 2))
     for check in checks:
-        mark = "ok  " if check.passed else "FAIL"
-        console.print(f"{mark} {check.name:<44} {check.detail}", markup=False, highlight=False, soft_wrap=True)
+        table.add_row("ok" if check.passed else "FAIL", check.name, escape(check.detail))
+    console.print(table)
     if json_:
         shown = [{"check": c.name, "passed": c.passed, "detail": c.detail} for c in checks]
         sys.stdout.write(json.dumps({"run": str(run), "passed": not failed, "checks": shown}) + "\n")

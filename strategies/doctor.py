@@ -223,11 +223,12 @@ def main(
     """
     import json
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(stderr=json_)
+    from data.progress import console_of
+
+    console = console_of(stderr=json_)
     with console.status("looking", spinner="line"):
         found = list(findings(out, network))
     shown = [f for f in found if not quiet or f.level in ("warn", "FAIL")]

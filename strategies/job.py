@@ -18,7 +18,7 @@ from rich.console import Console
 
 from data.atomic import make_folder, write_text
 from data.panel import InputError, Panel
-from data.progress import download_progress
+from data.progress import console_of, download_progress
 from data.sources import load_panel
 from nas.device import resolve_device
 from strategies.config import RunConfig, first_problem
@@ -61,7 +61,7 @@ def options_of(values: Mapping[str, Any]) -> Options:
 
 def run_job(config: RunConfig, options: Options) -> Path:
     """Returns the run folder. Raises InputError for anything the user can mend; KeyboardInterrupt leaves finished tasks on disk."""
-    console = Console(stderr=options.json, quiet=options.quiet, highlight=False)
+    console = console_of(options.json, options.quiet)
     timings: dict[str, float] = {}
     config = config.model_copy(update={"device": resolve_device(config.device)})
     if options.mlflow is not None:  # what the end needs is asked for at the beginning
@@ -119,9 +119,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only where nothing was written
         lock.release()
+    result = console_of(options.json)  # also where progress is not wanted
     width = max(map(len, headline), default=0)
     for name, figures in headline.items():
-        console.print(
+        result.print(
             f"  {name:<{width}}  return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   trades {figures['trades']}",
             markup=False,
         )
@@ -130,11 +131,15 @@ def run_job(config: RunConfig, options: Options) -> Path:
     if options.profile:
         console.print(profile(timings, worker_mib))
     else:
-        console.print("seconds: " + ", ".join(f"{k} {value:.1f}" for k, value in timings.items()), soft_wrap=True)
+        console.print(
+            "seconds: " + ", ".join(f"{k} {value:.1f}" for k, value in timings.items()),
+            soft_wrap=not console.is_terminal,
+        )
     if options.pages:
-        console.print(f"page: {options.out / 'latest' / 'index.html'}", markup=False, soft_wrap=True)
+        result.print(f"page: {options.out / 'latest' / 'index.html'}", markup=False, soft_wrap=True)
     else:
-        console.print(f"run: {folder}; pages: python -m reports {folder}", markup=False, soft_wrap=True)
+        result.print(f"run: {folder}", markup=False, soft_wrap=True)
+        result.print(f"pages: python -m reports {folder}", markup=False, soft_wrap=True)
     return folder
 
 

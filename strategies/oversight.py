@@ -10,13 +10,13 @@ from typing import Any
 
 import filelock
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from data.atomic import write_text
 from data.intervals import interval_ns, say_time
 from data.panel import InputError
+from data.progress import console_of
 from strategies.desk import Desk
 from strategies.exchange import Keys, load_keys
 from strategies.holdings import holding
@@ -126,7 +126,7 @@ def _folders(out: Path, name: str | None) -> list[Path]:
 
 
 def show_status(out: Path, name: str | None, as_json: bool = False) -> int:
-    console = Console()
+    console = console_of()
     accounts = []
     for folder in _folders(out, name):
         journal = Journal(folder / "journal.sqlite", read_only=True)
@@ -162,7 +162,7 @@ def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None
     if name is None and not alive and len(folders) > 1:
         raise InputError(f"none is running; name the account to clean up: {', '.join(f.name for f in folders)}")
     folder = alive[0] if alive else folders[-1]
-    console = Console(stderr=as_json)
+    console = console_of(as_json)
     if alive:
         write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
         with console.status(f"stopping {folder.name}"):
@@ -218,7 +218,7 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
     folder = _folders(out, name)[-1]
     journal = Journal(folder / "journal.sqlite", read_only=True)
     told = explain(journal)
-    console = Console(stderr=as_json)
+    console = console_of(as_json)
     console.print(
         f"{folder.name}: {told.bars} bars; targets identical on {told.identical} of {told.compared}", markup=False
     )

@@ -118,8 +118,8 @@ class Pipeline:
 
     def _compete(self, engine: Engine) -> tuple[list[PolicyOutcome], list[Contender]]:
         """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
-        left = (TextColumn("left"), TimeRemainingColumn())
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), *left)
+        times = (TimeElapsedColumn(), TextColumn("gone"), TimeRemainingColumn(), TextColumn("left"))
+        columns = (TextColumn("{task.description}"), BarColumn(25), MofNCompleteColumn(), *times)
         hidden = self.options.quiet or not self.console.is_terminal
         with Progress(*columns, console=self.console, disable=hidden) as progress:
             bar = progress.add_task("searching and training", total=None)
@@ -220,12 +220,14 @@ def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samp
         f"{'+'.join(panel.assets)}: {len(panel):,} bars {day(0)} to {day(len(panel))}, {len(samples.bank.names)} candidate "
         f"pipelines of {len(samples.bank.inputs)} inputs{missing}",
         markup=False,
+        soft_wrap=not console.is_terminal,
     )
     console.print(
         f"{len(windows)} windows: train {first.train.stop - first.train.start}, validation "
         f"{first.validation.stop - first.validation.start}, test {first.test.stop - first.test.start} bars, purge {first.purge_bars}, "
         f"embargo {first.embargo_bars}; traded {day(first.test.start)} to {day(last.test.stop)}",
         markup=False,
+        soft_wrap=not console.is_terminal,
     )
     width = max(20, min(console.width, 110) - 8)
     shown = timeline(windows, len(panel), width)

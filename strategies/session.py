@@ -17,6 +17,7 @@ from rich.live import Live
 from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
+from data.progress import console_of
 from strategies.decide import Strategy, load_strategy
 from strategies.exchange import ExchangeError, Keys, KeysRefused, load_keys
 from strategies.journal import Journal
@@ -101,7 +102,7 @@ def trade(s: Settings) -> int:
     import torch
 
     torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
-    console = Console(stderr=s.json, quiet=s.quiet)
+    console = console_of(s.json, s.quiet)
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
     keys = _keys(s)
@@ -221,8 +222,9 @@ def _trade(
     except ExchangeError as error:
         raise InputError(f"the exchange did not let us start: {error}") from None
     write_page(folder, page)
-    console.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
-    console.print(f"page: {page}", markup=False, soft_wrap=True)
+    result = console_of(s.json)  # also where progress is not wanted
+    result.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
+    result.print(f"page: {page}", markup=False, soft_wrap=True)
     if s.json:
         print(_json({**standing(journal), "page": str(page)}))
     return code

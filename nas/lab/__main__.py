@@ -144,13 +144,12 @@ def _run(
     as_json: bool,
 ) -> None:
     """Compute what is missing; then verdict and table of what is finished."""
-    from rich.console import Console
-
+    from data.progress import console_of
     from nas.lab.evidence import EXPERIMENTS
     from nas.lab.units import complete
     from strategies.provenance import code_version
 
-    found = complete(store / name, wanted, compute, Console(stderr=as_json, quiet=quiet), code_version(), minutes)
+    found = complete(store / name, wanted, compute, console_of(as_json, quiet), code_version(), minutes)
     verdict, body = EXPERIMENTS[name][2](found) if found else ("", "")
     if as_json:
         told = {"experiment": name, "finished": len(found), "wanted": len(wanted), "verdict": verdict, "table": body}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import typer
+from small_run import CONFIG, market
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -91,3 +93,36 @@ def test_flags_of_one_name_mean_the_same_everywhere() -> None:
     ):
         assert len(said[flag]) == 1, said[flag]
     assert said["--quiet"] == {"No progress, only the result.", "Only what is wrong."}  # the doctor's
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("walkforward", ("--data", "market.parquet", "--config", "small.toml", "--dry-run")),
+        ("search", ("--source", "simulated", "--start", "2024-01-01", "--end", "2024-02-15", "--search-epochs", "2")),
+        ("info", ()),
+        ("doctor", ("--no-network",)),
+        ("paper", ("--help",)),
+        ("walkforward", ("--help",)),
+    ],
+)  # fmt: skip
+def test_what_is_piped_holds_no_control_codes(
+    name: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    market(1_300).to_parquet("market.parquet")
+    Path("small.toml").write_text(CONFIG)
+    done = CliRunner().invoke(application(name)[0], [*application(name)[1], *words])
+    assert done.exit_code == 0, done.output
+    assert [c for c in done.output if not c.isprintable() and c != "\n"] == []
+    if "--help" not in words:  # a line in a pipe is a line, not what fits into 80 columns
+        assert not [line for line in done.output.splitlines() if line.rstrip().endswith((";", ","))]
+
+
+def test_with_json_the_main_job_and_the_search_print_one_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("--source", "simulated", "--start", "2024-01-01", "--end", "2024-02-15", "--search-epochs", "1", "--json")
+    assert json.loads(run("search", *words).stdout)["genotype"]
