@@ -1,7 +1,9 @@
 """python -m tests.exchange.soak: paper trading for thousands of bars under random faults and SIGKILLs, then the books are compared.
 
 The exchange stands in this process, its clock moves from bar to bar; the trader is the real command in a process of its own,
-which is killed at random moments and started again. Prints one JSON object; exit code 0 where nothing was lost or doubled.
+which is killed at random moments and started again. `--symbols 3`: a portfolio from one account, under a network that reads
+all of them together, with faults of single symbols. Prints one JSON object; exit code 0 where nothing was lost or doubled. Where a
+bar is late, the stacks of the trader's threads are in log.txt (`--keep`).
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from data.standin import Clock, Fault, Market, StandIn, World
@@ -32,7 +34,8 @@ from data.standin.streams import StreamFault
 from strategies.journal import Journal
 from strategies.reconcile import Books
 from strategies.replay import explain
-from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, SYMBOL, market_panel, save_model
+from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, market_panel, replay_tables, save_model
+from tests.exchange.test_many_symbols import TOGETHER
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = ("drop", "hang", "half", "not_json", "empty", "wrong_shape", "reset", "http_429", "http_403", "http_500",
@@ -41,6 +44,12 @@ ANSWERS = ("drop", "hang", "half", "not_json", "empty", "wrong_shape", "reset", 
 REFUSALS = ("code_10001", "code_110007", "code_110017", "code_110094")
 PATHS = ("/v5/order/create", "/v5/order/realtime", "/v5/order/history", "/v5/execution/list", "/v5/position/list",
          "/v5/account/wallet-balance", "/v5/market/kline", "/v5/market/tickers")  # fmt: skip
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
+#: the command, with a signal that writes where its threads are
+COMMAND = (
+    "import faulthandler, runpy, signal; faulthandler.register(signal.SIGUSR1); "
+    "runpy.run_module('strategies.paper', run_name='__main__', alter_sys=True)"
+)
 STREAM_KINDS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json", "wrong_shape")
 
 
@@ -52,6 +61,7 @@ class Soak:
     seed: int
     folder: Path
     minutes: float = 1e9
+    count: int = 1
     done: Counter[str] = field(default_factory=Counter)
     halts: list[str] = field(default_factory=list)
     starts: int = 0
@@ -60,16 +70,18 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
-        panel = market_panel(HISTORY + self.bars + 30)
-        times = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
-        values = np.stack([panel.column(f, SYMBOL) for f in ("open", "high", "low", "close", "volume")], 1)
-        self.clock = Clock(int(times[0]) + HISTORY * HOUR_MS + 1, speed=0.0)
+        self.symbols = SYMBOLS[: self.count]
+        panel = market_panel(HISTORY + self.bars + 30, self.symbols)
+        tables = replay_tables(panel)
+        self.clock = Clock(int(tables[self.symbols[0]][0][0]) + HISTORY * HOUR_MS + 1, speed=0.0)
         self.private = Private(KEYS.key, KEYS.secret, tick_s=0.02, wallet=Decimal(1_000_000))
-        self.standin = StandIn(
-            World(Market.replay({SYMBOL: (times, values)}, HOUR_MS), self.clock), [self.private], tick_s=0.02
-        )
-        save_model(self.folder / "run" / "models" / "0", panel, target_volatility=0.04)
-        self.journal_path = self.folder / "reports" / "paper" / "btcusdt-local-run" / "journal.sqlite"
+        self.standin = StandIn(World(Market.replay(tables, HOUR_MS), self.clock), [self.private], tick_s=0.02)
+        tied: dict[str, Any] = {}
+        if self.count > 1:
+            tied = {"portfolio": {"weighting": "volatility_target"}, "genotype": replace(TOGETHER, assets=self.symbols)}
+        save_model(self.folder / "run" / "models" / "0", panel, symbols=self.symbols, target_volatility=0.04, **tied)
+        name = "-".join(self.symbols).lower() + "-local-run"
+        self.journal_path = self.folder / "reports" / "paper" / name / "journal.sqlite"
         self.log = (self.folder / "log.txt").open("ab")
         self.trader: subprocess.Popen[bytes] | None = None
 
@@ -77,7 +89,7 @@ class Soak:
 
     def start(self) -> None:
         command = [
-            sys.executable, "-m", "strategies.paper", "--run", str(self.folder / "run"), "--symbol", SYMBOL, "--venue", "local",
+            sys.executable, "-c", COMMAND, "--run", str(self.folder / "run"), "--venue", "local",
             "--endpoint", self.standin.url, "--out", str(self.folder / "reports"), "--foreign", "adopt", "--resume",
             "--drawdown", "0.99", "--daily-loss", "0.99", "--any-code", "--history", str(HISTORY),
             "--quiet",
@@ -113,7 +125,11 @@ class Soak:
             if db is None and self.journal_path.exists():
                 db = sqlite3.connect(f"file:{self.journal_path}?mode=ro", uri=True, timeout=5)
             try:
-                row = db.execute("SELECT acted FROM decisions WHERE open_ms = ?", (newest,)).fetchone() if db else None
+                row = (
+                    db.execute("SELECT MIN(acted) FROM decisions WHERE open_ms = ?", (newest,)).fetchone()
+                    if db
+                    else None
+                )
                 if row is not None and row[0]:
                     if db is not None:
                         db.close()
@@ -129,8 +145,10 @@ class Soak:
 
     def harm(self) -> None:
         dice, world = self.dice, self.standin.world
-        kind = dice.choice(("answer", "answer", "answer", "read", "read", "stream", "stream", "refusal", "cut", "refuse", "lag",
-                            "late", "thin", "empty book", "by hand", "candles", "clock", "keys", "bust", "away"))  # fmt: skip
+        kinds = ("answer", "answer", "answer", "read", "read", "stream", "stream", "refusal", "cut", "refuse", "lag",
+                 "late", "thin", "empty book", "by hand", "candles", "clock", "keys", "bust", "away")  # fmt: skip
+        kind = dice.choice(kinds if self.count == 1 else (*kinds, "late candle", "no candle"))
+        symbol = self.symbols[0] if self.count == 1 else dice.choice(self.symbols)
         name = kind
         if kind in ("answer", "read", "refusal"):
             fault = dice.choice(REFUSALS if kind == "refusal" else ANSWERS)
@@ -158,7 +176,9 @@ class Soak:
             self.private.exchange.liquidity = Decimal(0)
         elif kind == "by hand":
             with world.lock:
-                self.private.exchange.by_hand(SYMBOL, dice.choice(("Buy", "Sell")), "0.05")
+                self.private.exchange.by_hand(
+                    symbol, dice.choice(("Buy", "Sell")), "0.05" if symbol == "BTCUSDT" else "1.0"
+                )
         elif kind == "candles":
             fault = dice.choice(("missing_rows", "duplicate_rows", "wrong_shape", "half"))
             world.faults.add(Fault(fault, "/v5/market/kline", times=dice.randint(1, 4)))
@@ -171,8 +191,16 @@ class Soak:
             name = fault
         elif kind == "bust":
             with world.lock:
-                if self.private.exchange.account.size(SYMBOL):
-                    self.private.exchange.close_by_exchange(SYMBOL, 0, "BustTrade")
+                if self.private.exchange.account.size(symbol):
+                    self.private.exchange.close_by_exchange(symbol, 0, "BustTrade")
+        elif kind in ("late candle", "no candle"):
+            forming = self.clock.now_ms() // HOUR_MS * HOUR_MS  # it is the next one to close
+            with world.lock:
+                if kind == "no candle":
+                    world.market.holes[symbol] = ((forming, forming + HOUR_MS),)
+                else:
+                    world.market.holes[symbol] = ((forming + HOUR_MS, 2**62),)
+                    threading.Timer(0.7, world.market.holes.pop, (symbol, None)).start()
         elif kind == "away":
             self.standin.stop()
             time.sleep(0.3)
@@ -185,6 +213,7 @@ class Soak:
         self.private.lag_s = self.private.match_s = self.private.event_s = 0.0
         self.private.auth_skew_ms = 0
         self.private.exchange.liquidity = None
+        self.standin.world.market.holes.clear()
 
     # the run
 
@@ -241,6 +270,10 @@ class Soak:
             state = dict(self.ask("SELECT key, value FROM meta WHERE key IN ('state', 'why')"))
             why = re.sub("[0-9a-f-]*[0-9][0-9a-f.-]*", "N", str(state.get("why", "")))[:110]
             self.late[f"{fault}: {state.get('state')}: {why}"] += 1
+            if self.trader is not None and self.trader.poll() is None:
+                self.log.write(f"\n--- late after {fault}, at {self.clock.now_ms()}, threads of the trader:\n".encode())
+                self.log.flush()
+                self.trader.send_signal(signal.SIGUSR1)
         return not acted
 
     def _see_halt(self) -> None:
@@ -260,10 +293,11 @@ class Soak:
         with self.standin.world.lock:
             fills = {f.exec_id: f for f in exchange.fills}
             accepted = [link for link in self.private.accepted if link]
-            size, mark = exchange.account.size(SYMBOL), exchange.mark(SYMBOL)
-            equity = exchange.account.equity({SYMBOL: mark})
+            sizes = {symbol: exchange.account.size(symbol) for symbol in self.symbols}
+            marks = {symbol: exchange.mark(symbol) for symbol in self.symbols}
+            equity = exchange.account.equity(marks)
         known = {e.exec_id: e for e in journal.executions()}
-        books = Books(None, journal, None, (SYMBOL,), HOUR_MS, foreign="adopt", hedge=False, pause=time.sleep)  # type: ignore[arg-type]
+        books = Books(None, journal, None, self.symbols, HOUR_MS, foreign="adopt", hedge=False, pause=time.sleep)  # type: ignore[arg-type]
         wrong = [
             k
             for k, e in known.items()
@@ -275,19 +309,22 @@ class Soak:
             if len(str(r["text"])) < len("halted: x")
         ]  # fmt: skip
         overshoot = self._overshoot(journal)
-        journal_equity = books.equity({SYMBOL: mark})
+        journal_equity = books.equity(marks)
+        journal_sizes = {symbol: books.size(symbol) for symbol in self.symbols}
         report = {
             "orders": len(accepted), "duplicate_orders": len(accepted) - len(set(accepted)), "bars_traded_twice": overshoot,
             "fills": len(fills), "lost_fills": len(set(fills) - set(known)), "invented_fills": len(set(known) - set(fills)),
-            "wrong_fills": len(wrong), "position_exchange": str(size), "position_journal": str(books.size(SYMBOL)),
+            "wrong_fills": len(wrong), "position_exchange": {s: str(size) for s, size in sizes.items()},
+            "position_journal": {s: str(size) for s, size in journal_sizes.items()},
             "equity_exchange": str(equity), "equity_journal": str(journal_equity),
             "funding_payments": sum(f.kind == "Funding" for f in fills.values()),
+            "bars_unknown": len(journal.rows("SELECT 1 FROM events WHERE kind = 'late'")),
             "halts": Counter(self.halts), "halts_without_reason": len(unexplained),
             "targets_identical": f"{told.identical} of {told.compared}",
         }  # fmt: skip
         report["ok"] = (
             not report["duplicate_orders"] and not report["lost_fills"] and not report["invented_fills"] and not wrong
-            and not overshoot and size == books.size(SYMBOL) and abs(journal_equity - equity) < Decimal("1e-6")
+            and not overshoot and sizes == journal_sizes and abs(journal_equity - equity) < Decimal("1e-6")
             and not unexplained and told.identical == told.compared
         )  # fmt: skip
         journal.close()
@@ -295,9 +332,9 @@ class Soak:
 
     def _overshoot(self, journal: Journal) -> int:
         """Bars whose fills together went further than the largest order written for the bar: a decision carried out twice."""
-        orders: dict[int, list[Any]] = {}
-        for row in journal.rows("SELECT open_ms, side, qty, filled FROM intents"):
-            orders.setdefault(row["open_ms"], []).append(row)
+        orders: dict[tuple[int, str], list[Any]] = {}
+        for row in journal.rows("SELECT open_ms, symbol, side, qty, filled FROM intents"):
+            orders.setdefault((row["open_ms"], row["symbol"]), []).append(row)
         twice = 0
         for rows in orders.values():
             for side in ("Buy", "Sell"):
@@ -314,12 +351,13 @@ def main(
     every: Annotated[int, typer.Option(help="A random fault about every so many bars.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the dice.")] = 0,
     minutes: Annotated[float, typer.Option(help="Stop early after so many minutes.")] = 1e9,
+    symbols: Annotated[int, typer.Option(min=1, max=4, help="Traded from one account.")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Folder to keep journal and log in.")] = None,
 ) -> None:
     """Trade under faults and kills, then compare every fill."""
     folder = keep or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    soak = Soak(bars, kills, every, seed, folder, minutes)
+    soak = Soak(bars, kills, every, seed, folder, minutes, symbols)
     try:
         report = soak.run(lambda text: typer.echo(text, err=True))
     finally:
