@@ -168,7 +168,8 @@ def _equity_svg(told: Told | None, equity: Sequence[Any]) -> Markup:
     if told is None or not equity:
         return Markup("")
     t = told.stamps.astype("datetime64[ms]").astype(np.int64).astype(np.float64)
-    live_t = np.array([r["open_ms"] for r in equity], dtype=np.float64)
+    length = t[1] - t[0] if len(t) > 1 else 0.0
+    live_t = np.array([r["open_ms"] + length for r in equity], dtype=np.float64)  # read at the close, as the backtest's
     live = np.array([float(r["equity"]) for r in equity])
     return _svg([("backtest", t, told.backtest_equity, "#9aa0a6"), ("live", live_t, live, "#d62728")])
 

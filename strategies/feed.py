@@ -61,7 +61,7 @@ class Feed:
         if newest <= begin:
             return
         bars = self._counting(tables, begin, newest)
-        if bars is None:
+        if not bars:
             return
         self._take(bars, self._beside(strategy, bars, troubles), troubles)
 
@@ -98,18 +98,17 @@ class Feed:
         ordered = [rows[k] for k in sorted(rows)]
         return ordered if since_ms else ordered[-wanted:]
 
-    def _counting(self, tables: Mapping[str, Sequence[Candle]], begin: int, newest: int) -> list[_Closed] | None:
-        """Bars begin..newest, all or none: None while a symbol may still come. Unavailable where nobody has one of them."""
+    def _counting(self, tables: Mapping[str, Sequence[Candle]], begin: int, newest: int) -> list[_Closed]:
+        """Bars begin..newest up to the first that a symbol may still close. Unavailable where nobody has one of them."""
         closed = {symbol: {row[0]: row for row in rows[:-1]} for symbol, rows in tables.items()}
         bars: list[_Closed] = []
         for open_ms in range(begin, newest, self.history.interval_ms):
             here = {symbol: rows[open_ms] for symbol, rows in closed.items() if open_ms in rows}
             if not here:
                 raise Unavailable("the candles have a hole; asked again")
-            if len(here) < len(self.history.symbols) and not self._late(open_ms):
-                return None
             bars.append((open_ms, here))
-        return bars
+        waiting = [k for k, (t, here) in enumerate(bars) if len(here) < len(self.history.symbols) and not self._late(t)]
+        return bars[: waiting[0]] if waiting else bars
 
     def _late(self, open_ms: int) -> bool:
         """Whether the others have waited long enough for who has not closed this bar. The only symbol is always waited for."""

@@ -229,7 +229,7 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
     if len(told.symbols) > 1:
         split = Table("symbol", *PARTS, title="by symbol, USDT")
         for symbol, amounts in told.by_symbol():
-            split.add_row(symbol, *(f"{amount:,.4f}" for amount in amounts))
+            split.add_row(symbol, *(f"{amount:,.2f}" for amount in amounts))
         console.print(split)
     journal.close()
     page = folder.parent / f"{folder.name}.html"

@@ -277,3 +277,51 @@ def test_gross_exposure_is_capped_for_the_account(rig: Make) -> None:
     gross = sum(abs(float(r.exchange.account.size(s))) * closes[s] for s in SYMBOLS) / equity
     assert 0.09 < gross <= 0.1
     assert SYMBOL in closes
+
+
+@fault(
+    "several symbols: away, and one has no candle of the newest bar yet", "the older bars are decided, the newest waits"
+)
+def test_away_and_one_late(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS)
+    r.trader.feed.late_s = 60.0
+    r.tick(5)
+    _hide(r, ETH, r.newest_ms + HOUR_MS)
+    r.act(3)
+    assert r.journal.last_candle_ms() == r.newest_ms - HOUR_MS
+    late = r.journal.rows("SELECT DISTINCT open_ms FROM decisions WHERE note LIKE 'late%'")
+    assert len(late) == 3
+    r.world.market.holes.clear()
+    assert r.act()["acted"]
+    assert not r.events("late")
+    r.settle()
+    r.check()
+
+
+@fault(
+    "several symbols: what one reads beside its candles does not come",
+    "unknown at that bar after the wait; the others trade",
+)
+def test_no_companion(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS, features=(("return", "raw"), ("open_interest", "ewm32")))
+    r.bar(2)
+    real = r.trader.companions.news
+
+    def news(keys: Any, *more: Any) -> Any:
+        if any(key.symbol == ETH for key in keys):
+            raise Unavailable("open interest of ETHUSDT does not come")
+        return real(keys, *more)
+
+    r.trader.companions.news = news  # type: ignore[method-assign]
+    r.tick()
+    r.act(1)
+    assert "does not come" in r.trader.why
+    r.until(lambda: bool(r.act(2)["acted"] and r.act(2)["open_ms"] == r.newest_ms))
+    assert r.journal.decision(r.newest_ms)[ETH]["forecast"] is None
+    assert r.journal.decision(r.newest_ms)[SYMBOL]["forecast"] is not None
+    r.trader.companions.news = real  # type: ignore[method-assign]
+    r.bar(3)
+    r.settle()
+    r.check()
+    told = explain(r.journal)
+    assert told.identical == told.compared == 7

@@ -177,3 +177,44 @@ def test_a_search_that_fails_leaves_the_old_model_trading(tmp_path: Path, monkey
         rig.check()
     finally:
         rig.close()
+
+
+def test_several_symbols_are_searched_together_and_judged_by_all_their_forecasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    rig = Rig(tmp_path / "rig", bars=1200, symbols=symbols)
+    try:
+        made = _with_research(rig, "drift", _run_folder(tmp_path / "run", symbol=symbols, weighting="hrp"))
+        _look(rig)
+        rig.tick(430)
+        rig.trader._fetch()
+        history, strategy = rig.trader.history, rig.trader.strategy
+        from nas.stretches import labels
+
+        label = labels(history.panel(), strategy.model.genotype.horizons[:1])[:, 0]
+        for bar in range(HISTORY, history.count):
+            for a, symbol in enumerate(symbols):
+                sign = -1.0 if bar >= HISTORY + 300 else 1.0
+                value = sign * label[a, bar] if np.isfinite(label[a, bar]) else 0.0
+                rig.journal._db.execute(
+                    "INSERT OR REPLACE INTO decisions (open_ms, symbol, model, forecast, target, acted) VALUES (?, ?, ?, ?, 0.0, 1)",
+                    (history.first_ms + bar * history.interval_ms, symbol, strategy.name, value),
+                )
+        heard = made._errors(history)
+        assert heard
+        assert all(alarm.bar >= HISTORY + 300 for alarm in heard)
+        commands: list[list[str]] = []
+
+        class Started:
+            def __init__(self, command: list[str], **_: Any) -> None:
+                commands.append(command)
+
+        monkeypatch.setattr(research.subprocess, "Popen", Started)
+        made._start()
+        (command,) = commands
+        assert command[command.index("--symbol") + 1] == ",".join(symbols)
+        config = Path(command[command.index("--config") + 1]).read_text()
+        assert 'weighting = "hrp"' in config
+    finally:
+        rig.close()
