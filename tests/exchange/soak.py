@@ -8,6 +8,7 @@ bar is late, the stacks of the trader's threads are in log.txt (`--keep`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -114,14 +115,15 @@ class Soak:
     def wait(self, seconds: float) -> bool:
         """Until the newest closed bar has been acted on. Restarts a trader that has ended by itself; resumes a halted one."""
         newest = self.clock.now_ms() // HOUR_MS * HOUR_MS - HOUR_MS
-        deadline = time.monotonic() + seconds
+        deadline, longest = time.monotonic() + seconds, time.monotonic() + 600
         db: sqlite3.Connection | None = None
         while time.monotonic() < deadline:
             if self.trader is None or self.trader.poll() is not None:
                 if self.trader is not None:
                     self.done[f"ended by itself ({self.trader.returncode})"] += 1
                 self.start()
-                deadline += 15
+            if time.monotonic() < longest and self._is_loading():
+                deadline = time.monotonic() + seconds
             if db is None and self.journal_path.exists():
                 db = sqlite3.connect(f"file:{self.journal_path}?mode=ro", uri=True, timeout=5)
             try:
@@ -139,6 +141,14 @@ class Soak:
             time.sleep(0.005)
         if db is not None:
             db.close()
+        return False
+
+    def _is_loading(self) -> bool:
+        """The trader's process is there, but has not opened its journal: on a loaded machine its imports alone take longer than a bar."""
+        assert self.trader is not None
+        with contextlib.suppress(OSError):
+            opened = [os.readlink(entry) for entry in Path(f"/proc/{self.trader.pid}/fd").iterdir()]
+            return not any("journal.sqlite" in name for name in opened)
         return False
 
     # faults
