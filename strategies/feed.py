@@ -119,16 +119,22 @@ class Feed:
 
     def _beside(self, strategy: Strategy, bars: Sequence[_Closed], troubles: dict[str, str]) -> _Beside:
         """Funding and companions of the new bars. A symbol that has waited long enough for its own leaves these bars."""
-        first, close = not self.history.count, bars[-1][0] + self.history.interval_ms
-        anchor = bars[0][0] if first else self.history.first_ms
-        hourly = any(open_ms // _HOUR_MS != (open_ms + self.history.interval_ms) // _HOUR_MS for open_ms, _ in bars)
-        shared = [key for key in strategy.companions if key.symbol not in self.history.symbols]
+        history = self.history
+        anchor = history.first_ms if history.count else bars[0][0]
+        close = bars[-1][0] + history.interval_ms
+        shared = [key for key in strategy.companions if key.symbol not in history.symbols]
         news = self.companions.news(shared, anchor, close) if shared else {}
         rates: dict[str, list[tuple[int, float]]] = {}
-        for symbol in [s for s in self.history.symbols if s in bars[-1][1]]:
+        for symbol in history.symbols:
+            known = [open_ms for open_ms, here in bars if symbol in here]
+            if not known:
+                continue
+            close = known[-1] + history.interval_ms
+            before = history.known_ms.get(symbol, -history.interval_ms) + history.interval_ms
             mine = [key for key in strategy.companions if key.symbol == symbol]
             try:
-                paid = self.market.settlements(symbol, close) if first or hourly else []
+                # settled at full hours only
+                paid = self.market.settlements(symbol, close) if before // _HOUR_MS != close // _HOUR_MS else []
                 news |= self.companions.news(mine, anchor, close) if mine else {}
                 rates[symbol] = paid
             except Unavailable as error:

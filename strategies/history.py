@@ -43,6 +43,7 @@ class History:
         self.count = 0
         self.settlements: dict[str, list[tuple[int, float]]] = {}
         self.closes: dict[str, float] = {}  # the last that is known
+        self.known_ms: dict[str, int] = {}  # and the bar it is of
         self.add(bars)
 
     @classmethod
@@ -70,7 +71,7 @@ class History:
             for a, symbol in enumerate(self.symbols):
                 if symbol in candles:
                     self._rows[self.count, a] = candles[symbol][1:]
-                    self.closes[symbol] = float(candles[symbol][4])
+                    self.closes[symbol], self.known_ms[symbol] = float(candles[symbol][4]), open_ms
             self.count += 1
 
     @property
