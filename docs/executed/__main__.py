@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -100,10 +101,10 @@ def run(command: Command, checkout: Path) -> str:
 
 def main(
     only_list: Annotated[bool, typer.Option("--list", help="Print the commands and execute nothing.")] = False,
-    only: Annotated[str, typer.Option(help="Only commands that contain these words.")] = "",
+    only: Annotated[str, typer.Option(help="Only commands that this regular expression finds.")] = "",
 ) -> None:
     """Execute what the tests leave to `make docs`; exit code 1 where a command does not end as it should."""
-    commands = [command for command in waiting() if only in shlex.join(command)]
+    commands = [command for command in waiting() if re.search(only, shlex.join(command))]
     if only_list:
         for command in commands:
             print(shlex.join(executed(command)))
