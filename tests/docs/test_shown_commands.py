@@ -5,75 +5,29 @@ The others are executed by `make docs` (docs/executed/how.py says which, and how
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
-import os
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import filelock
 import pytest
 import typer
+from shown_run import run
 
 from data.standin import Clock, Market, StandIn, World
 from docs.executed import pages
-from docs.executed.how import DOCS, FIRST, PAPER, TEST, executed, how
+from docs.executed.how import DOCS, TEST, executed, how
 from docs.executed.pages import PROGRAMS, ROOT, Command, blocks, shown
-from docs.executed.place import prepare
 
 SHOWN = shown()
 HOUR = 3_600_000
-
-
-def main_of(command: Command) -> tuple[str, list[str]]:
-    """Module and arguments of a command of ours."""
-    if command[0] == "regime-nas":
-        return "reports.commands", list(command[1:])
-    return command[2], list(command[3:])
-
-
-def run(command: Command) -> int:
-    """One command in this process: importing torch anew would cost more than what it does. Returns its exit code."""
-    with contextlib.ExitStack() as stack:
-        if ">" in command:
-            at = command.index(">")
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(command[at + 1]).open("w"))))
-            command = command[:at]
-        module, arguments = main_of(command)
-        if "PAPER_ID" in arguments:
-            arguments[arguments.index("PAPER_ID")] = next(Path("reports/paper").glob("*/journal.sqlite")).parent.name
-        before, sys.argv = sys.argv, [module, *arguments]
-        stack.callback(setattr, sys, "argv", before)
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return 0
-
-
-@pytest.fixture(scope="session")
-def stranger_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stranger's folder after the first run and its paper trading; made once, by whichever worker comes first."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "stranger"
-    with filelock.FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
-        if not (folder / "prepared").exists():
-            prepare(folder)
-            patch.chdir(folder)
-            patch.setenv("REGIME_BYBIT_URL", "http://127.0.0.1:9")
-            assert run((*executed(FIRST), "--pages")) == 0
-            assert run(executed(PAPER)) == 0
-            (folder / "prepared").touch()
-    return folder
 
 
 @pytest.fixture(scope="module")
