@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 from data.commandline import application, command, shown
+from nas.lab.__main__ import app as lab
 from reports.__main__ import COMMANDS, EXAMPLES
 from strategies.paper import app as paper
 
@@ -20,6 +21,7 @@ MODULES = {
     "download": "data.download",
     "record": "data.record",
     "info": "data.info",
+    "standin": "data.standin.__main__",
 }
 
 app = application(
@@ -36,6 +38,7 @@ for _name, _module in MODULES.items():
     _found = importlib.import_module(_module).app.registered_commands[0]
     app.command(_name, cls=_found.cls, epilog=_found.epilog)(_found.callback)
 app.add_typer(paper, name="paper")
+app.add_typer(lab, name="lab")
 for _name, _does in COMMANDS.items():
     command(app, *EXAMPLES[_name], name="report" if _name == "build" else _name)(_does)
 

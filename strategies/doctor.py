@@ -18,6 +18,8 @@ from strategies.provenance import ROOT
 app = application()
 
 DISTRIBUTION = "regime-nas"
+INSTALL = "pip install --constraint constraints.txt --editable ."
+COMPILED = ("numpy", "pandas", "pyarrow", "numba", "torch")
 LEAST_DISK, LEAST_MEMORY = 2e9, 2e9
 LONGEST_DRIFT_S = 2.0
 MARKS = {"ok": "green", "note": "cyan", "warn": "yellow", "FAIL": "bold red"}
@@ -42,11 +44,10 @@ def python_version() -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     from importlib import metadata
 
-    install = "pip install --constraint constraints.txt --editable ."
     try:
         needed, extras = _requirements(metadata.requires(DISTRIBUTION) or [])
     except metadata.PackageNotFoundError:
-        yield Finding("FAIL", "packages", f"{DISTRIBUTION} is not installed here", install)
+        yield Finding("FAIL", "packages", f"{DISTRIBUTION} is not installed here", INSTALL)
         return
     tested = {}
     if (ROOT / "constraints.txt").is_file():
@@ -68,14 +69,26 @@ def packages() -> Iterator[Finding]:
         if version is not None and tested.get(name, version).partition("+")[0] != version.partition("+")[0]
     ]
     if missing:
-        yield Finding("FAIL", "packages", f"missing: {', '.join(missing)}", install)
+        yield Finding("FAIL", "packages", f"missing: {', '.join(missing)}", INSTALL)
     if other:
-        yield Finding("warn", "packages", "; ".join(other), "results may differ from the documented ones")
+        yield Finding("warn", "packages", "; ".join(other), f"results may differ from the documented ones; {INSTALL}")
     if not missing and not other:
         yield Finding("ok", "packages", f"all {len(needed)} are there, in the tested versions")
     absent = [extra for extra, names in extras.items() if extra != "test" and not all(map(version_of, names))]
     if absent:
         yield Finding("note", "extras", f"not installed: {', '.join(absent)}", f'pip install ".[{",".join(absent)}]"')
+
+
+def libraries() -> Iterator[Finding]:
+    """Whether what is compiled loads: an installation may be whole by its versions and lack a system library."""
+    from importlib import import_module
+
+    for name in COMPILED:
+        try:
+            import_module(name)
+        except Exception as error:  # a broken library raises what it likes
+            first = (str(error).splitlines() or [""])[0]
+            yield Finding("FAIL", name, f"does not load: {type(error).__name__}: {first}", f"reinstall it: {INSTALL}")
 
 
 def _requirements(lines: list[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -176,7 +189,8 @@ def keys() -> Iterator[Finding]:
 def findings(out: Path, network: bool = True) -> Iterator[Finding]:
     """Every check, one after the other; a check that breaks is a finding, not an end."""
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("Python", python_version), ("packages", packages), ("compiler cache", compiler_cache), ("machine", lambda: machine(out)),
+        ("Python", python_version), ("packages", packages), ("libraries", libraries),
+        ("compiler cache", compiler_cache), ("machine", lambda: machine(out)),
         ("store", store), *([("Bybit", exchange)] if network else []), ("keys", keys),
     ]  # fmt: skip
     for name, check in checks:
@@ -189,8 +203,14 @@ def findings(out: Path, network: bool = True) -> Iterator[Finding]:
 
 
 def _writable(folder: Path) -> bool:
-    found = _existing(folder)
-    return found.is_dir() and os.access(found, os.W_OK)
+    """Tried, not asked: a full disk, a read-only one and /proc all say yes when asked as root."""
+    import tempfile
+
+    try:
+        tempfile.TemporaryFile(dir=_existing(folder)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _existing(folder: Path) -> Path:

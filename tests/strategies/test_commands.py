@@ -117,6 +117,28 @@ def test_the_doctor_survives_a_check_that_breaks(monkeypatch: pytest.MonkeyPatch
     assert "keys" in found
 
 
+def test_the_doctor_tries_what_it_tells_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that does not load, a cache folder that looks writable and is not, a version that was not tested."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise OSError('libtorch_cpu.so: cannot open shared object file')")
+    (tmp_path / "numba-0.1.dist-info").mkdir()
+    (tmp_path / "numba-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n")
+    told = subprocess.run(
+        [sys.executable, "-m", "strategies.doctor", "--no-network", "--json", "--out", str(tmp_path)],
+        capture_output=True, check=False,
+        env=environment() | {"NUMBA_CACHE_DIR": "/proc/no", "PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"},
+    )  # fmt: skip
+    found = {each["subject"]: each for each in json.loads(told.stdout)["findings"]}
+    assert told.returncode == 1
+    assert (found["torch"]["level"], found["torch"]["detail"].startswith("does not load: OSError: libtorch")) == (
+        "FAIL",
+        True,
+    )
+    assert "/proc/no cannot be written" in found["compiler cache"]["detail"]
+    assert "numba 0.1 (tested: " in found["packages"]["detail"]
+    assert all("pip install --constraint" in found[name]["advice"] for name in ("torch", "packages"))
+
+
 def in_terminal(*words: str, **variables: str) -> bytes:
     """Output of a command that believes it writes to a terminal of 80 columns."""
     here, there = pty.openpty()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import typer
-from small_run import CONFIG, market
+from small_run import CONFIG, environment, market
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from data.standin.__main__ import app as standin
-from nas.lab.__main__ import app as lab
 from reports.commands import app as everything
 
 #: command -> flags that make it complete
@@ -24,16 +24,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def application(name: str) -> tuple[typer.Typer, list[str]]:
-    first, *rest = name.split()
-    if first in ("lab", "standin"):
-        return {"lab": lab, "standin": standin}[first], rest
-    return everything, [first, *rest]
-
-
 def run(name: str, *words: str):
-    app, before = application(name)
-    return CliRunner().invoke(app, [*before, *words], terminal_width=100)
+    return CliRunner().invoke(everything, [*name.split(), *words], terminal_width=100)
 
 
 @pytest.mark.parametrize("name", NEEDED)
@@ -77,9 +69,8 @@ def test_a_misspelt_command_is_one_line_with_a_suggestion(name: str) -> None:
 def test_flags_of_one_name_mean_the_same_everywhere() -> None:
     said: dict[str, set[str]] = {}
     for name in NEEDED:
-        app, path = application(name)
-        found = get_command(app)
-        for word in path:
+        found = get_command(everything)
+        for word in name.split():
             found = found.commands[word]  # type: ignore[attr-defined]
         for option in found.params:
             said.setdefault(option.opts[0], set()).add(str(getattr(option, "help", "")))
@@ -113,7 +104,7 @@ def test_what_is_piped_holds_no_control_codes(
     monkeypatch.delenv("COLUMNS", raising=False)
     market(1_300).to_parquet("market.parquet")
     Path("small.toml").write_text(CONFIG)
-    done = CliRunner().invoke(application(name)[0], [*application(name)[1], *words])
+    done = CliRunner().invoke(everything, [*name.split(), *words])
     assert done.exit_code == 0, done.output
     assert [c for c in done.output if not c.isprintable() and c != "\n"] == []
     if "--help" not in words:  # a line in a pipe is a line, not what fits into 80 columns
@@ -126,3 +117,19 @@ def test_with_json_the_main_job_and_the_search_print_one_document(
     monkeypatch.chdir(tmp_path)
     words = ("--source", "simulated", "--start", "2024-01-01", "--end", "2024-02-15", "--search-epochs", "1", "--json")
     assert json.loads(run("search", *words).stdout)["genotype"]
+
+
+def test_bash_completes_commands_and_flags_with_the_script_that_is_installed(tmp_path: Path) -> None:
+    command = tmp_path / "regime-nas"
+    command.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "from reports.commands import app; app(prog_name=\'regime-nas\')" "$@"\n'
+    )
+    command.chmod(0o755)
+    script = """
+eval "$(_REGIME_NAS_COMPLETE=source_bash regime-nas)"
+of() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _regime_nas_completion "$1"; echo "${COMPREPLY[*]}"; }
+of regime-nas walk; of regime-nas walkforward --turn; of regime-nas paper st; of regime-nas lab nu
+"""
+    found = environment() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=found, check=True)
+    assert done.stdout.splitlines() == ["walkforward", "--turnover-penalty", "status stop", "null"]
