@@ -114,7 +114,7 @@ def test_wrong_candles_give_one_clear_line(change, expected: str, tmp_path: Path
     [
         (b"", "is empty"),
         (b"PAR1 and then nothing", "neither readable CSV nor Parquet"),
-        (b"\x00\xff\x00", "neither readable|lacks|no time column"),
+        (b"\x00\xff\x00", "no UTF-8 text and no Parquet"),
     ],
 )
 def test_damaged_files_give_one_clear_line(content: bytes, expected: str, tmp_path: Path) -> None:
