@@ -8,7 +8,6 @@ bar is late, the stacks of the trader's threads are in log.txt (`--keep`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -68,6 +67,7 @@ class Soak:
     starts: int = 0
     late: Counter[str] = field(default_factory=Counter)
     harmed: str = "none"
+    loading: bool = True  # the trader's process has acted on no bar yet
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
@@ -98,6 +98,7 @@ class Soak:
         environment = {**os.environ, "BYBIT_API_KEY": KEYS.key, "BYBIT_API_SECRET": KEYS.secret, "OMP_NUM_THREADS": "1"}
         self.trader = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
         self.starts += 1
+        self.loading = True
 
     def kill(self) -> None:
         assert self.trader is not None
@@ -113,16 +114,19 @@ class Soak:
             return []
 
     def wait(self, seconds: float) -> bool:
-        """Until the newest closed bar has been acted on. Restarts a trader that has ended by itself; resumes a halted one."""
+        """Until the newest closed bar has been acted on. Restarts a trader that has ended by itself; resumes a halted one.
+
+        Time counts once its process has acted on a bar: imports and loading of kernels take longer than a bar on a loaded machine.
+        """
         newest = self.clock.now_ms() // HOUR_MS * HOUR_MS - HOUR_MS
-        deadline, longest = time.monotonic() + seconds, time.monotonic() + 600
+        deadline, longest = time.monotonic() + seconds, time.monotonic() + 120
         db: sqlite3.Connection | None = None
         while time.monotonic() < deadline:
             if self.trader is None or self.trader.poll() is not None:
                 if self.trader is not None:
                     self.done[f"ended by itself ({self.trader.returncode})"] += 1
                 self.start()
-            if time.monotonic() < longest and self._is_loading():
+            if self.loading and time.monotonic() < longest:
                 deadline = time.monotonic() + seconds
             if db is None and self.journal_path.exists():
                 db = sqlite3.connect(f"file:{self.journal_path}?mode=ro", uri=True, timeout=5)
@@ -135,20 +139,13 @@ class Soak:
                 if row is not None and row[0]:
                     if db is not None:
                         db.close()
+                    self.loading = False
                     return True
             except sqlite3.OperationalError:
                 pass
             time.sleep(0.005)
         if db is not None:
             db.close()
-        return False
-
-    def _is_loading(self) -> bool:
-        """The trader's process is there, but has not opened its journal: on a loaded machine its imports alone take longer than a bar."""
-        assert self.trader is not None
-        with contextlib.suppress(OSError):
-            opened = [os.readlink(entry) for entry in Path(f"/proc/{self.trader.pid}/fd").iterdir()]
-            return not any("journal.sqlite" in name for name in opened)
         return False
 
     # faults
