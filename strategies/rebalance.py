@@ -27,6 +27,7 @@ class _Change:
     close: float
     legs: list[tuple[int, Leg, bool]]  # number, leg, whether it frees margin
     notes: list[str] = field(default_factory=list)
+    reached: bool = True  # False: some of it was not done, and is tried again at the next bar
 
 
 @dataclass
@@ -74,7 +75,9 @@ class Rebalancer:
             for change in list(changes):
                 try:
                     for number, leg, _ in [part for part in change.legs if part[2] == freeing]:
-                        change.notes.append(self._trade(change.symbol, leg, number, open_ms, change.close))
+                        note, reached = self._trade(change.symbol, leg, number, open_ms, change.close)
+                        change.notes.append(note)
+                        change.reached = change.reached and reached
                 except _NoPrice as error:  # stops this symbol only
                     undone = undone or error.cause
                     changes.remove(change)
@@ -98,8 +101,11 @@ class Rebalancer:
         if wanted is None:
             self.journal.acted(open_ms, "as it was", symbol)
             return None
-        query = "SELECT 1 FROM intents WHERE open_ms = ? AND symbol = ? AND status = 'filled'"
-        if self.journal.rows(query, open_ms, symbol) and abs(float(wanted - held)) * close / float(equity) <= self.band:
+        query = "SELECT reduce_only FROM intents WHERE open_ms = ? AND symbol = ? AND status = 'filled'"
+        filled = self.journal.rows(query, open_ms, symbol)
+        # in hedge mode: one side was closed, the other is not open yet
+        half = held == 0 and wanted != 0 and all(row["reduce_only"] for row in filled)
+        if filled and not half and abs(float(wanted - held)) * close / float(equity) <= self.band:
             self.journal.set(**{f"reached:{symbol}": repr(target)})
             self.journal.acted(open_ms, "filled before an interruption", symbol)
             return None
@@ -109,23 +115,23 @@ class Rebalancer:
         return _Change(symbol, target, close, [(k, leg, leg.reduce_only) for k, leg in enumerate(parts)])
 
     def _done(self, change: _Change, open_ms: int, until_ms: int) -> None:
-        if not any(note.startswith("open:") for note in change.notes):
+        if change.reached:
             self.journal.set(**{f"reached:{change.symbol}": repr(change.target)})
         self.books.sync_executions(until_ms, None, (change.symbol,))
         self.journal.acted(open_ms, "; ".join(change.notes) or "already there", change.symbol)
 
-    def _trade(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> str:
-        """One leg of a change of position; returns what became of it, for the journal."""
+    def _trade(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> tuple[str, bool]:
+        """One leg of a change of position: what became of it, for the journal, and whether that is all that can be done."""
         instrument = self.instruments[symbol]
         small = too_small(leg, close, instrument)
         if small:
             self.journal.event("skip", f"{symbol}: {small}")
-            return f"skipped: {small}"
+            return f"skipped: {small}", True
         bid, ask, price = self._quote(symbol)
         outside = self.risk.outside_collar(float(price), close)
         if outside:
             self.journal.event("collar", f"{symbol}: {outside}")
-            return f"skipped: {outside}"
+            return f"skipped: {outside}", False
         left = leg.qty
         attempt = self._next_attempt(symbol, open_ms, number)
         if self.limit_orders:
@@ -139,7 +145,7 @@ class Rebalancer:
                 attempt += 1
                 left -= state.filled if state is not None else self.journal.filled(order.link_id)
                 if left < instrument.min_qty:
-                    return f"limit: {leg.side} {leg.qty} filled"
+                    return f"limit: {leg.side} {leg.qty} filled", True
                 bid, ask, price = self.exchange.ticker(symbol)
         while left > 0:
             self.risk.check_rate(open_ms, symbol)
@@ -147,17 +153,17 @@ class Rebalancer:
             order = self._order(symbol, leg, part, number, attempt, open_ms, None)
             status = self.desk.place(order, open_ms, float(price))
             if status == "rejected":
-                return self._refused(order)
+                return self._refused(order), False
             if status == "unknown":
                 raise Ambiguous(f"the fate of {order.link_id} is unknown")
             state = self.desk.wait(order.link_id)
             if state is None:
-                return f"open: {order.link_id} has not closed yet"
+                return f"open: {order.link_id} has not closed yet", False
             left -= part
             attempt += 1
             if state.filled < part:
-                return f"market: {leg.side} {state.filled} of {leg.qty} filled ({state.reason or state.status})"
-        return f"market: {leg.side} {leg.qty} filled"
+                return f"market: {leg.side} {state.filled} of {leg.qty} filled ({state.reason or state.status})", False
+        return f"market: {leg.side} {leg.qty} filled", True
 
     def _quote(self, symbol: str) -> Quote:
         try:

@@ -72,6 +72,34 @@ def test_killed_after_fill(rig: Make) -> None:
     r.check()
 
 
+@fault(
+    "hedge mode: killed after one side was closed, before the other was opened",
+    "the other is opened, also where it is small",
+)
+def test_killed_between_the_sides(rig: Make) -> None:
+    r = rig(hedge=True, private={"hedge": True}, limits=Limits(max_position=0.05, drawdown=0.99, daily_loss=0.99))
+    real = r.trader.exchange.create
+
+    def deadly(order: Any) -> str:
+        flips = r.trader.books.held(SYMBOL)[0] == 0 and r.journal.rows(
+            "SELECT 1 FROM intents WHERE open_ms = ? AND reduce_only = 1", r.newest_ms
+        )
+        if flips:
+            raise Killed
+        return str(real(order))
+
+    r.trader.exchange.create = deadly  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        r.bar(12)
+    assert r.exchange.account.size(SYMBOL) == 0
+    r.restart()
+    row = r.act()
+    assert row["acted"]
+    assert float(r.exchange.account.size(SYMBOL)) * row["target"] > 0
+    r.settle()
+    assert {e.exec_id for e in r.journal.executions()} == {f.exec_id for f in r.exchange.fills}
+
+
 @fault("killed while REST still hides the accepted order", "never a second id for the same bar: 110072, adopted")
 def test_killed_and_hidden(rig: Make) -> None:
     r = rig()

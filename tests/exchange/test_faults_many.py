@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -372,3 +373,57 @@ def test_what_was_known_of_a_symbol_between_missing_bars_is_read_all_the_same(tm
     assert set(asked) == {
         (SYMBOL, "funding", newest), (SYMBOL, "premium", newest), (ETH, "funding", between), (ETH, "premium", between),
     }  # fmt: skip
+
+
+@fault(
+    "several symbols: more is held of two than all executions explain, --foreign adopt",
+    "taken over at the price the exchange shows; balance corrected; equity agrees",
+)
+def test_unexplained_positions_are_adopted(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS, foreign="adopt")
+    r.bar(2)
+    with r.world.lock:
+        for symbol, size in ((ETH, "3.00"), ("SOLUSDT", "-20.0")):
+            price = r.exchange.mark(symbol)
+            r.exchange.account.fill(symbol, 0, Decimal(size), price, Decimal("0.5"), r.clock.now_ms())
+    r.trader.books.agree(r.newest_ms + 3 * HOUR_MS)
+    (told,) = [text for text in r.events("foreign") if "adopted" in text]
+    assert "3.00 ETHUSDT, -20.0 SOLUSDT more than all executions explain" in told
+    r.bar(2)
+    r.settle()
+    r.check()
+
+
+@fault(
+    "several symbols: positions are there at the first start, --foreign adopt or flatten",
+    "gone on from, or closed first",
+)
+@pytest.mark.parametrize("foreign", ["adopt", "flatten"])
+def test_positions_at_the_first_start(rig: Make, foreign: str) -> None:
+    r = rig(symbols=SYMBOLS, first=False, foreign=foreign)
+    r.exchange.by_hand(ETH, "Buy", "5.00")
+    r.exchange.by_hand("SOLUSDT", "Sell", "40.0")
+    r.clock.advance(2 * HOUR_MS)
+    r.act()
+    r.bar(2)
+    r.settle()
+    marks = {symbol: r.exchange.mark(symbol) for symbol in SYMBOLS}
+    assert {s: r.trader.books.size(s) for s in SYMBOLS} == {s: r.exchange.account.size(s) for s in SYMBOLS}
+    assert abs(r.trader.books.equity(marks) - r.exchange.account.equity(marks)) < Decimal("1e-6")
+
+
+@fault(
+    "several symbols, hedge mode: changes of side",
+    "each side closed reduce-only under its index before the other is opened",
+)
+def test_hedge_of_several(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS, hedge=True, private={"hedge": True})
+    r.bar(6)
+    assert r.trader.status == RUNNING
+    indices = {row["position_idx"] for row in r.journal.rows("SELECT position_idx FROM intents")}
+    assert indices == {1, 2}
+    for symbol in SYMBOLS:
+        sides = [h.size for (name, _), h in r.exchange.account.holdings.items() if name == symbol and h.size]
+        assert len(sides) <= 1, "never both sides at once"
+    r.settle()
+    r.check()

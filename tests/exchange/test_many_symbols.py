@@ -266,3 +266,32 @@ def test_status_and_page_show_a_row_per_symbol(rig: Make, tmp_path: Path) -> Non
     assert "By symbol" in page
     assert "5 of 5 targets are identical" in page
     assert len(json.loads(json.dumps(standing(r.journal)))["positions"]) == 3
+
+
+def test_what_was_refused_is_tried_again_though_the_target_stays(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS)
+    r.bar()
+    held = r.exchange.account.size("ETHUSDT")
+    equity = float(r.exchange.account.equity(r.exchange.marks()))
+    target = (
+        float(held) * r.trader.history.closes["ETHUSDT"] / equity + 0.05
+    )  # less than what drift alone would bring back
+    for fails in (True, False):
+        r.tick()
+        r.trader._fetch()
+        r.trader._decide(r.journal.last_decision())
+        r.journal._db.execute(
+            "UPDATE decisions SET target = ? WHERE open_ms = ? AND symbol = ?", (target, r.newest_ms, "ETHUSDT")
+        )
+        if fails:
+            r.fault("code_110007", "/v5/order/create", times=None)
+        r.act()
+        r.world.faults.clear()
+        if fails:
+            assert "refused" in r.journal.decision(r.newest_ms)["ETHUSDT"]["note"]
+            assert r.exchange.account.size("ETHUSDT") == held
+    assert float(r.exchange.account.size("ETHUSDT")) * r.trader.history.closes["ETHUSDT"] / equity == pytest.approx(
+        target, abs=0.005
+    )
+    r.settle()
+    r.check()
