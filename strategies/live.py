@@ -83,6 +83,7 @@ class Trader:
     why: str = "starting"
     bars: int = 0
     _coming: Strategy | None = None  # the model that takes over
+    _waits_for: str = ""
 
     def __post_init__(self) -> None:
         self.symbols = self.strategy.traded
@@ -228,7 +229,12 @@ class Trader:
     def _candles(self) -> None:
         self._coming = self.reload() or self._coming
         if self._coming is not None:
-            self._take_over(self._coming)
+            try:
+                self._take_over(self._coming)
+            except Unavailable as error:  # the old one goes on meanwhile
+                if self._waits_for != str(error):
+                    self._waits_for = str(error)
+                    self.journal.event("model", f"model {self._coming.name} waits: {error}")
         self._fetch()
         last = self.journal.last_decision()
         if last is None or last["open_ms"] < self.history.last_ms:
@@ -323,10 +329,11 @@ class Trader:
             return
         self._enter(HALTED, why)
         try:  # before anybody is told: a slow webhook must not keep orders alive
-            for symbol in self.symbols:
-                self.exchange.cancel_all(symbol)
-            if self.flatten_on_halt:
-                self.books.flatten(self.history.last_ms, "halt")
+            try:
+                self.books.cancel_all()
+            finally:
+                if self.flatten_on_halt:
+                    self.books.flatten(self.history.last_ms, "halt")
         except ExchangeError as error:
             self.journal.event("halt", f"could not clean up: {error}")
         self.on_halt(why)

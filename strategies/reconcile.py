@@ -222,8 +222,7 @@ class Books:
                 bar = last_ms if last_ms > 0 else now // self.interval_ms * self.interval_ms
                 for link in self.desk.settle_all():
                     self.desk.cancel(link)
-                for symbol in self.symbols:
-                    self.exchange.cancel_all(symbol)
+                self.cancel_all()
                 if flatten and not self.flatten(bar, "stop"):
                     raise Unavailable("the position could not be closed")
                 self.sync_executions(max(bar, now) + 3 * self.interval_ms)
@@ -233,23 +232,47 @@ class Books:
                 self._pause(0.2)
         return ""
 
+    def cancel_all(self) -> None:
+        """Every symbol's orders; one that fails does not keep the others from it (raised at the end)."""
+        failed: ExchangeError | None = None
+        for symbol in self.symbols:
+            try:
+                self.exchange.cancel_all(symbol)
+            except ExchangeError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
     def flatten(self, open_ms: int, why: str) -> bool:
-        """Close every position with reduce-only market orders; True once the exchange says that all are flat."""
+        """Close every position with reduce-only market orders; True once the exchange says that all are flat.
+
+        A symbol that fails does not keep the others from it; once they are flat, the caller says whether to go on.
+        """
         for attempt in range(8):
-            there = {symbol: rows for symbol in self.symbols if (rows := [r for r in self.held(symbol)[1] if r.size])}
-            if not there:
-                return True
-            for symbol, rows in there.items():
-                for k, row in enumerate(rows):
-                    side = "Sell" if row.size > 0 else "Buy"
-                    query = "SELECT 1 FROM intents WHERE open_ms = ? AND symbol = ?"
-                    number = 100 + len(self.journal.rows(query, open_ms, symbol)) + attempt
-                    link = link_id(f"{self.journal.get('id')}/{why}", symbol, open_ms, k, number)
-                    order = Order(link, symbol, side, abs(row.size), reduce_only=True, position_idx=row.position_idx)
-                    self.desk.market(order, open_ms, 0.0)
+            flat, failed = True, False
+            for symbol in self.symbols:
+                try:
+                    flat = self._flatten(symbol, open_ms, why, attempt) and flat
+                except ExchangeError as error:
+                    self.journal.event("flatten", f"{symbol}: {error}")
+                    failed = True
+            if flat:
+                return not failed
             self._pause(0.1 * (attempt + 1))
-            self.sync_executions(open_ms + 3 * self.interval_ms)
         return False
+
+    def _flatten(self, symbol: str, open_ms: int, why: str, attempt: int) -> bool:
+        """True where nothing is held; otherwise orders are sent, and the next look tells."""
+        rows = [row for row in self.held(symbol)[1] if row.size]
+        for k, row in enumerate(rows):
+            side = "Sell" if row.size > 0 else "Buy"
+            used = len(self.journal.rows("SELECT 1 FROM intents WHERE open_ms = ? AND symbol = ?", open_ms, symbol))
+            link = link_id(f"{self.journal.get('id')}/{why}", symbol, open_ms, k, 100 + used + attempt)
+            order = Order(link, symbol, side, abs(row.size), reduce_only=True, position_idx=row.position_idx)
+            self.desk.market(order, open_ms, 0.0)
+        if rows:
+            self.sync_executions(open_ms + 3 * self.interval_ms, None, (symbol,))
+        return not rows
 
 
 def _average(rows: Sequence[Position]) -> Decimal:

@@ -1,22 +1,16 @@
-"""Faults of one symbol while others are traded from the same account: nothing of another one is doubled or lost."""
+"""Faults of one symbol while others are traded from its account: nothing of another one is doubled or lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from decimal import Decimal
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from data.panel import InputError
-from data.series import SeriesKey
 from strategies.exchange import Unavailable
-from strategies.feed import Feed
-from strategies.history import History
-from strategies.journal import Journal
 from strategies.live import HALTED, RECONCILING, RUNNING
 from strategies.portfolio import Portfolio
 from strategies.replay import explain
@@ -334,47 +328,6 @@ def test_no_companion(rig: Make) -> None:
     assert told.identical == told.compared == 7
 
 
-def test_what_was_known_of_a_symbol_between_missing_bars_is_read_all_the_same(tmp_path: Path) -> None:
-    """Five-minute bars over a full hour; one symbol lacks the bar that crosses it, and the newest one."""
-    step, hour = 300_000, 1_700_002_800_000
-    opens = [hour + k * step for k in (-2, -1, 0, 1, 2)]
-    shown = {SYMBOL: opens, ETH: [opens[0], opens[2], opens[4]]}  # the last one is forming
-    asked: list[tuple[str, str, int]] = []
-
-    class Market:
-        def klines(self, symbol: str, *_: Any, **__: Any) -> list[Any]:
-            return [(t, 1.0, 1.0, 1.0, 1.0, 1.0) for t in shown[symbol]]
-
-        def settlements(self, symbol: str, end_ms: int) -> list[Any]:
-            asked.append((symbol, "funding", end_ms))
-            return []
-
-    class Companions:
-        def news(self, keys: Any, _first: int, moment_ms: int) -> dict[Any, Any]:
-            asked.extend((key.symbol, "premium", moment_ms) for key in keys)
-            return {}
-
-        def take(self, _news: Any) -> None:
-            pass
-
-    history = History(
-        (SYMBOL, ETH), step, [(opens[0], dict.fromkeys((SYMBOL, ETH), (opens[0], 1.0, 1.0, 1.0, 1.0, 1.0)))]
-    )
-    keys = tuple(SeriesKey("linear", symbol, "premium-index", "5") for symbol in (SYMBOL, ETH))
-    journal = Journal(tmp_path / "journal.sqlite")
-    feed = Feed(Market(), journal, history, Companions(), "5", late_s=0.0)  # type: ignore[arg-type]
-    feed.fetch(SimpleNamespace(companions=keys))  # type: ignore[arg-type]
-    assert history.count == 4
-    assert [c[4] > 0 for c in journal.candles(ETH)] == [False, True, False]
-    newest, between = (
-        opens[4],
-        opens[3],
-    )  # closes of the newest bar, and of the newest one that is known of the other symbol
-    assert set(asked) == {
-        (SYMBOL, "funding", newest), (SYMBOL, "premium", newest), (ETH, "funding", between), (ETH, "premium", between),
-    }  # fmt: skip
-
-
 @fault(
     "several symbols: more is held of two than all executions explain, --foreign adopt",
     "taken over at the price the exchange shows; balance corrected; equity agrees",
@@ -426,4 +379,27 @@ def test_hedge_of_several(rig: Make) -> None:
         sides = [h.size for (name, _), h in r.exchange.account.holdings.items() if name == symbol and h.size]
         assert len(sides) <= 1, "never both sides at once"
     r.settle()
+    r.check()
+
+
+@fault(
+    "several symbols: the kill switch with --flatten while one does not answer", "the others are closed; exit 1, said"
+)
+def test_flatten_though_one_fails(rig: Make) -> None:
+    r = rig(symbols=SYMBOLS)
+    r.bar(2)
+    real = r.trader.exchange.positions
+
+    def positions(symbol: str) -> Any:
+        if symbol == "BTCUSDT":
+            raise Unavailable("no positions of BTCUSDT")
+        return real(symbol)
+
+    r.trader.exchange.positions = positions  # type: ignore[method-assign]
+    r.trader.books._pause = lambda _: None
+    r.trader.kill_file.write_text("stop flatten\n")
+    assert r.trader.run() == 1
+    assert [bool(r.exchange.account.size(symbol)) for symbol in SYMBOLS] == [True, False, False]
+    assert "no positions of BTCUSDT" in " ".join(r.events("flatten"))
+    r.trader.exchange.positions = real  # type: ignore[method-assign]
     r.check()
