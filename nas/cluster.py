@@ -7,6 +7,7 @@ and `nas` travel with the job, so nodes need only the dependencies. A task whose
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,19 @@ def _work(task: Task, samples: Samples) -> tuple[bytes, float, float]:
     return result.to_bytes(), result.cpu_s, peak_mib()
 
 
+def _answers(address: str | None) -> None:
+    """InputError where nothing listens at host:port: Ray itself would try for minutes. `auto` and names are left to Ray."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at --address {address} ({error}); start one with `ray start --head`"
+        ) from None
+
+
 class RayWorkers:
     """`nas.engine.Workers` on Ray. address None: a cluster on this machine with `jobs` processors, ended on close."""
 
@@ -41,6 +55,7 @@ class RayWorkers:
         self.ray: Any = ray
         self.mine = not ray.is_initialized()
         if self.mine:
+            _answers(address)
             root = Path(__file__).resolve().parent.parent
             # packages travel only to a cluster elsewhere: on this machine they are importable as they are
             modules = {"py_modules": [str(root / "data"), str(root / "nas")]} if address else {}

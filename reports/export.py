@@ -101,6 +101,9 @@ def mlflow_client(uri: str) -> Any:
         os.environ.setdefault(
             "MLFLOW_ALLOW_FILE_STORE", "true"
         )  # MLflow prefers a database, which its small package lacks
+    # a server that is not there is said after seconds, not after seven tries of growing patience
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         from mlflow import MlflowClient
     except ImportError:

@@ -49,6 +49,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise InputError(f"--jobs must be at least 1, not {self.jobs}")
+        if not 0 <= self.gpus_per_task < float("inf"):
+            raise InputError(f"--gpus-per-task must be a number >= 0, not {self.gpus_per_task}")
 
 
 def options_of(values: Mapping[str, Any]) -> Options:

@@ -68,7 +68,19 @@ class Journal:
     """One writer at a time; readers (status, page) may look at any moment. Every method commits before it returns."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
+        """InputError where the file is no journal, is damaged, or cannot be written (a full disk)."""
         self.path = path
+        try:
+            self._open(path, read_only)
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{path} cannot be used as a journal ({error}); make room on the disk, or move {path.parent} away and start anew"
+            ) from None
+        self._db.row_factory = sqlite3.Row
+        self._sums: dict[str, Ledger] = {}
+        self._summed = 0
+
+    def _open(self, path: Path, read_only: bool) -> None:
         if read_only:
             _modern(path)
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
@@ -78,9 +90,6 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             bring_up(self._db, path)
-        self._db.row_factory = sqlite3.Row
-        self._sums: dict[str, Ledger] = {}
-        self._summed = 0
 
     def close(self) -> None:
         self._db.close()

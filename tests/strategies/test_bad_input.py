@@ -15,10 +15,12 @@ from data.commandline import application, command
 from data.errors import InputError
 from data.files import load_files
 from data.info import app as info
+from nas.cluster import _answers
 from nas.command import app as search
 from nas.network import load_model
 from strategies.audit import app as audit
 from strategies.config import resolve
+from strategies.paper import app as paper
 from strategies.trading import portfolio_of, position_rule, trading_terms
 from strategies.walkforward import app as walkforward
 from tests.exchange.rig import market_panel, save_model
@@ -125,6 +127,20 @@ def test_a_run_without_its_files_is_not_audited(tmp_path: Path) -> None:
     assert "no readable run.json" in refused(audit, "--run", str(tmp_path))
 
 
+@pytest.mark.parametrize("command", ["status", "stop", "replay"])
+def test_a_damaged_journal_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "paper" / "acct").mkdir(parents=True)
+    (tmp_path / "paper" / "acct" / "journal.sqlite").write_text("no journal")
+    assert "cannot be used as a journal" in refused(paper, command, "--out", str(tmp_path))
+
+
+def test_nothing_at_the_address_of_a_cluster_is_said_at_once() -> None:
+    with pytest.raises(InputError, match="no Ray cluster answers"):
+        _answers("127.0.0.1:1")
+    for unknown in (None, "auto"):
+        _answers(unknown)
+
+
 def test_a_store_that_is_a_file_is_no_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REGIME_CACHE", str(tmp_path / "file"))
@@ -150,5 +166,5 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path)
         [sys.executable, "-c", limited], capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "limits the size of files" in done.stderr.splitlines()[-1]
+    assert "search.json: File too large; the system limits the size of files" in done.stderr.splitlines()[-1]
     assert not [p for p in (tmp_path / "found").rglob("*") if p.is_file()]
