@@ -122,7 +122,10 @@ def test_tensorboard_shows_a_search_while_it_goes_on(tmp_path: Path) -> None:
         for epoch in range(3):
             record({"epoch": epoch, "train_loss": 0.5 - 0.125 * epoch, "op_weights": [[0.25]]})
             deadline = time.monotonic() + 20
-            while len(found := seen() if folder.exists() else []) <= epoch and time.monotonic() < deadline:
+            while (
+                len(found := seen() if (folder / "searching-window0-darts-seed0").exists() else []) <= epoch
+                and time.monotonic() < deadline
+            ):
                 time.sleep(0.01)
             assert found == [0.5 - 0.125 * k for k in range(epoch + 1)]
         with (watch / "window0-darts-seed0.jsonl").open("a") as file:
