@@ -26,9 +26,10 @@ def garch(bars: int, seed: int) -> Panel:
 
 
 def permuted(history: Panel, bars: int, seed: int, asset: int = 0) -> Panel:
-    """The first `bars` of a real history whose days are in random order, each with its sign drawn at random.
+    """`bars` of a real history whose days are in random order and whose returns have their signs drawn at random, bar by bar.
 
-    The sign takes the drift of the history away; what remains inside a day is its volatility and, mirrored or not, its path.
+    What remains is how large the moves of each hour were. One sign for a whole day would leave its path, and real hours revert: a
+    return and the next one have the same sign less often than not (correlation -0.06), which is something to be earned.
     InputError where the history is shorter than twice what is taken: permuted short histories mean-revert.
     """
     if len(history) < 2 * bars:
@@ -37,12 +38,12 @@ def permuted(history: Panel, bars: int, seed: int, asset: int = 0) -> Panel:
     rng = np.random.default_rng([seed, 13])
     days = rng.permutation(len(history) // BLOCK_BARS)[: -(-bars // BLOCK_BARS)]
     order = (days[:, None] * BLOCK_BARS + np.arange(BLOCK_BARS)).ravel()[:bars]
-    signs = np.repeat(rng.choice([-1.0, 1.0], len(days)), BLOCK_BARS)[:bars]
+    signs = rng.choice([-1.0, 1.0], bars)
     moved, upper, lower, volume = shapes[order].T
     mirrored = np.stack(
         [moved * signs, np.where(signs > 0, upper, lower), np.where(signs > 0, lower, upper), volume], 1
     )
-    return _candles(mirrored, f"{history.assets[asset]} with its days permuted and signed at random, seed {seed}")
+    return _candles(mirrored, f"{history.assets[asset]} with its days permuted and its returns signed at random, seed {seed}")
 
 
 def _shapes(panel: Panel, asset: int) -> FloatArray:

@@ -29,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "horizon": [HORIZON],
     "baselines": ["linear"], "rules": ["sma_cross"],
 }  # fmt: skip
+#: what tells units apart from those of an earlier definition of the market
+DRAWN = {"permuted": {"signs": "bar"}}
 BARS = 8_200  # seven windows behind the warm-up of the features
 
 
@@ -36,7 +38,9 @@ def units(seeds: int, markets: tuple[str, ...] = MARKETS, changes: dict[str, Any
     """Seed by seed, so that a table stopped early has few seeds and no holes."""
     settings = {**SETTINGS, **(changes or {})}
     return [
-        Unit(f"{market}-{seed:03d}", {"market": market, "seed": seed, "bars": BARS, **settings})
+        Unit(
+            f"{market}-{seed:03d}", {"market": market, "seed": seed, "bars": BARS, **settings, **DRAWN.get(market, {})}
+        )
         for seed in range(seeds)
         for market in markets
     ]
@@ -59,7 +63,7 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
     from strategies.trading import daily_net_returns, trading_terms
 
     panel = market_of(unit, histories)
-    given = {k: v for k, v in unit.settings.items() if k not in ("market", "bars")}
+    given = {k: v for k, v in unit.settings.items() if k not in ("market", "bars", "signs")}
     config = RunConfig(symbol=panel.assets, **given)
     free = {"taker_fee_bps": 0.0, "maker_fee_bps": 0.0, "slippage_bps": 0.0}
     found: Result = {"source": panel.source}

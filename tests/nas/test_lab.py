@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,25 @@ def test_markets_without_signal_are_martingales() -> None:
             assert (close <= high).all()
             assert not panel.settlements
     assert abs(np.mean(drifts)) < 3 / np.sqrt(len(drifts))
-    assert abs(np.mean(echoes[::2])) < 3 / np.sqrt(len(echoes[::2]))
+    for market in (echoes[::2], echoes[1::2]):
+        assert abs(np.mean(market)) < 3 / np.sqrt(len(market))
+
+
+def test_nothing_is_left_in_a_permuted_market_of_a_history_that_reverts() -> None:
+    history = simulate(["BTCUSDT"], "60")
+    values, noise = history.values.copy(), np.random.default_rng(0).standard_normal(len(history))
+    returns = 0.004 * (noise[1:] - 0.8 * noise[:-1])  # each move takes most of the last one back
+    close = 1000.0 * np.exp(np.concatenate([[0.0], np.cumsum(returns)]))
+    for k, name in enumerate(history.fields):
+        if name in ("open", "high", "low", "close"):
+            values[:, 0, k] = close
+    reverting = replace(history, values=values)
+    echoes = []
+    for seed in range(6):
+        path = permuted(reverting, 3_000, seed).field("close")[:, 0]
+        signs = np.sign(np.diff(path))
+        echoes.append(np.mean(signs[1:] * signs[:-1]) * np.sqrt(len(signs)))
+    assert abs(np.mean(echoes)) < 3 / np.sqrt(len(echoes))
 
 
 def test_permuted_days_are_days_of_the_history() -> None:
