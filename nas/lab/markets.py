@@ -43,7 +43,9 @@ def permuted(history: Panel, bars: int, seed: int, asset: int = 0) -> Panel:
     mirrored = np.stack(
         [moved * signs, np.where(signs > 0, upper, lower), np.where(signs > 0, lower, upper), volume], 1
     )
-    return _candles(mirrored, f"{history.assets[asset]} with its days permuted and its returns signed at random, seed {seed}")
+    return _candles(
+        mirrored, f"{history.assets[asset]} with its days permuted and its returns signed at random, seed {seed}"
+    )
 
 
 def _shapes(panel: Panel, asset: int) -> FloatArray:

@@ -85,8 +85,8 @@ def null_table(found: Sequence[Record]) -> tuple[str, str]:
             "SPA p < 0.05"]  # fmt: skip
     text = (
         "The whole walk-forward (features, search, training, plans, Backtrader) on markets that are martingales. `garch`: simulated, with "
-        "spells of high and low volatility. `permuted`: real hourly candles whose days are in random order, each with its sign drawn "
-        "at random. `shipped`: settings of a user, costs and the bar of evidence included; most windows then stay flat. `bare`: the "
+        "spells of high and low volatility. `permuted`: real hourly candles whose days are in random order, each return with its sign "
+        "drawn at random. `shipped`: settings of a user, costs and the bar of evidence included; most windows then stay flat. `bare`: the "
         "same searches and trainings traded without costs and without that bar, where a leak of the future would show as profit. "
         "Shares with exact 95% intervals; ± is one standard error.\n\n"
     )
