@@ -56,91 +56,77 @@ def searches_table(found: Sequence[Record]) -> tuple[str, str]:
     return (f"{verdict}\n{last}", f"{table}\n\n### The last round\n\n{rounds}") if rounds else (verdict, table)
 
 
+#: heading of a table -> what its rows are compared with
+TABLES = {
+    "equal": "Against random architectures of equal compute (`random + validation`, as many as the cost)",
+    "many": "Against as many random candidates: are the proposals better, were the search free?",
+    "alone": "Against the same search alone (mean)",
+    "median": "Mean correlation, and its difference from the median random architecture",
+}
+
+
 def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
-    """(verdict, text and table) of the problems whose records hold proposals; empty where none does."""
-    mine_only = [record for record in found if record.settings.get("finalists")]
-    if not mine_only:
+    """(verdict, text and tables) of the problems whose records hold proposals; empty where none does."""
+    markets = grouped([record for record in found if record.settings.get("finalists")], "market")
+    if not markets:
         return "", ""
-
-    def told(values: FloatArray, statistic: Any) -> str:
-        return "{:+.3f} ({:+.3f} to {:+.3f})".format(statistic(values), *bootstrap_interval(values, statistic))
-
-    rows, verdicts, quality = [], [], []
-    better: list[str] = []
-    for (market,), mine in grouped(mine_only, "market").items():
-        random = np.array([record.result["random"] for record in mine])
-        middle = np.median(random, 1)
+    cells: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in TABLES}
+    costs: dict[str, int] = {}
+    verdicts, quality = [], []
+    for (market,), mine in markets.items():
+        middle = np.array([np.median(record.result["random"]) for record in mine])
         each = [arms(record) for record in mine]
-        above: list[str] = []
-        below: list[str] = []
         tests = {arm.name: np.array([found[k].test for found in each]) for k, arm in enumerate(each[0])}
+        won: dict[str, list[tuple[str, int]]] = {"above": [], "below": [], "alone": []}
         for arm in each[0]:
-            values = tests[arm.name]
-            percentile = float(np.median((random < values[:, None]).mean(1)))
-            row = [
-                market,
-                arm.name,
-                str(arm.cost),
-                f"{values.mean():.3f}",
-                f"{percentile:.0%}",
-                told(values - middle, np.median),
-            ]
+            values, costs[arm.name] = tests[arm.name], arm.cost
+            row = {kind: cells[kind].setdefault(arm.name, {}) for kind in TABLES}
+            row["median"][market] = f"{values.mean():.3f}; {_told(values - middle, np.median)}"
             if arm.name.startswith(RANDOM):
-                if arm.candidates in (
-                    *mine[0].settings["finalists"],
-                    each[0][-1].candidates,
-                ):  # the others only serve as rivals
-                    rows.append([*row, "", "", ""])
                 continue
-            way = arm.name.split(",")[0]
-            as_many = tests[f"{RANDOM}, {arm.candidates}"] if arm.candidates > 1 else None
-            equal = values - tests[f"{RANDOM}, {arm.cost}"]
-            alone = told(values - tests[way], np.mean) if arm.name != way else ""
-            rows.append(
-                [*row, told(values - as_many, np.median) if as_many is not None else "", told(equal, np.median), alone]
-            )
+            way, equal = arm.name.split(",")[0], values - tests[f"{RANDOM}, {arm.cost}"]
+            row["equal"][market] = _told(equal, np.median)
+            if arm.name == way:
+                continue
+            row["many"][market] = _told(values - tests[f"{RANDOM}, {arm.candidates}"], np.median)
+            row["alone"][market] = _told(values - tests[way], np.mean)
             if "last round" in arm.name:
                 low, high = bootstrap_interval(equal, np.median)
-                short = f"{way} ({arm.candidates})"
-                above += [short] if low > 0.0 else []
-                below += [short] if high < 0.0 else []
-                if bootstrap_interval(values - tests[way], np.mean)[0] > 0.0:
-                    better.append(f"{market} {short}")
+                won["above"] += [(way, arm.candidates)] if low > 0.0 else []
+                won["below"] += [(way, arm.candidates)] if high < 0.0 else []
+                more = bootstrap_interval(values - tests[way], np.mean)[0] > 0.0
+                won["alone"] += [(way, arm.candidates)] if more else []
         verdicts.append(
-            f"{market} ({len(mine)} problems): better for {', '.join(above) or 'none'}; worse for {', '.join(below) or 'none'}"
+            f"Last round (candidates), {market}, {len(mine)} problems: better than random architectures of equal compute for "
+            f"{_listed(won['above'])}; worse for {_listed(won['below'])}; better than the same search alone (mean) for "
+            f"{_listed(won['alone'])}."
         )
-        for name in mine[0].result["proposals"]:
-            test, score = (
-                np.array([record.result["proposals"][name][kind] for record in mine]) for kind in ("test", "score")
-            )
-            places = (random[:, None, :] < test[:, :, None]).mean(2)
-            agreement = np.array([spearmanr(-s, t).statistic for s, t in zip(score, test, strict=True)])
-            low, high = bootstrap_interval(agreement, np.mean)
-            quality.append(
-                [market, name, str(test.shape[1]), f"{places[:, 0].mean():.0%}", f"{places[:, 1:].mean():.0%}", f"{test.std(1).mean():.3f}",
-                 f"{agreement.mean():+.2f} ({low:+.2f} to {high:+.2f})"]
-            )  # fmt: skip
-    verdict = "Last round (candidates) against random architectures at equal compute: " + ". ".join(verdicts) + "."
-    verdict += (
-        f"\nLast round (candidates) against the same search without it, mean: better for {', '.join(better) or 'none'}."
-    )
-    costs = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
+        quality += _quality(market, mine)
+    names = [market for (market,) in markets]
+    shown = {*next(iter(markets.values()))[0].settings["finalists"], max(costs.values())}
+    tables = []
+    for kind, title in TABLES.items():
+        rows = [
+            [name, str(costs[name]), *(row[market] for market in names)]
+            for name, row in cells[kind].items()
+            if row and not (name.startswith(RANDOM) and costs[name] not in shown)  # the others only serve as rivals
+        ]
+        tables.append(f"**{title}**\n\n{markdown(['way', 'cost', *names], rows)}")
+    counted = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
     text = (
         "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "
         "(docs/variants.md). `random + validation, n`: n random architectures (others than those of the median), trained and chosen "
         "in exactly that way. `n of its own + m random`: both kinds of candidates in one round. Cost: in trainings of one candidate, "
-        f"by processor time; a search counts as {costs} (measured 2.2 to 2.9 and 2.7 to 3.7; `python -m benchmarks.last_round`): equal "
+        f"by processor time; a search counts as {counted} (measured 2.2 to 2.9 and 2.7 to 3.7; `python -m benchmarks.last_round`): equal "
         "compute means so many more random candidates. Differences are paired by problem; medians, but against the search alone the "
         "mean, since many a last round keeps what the search chose.\n\n"
     )
-    head = ["problems", "way", "cost", "mean correlation", "median percentile", "against the median random", "random, as many candidates",
-            "random, equal compute", "the search alone"]  # fmt: skip
     why = (
         "\n\nWhy: percentile of the proposals among the random architectures of the median (50%: no better), how much they differ from "
         "each other (standard deviation of their test correlations within a problem), and whether validation knows which is best (rank "
         "correlation, within a problem, of the forecast it saw and the one on test; 0: it does not).\n\n"
     )
-    what = [
+    head = [
         "problems",
         "proposals of",
         "each",
@@ -149,7 +135,34 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
         "spread",
         "validation and test",
     ]
-    return verdict, text + markdown(head, rows) + why + markdown(what, quality)
+    return "\n".join(verdicts), text + "\n\n".join(tables) + why + markdown(head, quality)
+
+
+def _quality(market: str, mine: Sequence[Record]) -> list[list[str]]:
+    """What there was to choose among, per source of proposals."""
+    random, rows = np.array([record.result["random"] for record in mine]), []
+    for name in mine[0].result["proposals"]:
+        test, score = (
+            np.array([record.result["proposals"][name][kind] for record in mine]) for kind in ("test", "score")
+        )
+        places = (random[:, None, :] < test[:, :, None]).mean(2)
+        agreement = np.array([spearmanr(-s, t).statistic for s, t in zip(score, test, strict=True)])
+        low, high = bootstrap_interval(agreement, np.mean)
+        rows.append(
+            [market, name, str(test.shape[1]), f"{places[:, 0].mean():.0%}", f"{places[:, 1:].mean():.0%}", f"{test.std(1).mean():.3f}",
+             f"{agreement.mean():+.2f} ({low:+.2f} to {high:+.2f})"]
+        )  # fmt: skip
+    return rows
+
+
+def _told(values: FloatArray, statistic: Any) -> str:
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(statistic(values), *bootstrap_interval(values, statistic))
+
+
+def _listed(won: Sequence[tuple[str, int]]) -> str:
+    """darts (3, 5) and perturbation (8); or none."""
+    sizes = {way: ", ".join(str(size) for name, size in won if name == way) for way, _ in won}
+    return " and ".join(f"{way} ({text})" for way, text in sizes.items()) or "none"
 
 
 def _pairs(proposals: dict[str, list[float]]) -> list[tuple[float, float]]:

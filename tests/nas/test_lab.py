@@ -270,7 +270,7 @@ def test_a_tiny_comparison_tells_its_verdict() -> None:
     found = [Record(unit.name, unit.settings, comparison.compute(unit, []), 1.0, "", "", "") for unit in units]
     verdict, table = searches_table(found)
     assert "planted: plain DARTS" in verdict
-    assert "Last round (candidates) against random architectures at equal compute: planted (2 problems)" in verdict
+    assert "Last round (candidates), planted, 2 problems: better than random architectures of equal compute" in verdict
     assert table.split("### The last round")[0].count("| planted |") == 5
     assert all(len(record.result["random"]) == 2 for record in found)
     task = planted(0, 0.3)  # the command's arm of 2 is the search's own last round of 2, trained alike
@@ -297,11 +297,14 @@ def test_the_last_round_is_compared_at_equal_compute_and_chosen_by_validation_al
     assert found["random + validation, 2"] == (2, 2, -1.0)
     assert found["random + validation, 5"] == (5, 5, -1.0)  # validation decides, not test
     assert "random + validation, 4" not in found
-    assert rounds_table([record] * 3)[0].startswith(
-        "Last round (candidates) against random architectures at equal compute: planted (3 problems): better for darts (2); worse for none."
+    said = "Last round (candidates), planted, 3 problems: better than random architectures of equal compute for "
+    assert rounds_table([record] * 3)[0] == (
+        f"{said}darts (2); worse for none; better than the same search alone (mean) for darts (2)."
     )
     worse = proposals_record(0, [-2.0, -3.0], [0.1, 0.2, 0.3, 0.7])
-    assert "better for none; worse for darts (2)" in rounds_table([worse] * 3)[0]
+    assert rounds_table([worse] * 3)[0] == (
+        f"{said}none; worse for darts (2); better than the same search alone (mean) for none."
+    )
 
 
 def test_a_last_round_of_one_is_refused() -> None:
