@@ -206,7 +206,7 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
         word = "beats" if low > 0 else "loses to" if high < 0 else "is not told apart from"
         verdicts.append(
             f"{market}: plain DARTS {word} the median random architecture ({middle_:+.3f}, {low:+.3f} to {high:+.3f}; "
-            f"{len(mine)} problems); interval above zero for: {', '.join(better) or 'none'}"
+            f"{len(mine)} problems); interval above zero for: {', '.join(f'`{way}`' for way in better) or 'none'}"
         )
     count = mine[0].settings["randoms"]
     head = [
