@@ -18,12 +18,16 @@ from nas.per_bar import per_bar
 
 EPSILON = 1e-6
 FEW_ASSETS = 24  # below, a product over pairs of assets is cheaper than one over the bars of a window
+# Standard deviations of the training bars by which the market's log volatility lies above its mean where the market counts as volatile.
+VOLATILE_ABOVE = 0.75
 
 
 class Market(NamedTuple):
-    """Who is known. present: [time, group, asset], 1 where the asset's inputs are known at that bar, else 0."""
+    """Who is known, and what state the market is in. present: [time, group, asset], 1 where the asset's inputs are known at that bar,
+    else 0. volatile: the same shape, 1 where the market is volatile at that bar; None where no op asks for it."""
 
     present: Tensor
+    volatile: Tensor | None = None
 
     def grouped(self, x: Tensor) -> Tensor:
         """[time, group * asset, c] -> [time, group, asset, c]."""
@@ -37,11 +41,14 @@ class Market(NamedTuple):
 
 
 class Leads(NamedTuple):
-    """Who may lead whom, for each follower its candidates: leader, lag [asset, k] (lag in bars, 1 or more), weight [asset, k], signed."""
+    """Who may lead whom, for each follower its candidates: leader, lag [asset, k] (lag in bars, 1 or more), weight [asset, k], signed.
+
+    volatile: [asset, k], true where the candidate leads in the volatile market only; None where all lead always."""
 
     leader: Tensor
     lag: Tensor
     weight: Tensor
+    volatile: Tensor | None = None
 
 
 def market_factor(x: Tensor, market: Market) -> Tensor:
@@ -129,8 +136,12 @@ def lead_lag(x: Tensor, projection: Tensor, leads: Leads, market: Market) -> Ten
     """What the leaders did: sum over an asset's candidates of weight x (leader's values `lag - 1` bars ago). projection: [c, c].
 
     A lag counts from the leader's bar to the follower's bar that it moves. The first bar that a forecast made at the close of bar t
-    can be about is t + 1, so a leader `lag` bars ahead is read at bar t + 1 - lag: lag 1 is its newest bar.
+    can be about is t + 1, so a leader `lag` bars ahead is read at bar t + 1 - lag: lag 1 is its newest bar. A candidate that leads in the
+    volatile market only gives nothing where the market is not volatile at bar t, the newest that is known.
     """
+    gated = leads.volatile if leads.volatile is not None and bool(leads.volatile.any()) else None
+    if gated is not None and market.volatile is None:
+        raise ValueError("a link that holds in the volatile market only needs the market's state")
     values = market.grouped(x @ projection)
     width = int(leads.lag.max())
     back = width - leads.lag  # position of bar t + 1 - lag in a window of `width` bars that ends at t
@@ -143,7 +154,10 @@ def lead_lag(x: Tensor, projection: Tensor, leads: Leads, market: Market) -> Ten
         for leader, start in zip(leads.leader[:, k].tolist(), back[:, k].tolist(), strict=True):
             columns.append(padded[start : start + bars, :, leader])
             shown.append(known[start : start + bars, :, leader])
-        total = total + torch.stack(columns, 2) * (torch.stack(shown, 2) * leads.weight[:, k])[..., None]
+        weight = torch.stack(shown, 2) * leads.weight[:, k]
+        if gated is not None and market.volatile is not None:
+            weight = torch.where(gated[:, k], weight * market.volatile, weight)
+        total = total + torch.stack(columns, 2) * weight[..., None]
     return _back(total, market, x)
 
 

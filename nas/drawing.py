@@ -105,8 +105,8 @@ def told_links(edge: Mapping[str, Any]) -> str:
         return ""
     best = max(links, key=lambda link: abs(float(link.get("weight", 0.0))))
     more = f", {len(links) - 1} more" if len(links) > 1 else ""
-    weight = float(best.get("weight", 0.0))
-    return f": {best.get('leader')} leads {best.get('follower')} by {best.get('lag')} ({weight:+.2f}){more}"
+    weight, when = float(best.get("weight", 0.0)), f" when {best['state']}" if best.get("state") else ""
+    return f": {best.get('leader')} leads {best.get('follower')} by {best.get('lag')}{when} ({weight:+.2f}){more}"
 
 
 def _depths(inputs: int, nodes: int, edges: Sequence[tuple[int, int, str, Any]]) -> dict[int, int]:

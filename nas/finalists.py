@@ -9,14 +9,17 @@ times cheaper than the supernet, and asks the question that matters: which of th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from nas.discretisation import pruned
 from nas.genotype import Connection, Genotype
-from nas.network import network_of
+from nas.losses import LOSSES
+from nas.network import Network, network_of
 from nas.ops import get_op
 from nas.space import SearchSpace
 from nas.stretches import Tensors
@@ -26,6 +29,10 @@ from nas.training import train
 if TYPE_CHECKING:
     from nas.search_settings import SearchSettings
 
+BLOCK_BARS = (
+    48  # of validation whose mean loss counts as independent of the next one's: longer than labels usually reach
+)
+FEWEST_BLOCKS = 8
 Splits = tuple[tuple[slice, ...], tuple[slice, ...]]
 
 
@@ -74,19 +81,18 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
 
 
 def nominated(genotype: Genotype) -> list[Genotype]:
-    """`genotype` with a lead-lag op on one of its edges from the cell input instead, one per such edge.
+    """`genotype` with a lead-lag op from the cell input into one of its nodes as well, one per node that has any connection.
 
     For searches whose data show a leader beyond chance. Among sixteen ops the mixture leaves each a sixteenth, too little for an op that
-    serves one asset of several to stand out; the evidence earns it a trial by itself, and validation decides.
+    serves one asset of several to stand out; the evidence earns it a trial by itself. The op comes beside what is there, so that the
+    trial asks for what it adds and for nothing else.
     """
     found = []
     for node, row in enumerate(genotype.nodes):
-        for position, c in enumerate(row):
-            if c.source == 0 and c.op != "lead_lag":
-                changed = replace(c, op="lead_lag", links=())
-                nodes = list(genotype.nodes)
-                nodes[node] = (*row[:position], changed, *row[position + 1 :])
-                found.append(replace(genotype, nodes=tuple(nodes)))
+        if row and not any(c.op == "lead_lag" and c.source == 0 for c in row):
+            nodes = list(genotype.nodes)
+            nodes[node] = (Connection("lead_lag", 0), *row)
+            found.append(replace(genotype, nodes=tuple(nodes)))
     return found
 
 
@@ -103,17 +109,50 @@ def final(
     tensors.x: one column per candidate pipeline of the space. The price is `parameter_cost` x loss x log(n) / 2n per
     parameter, n the training bars: half a Bayesian information criterion at a cost of 1, since the residual variance is about twice
     the Huber loss. Equal seeds and batches for all of them.
+
+    Candidates with links have evidence of their own, found on the training bars. The best of them wins unless its score is worse than the
+    best of all by more than one standard error of their difference on the validation bars (the one-standard-error rule, Breiman et al.
+    1984, section 3.4.3: what is preferred for other reasons wins as long as the data cannot tell it from the best).
     """
     bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
     training = settings.training(settings.finalist_epochs)
-    losses = []
+    linked = [k for k, genotype in enumerate(candidates) if any(c.links for node in genotype.nodes for c in node)]
+    losses, parts = [], []
     for genotype in candidates:
         part = tensors.only(space.columns(genotype.features))
-        outcome = train(network_of(genotype, seed), part, *splits, training, seed)
+        network = network_of(genotype, seed)
+        outcome = train(network, part, *splits, training, seed)
         losses.append(outcome.validation_losses[outcome.best_epoch])
+        if linked:
+            parts.append(loss_by_block(network, part, splits[1], settings.loss))
     price = settings.parameter_cost * abs(min(losses)) * math.log(bars) / (2.0 * bars)
     scores = [loss + price * parameters(genotype) for loss, genotype in zip(losses, candidates, strict=True)]
-    return candidates[scores.index(min(scores))], scores
+    best = scores.index(min(scores))
+    if linked:
+        shown = min(linked, key=scores.__getitem__)
+        if scores[shown] - scores[best] <= standard_error(parts[shown] - parts[best]):
+            best = shown
+    return candidates[best], scores
+
+
+@torch.no_grad()
+def loss_by_block(network: Network, tensors: Tensors, spans: Sequence[slice], loss: str) -> Tensor:
+    """The loss on each stretch of BLOCK_BARS bars of `spans` (shorter ones where there would be few), in order: [block]."""
+    context, total = int(network.receptive_field), sum(part.stop - part.start for part in spans)
+    length = min(BLOCK_BARS, max(1, total // FEWEST_BLOCKS))
+    found = []
+    for bars in spans:
+        begin = max(0, bars.start - context)
+        out = network(tensors.x[..., begin : bars.stop])[:, :, bars.start - begin :]
+        label, weight = tensors.y[:, :, bars], tensors.weight[:, :, bars]
+        for k in range(0, out.shape[-1], length):
+            found.append(LOSSES[loss](*(part[..., k : k + length] for part in (out, label, weight))).double())
+    return torch.stack(found)
+
+
+def standard_error(differences: Tensor) -> float:
+    """Of the mean of independent values; infinite where there are fewer than two. differences: [block]."""
+    return float(differences.std() / math.sqrt(len(differences))) if len(differences) > 1 else math.inf
 
 
 def parameters(genotype: Genotype) -> int:

@@ -13,12 +13,23 @@ from nas.ops import SKIPS, get_op
 
 @dataclass(frozen=True)
 class Link:
-    """`leader` moves `follower` `lag` bars later; weight: signed, |weight| <= 1, by how far the evidence is beyond chance."""
+    """`leader` moves `follower` `lag` bars later; weight: signed, |weight| <= 1, by how far the evidence is beyond chance.
+
+    state: "volatile" for a link that holds in the volatile market only, else empty."""
 
     follower: str
     leader: str
     lag: int
     weight: float
+    state: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without an empty state: links that always hold read as they did before there were states."""
+        return {k: v for k, v in asdict(self).items() if k != "state" or v}
+
+    def __str__(self) -> str:
+        when = f" when {self.state}" if self.state else ""
+        return f"{self.leader} leads {self.follower} by {self.lag}{when} ({self.weight:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,11 @@ class Connection:
 
 def _plain(connection: Connection) -> dict[str, Any]:
     found: dict[str, Any] = {"op": connection.op, "source": connection.source, "weight": round(connection.weight, 6)}
-    return found | ({"links": [asdict(link) for link in connection.links]} if connection.links else {})
+    return found | ({"links": [link.to_dict() for link in connection.links]} if connection.links else {})
 
 
 def _told(links: tuple[Link, ...]) -> str:
-    said = [f"{link.leader} leads {link.follower} by {link.lag} ({link.weight:+.2f})" for link in links]
-    return ": " + ", ".join(said) if said else ""
+    return ": " + ", ".join(map(str, links)) if links else ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from nas import kernels
 DAY_NS, WEEK_NS = 86_400_000_000_000, 7 * 86_400_000_000_000
 VOLATILITY_WINDOW = 24
 BETA_WINDOW = 168
+TURNOVER_WINDOW = 168
 
 # Every two-step pipeline of the issue: first what makes a series stationary, then what puts it on a scale.
 FIRST_STEPS = ("", "log", "diff", "fracdiff4")
@@ -148,9 +149,22 @@ def _market_return(panel: Panel) -> FloatArray:
 
 
 def _leader_return(panel: Panel) -> FloatArray:
-    """The first asset's return, for every asset."""
+    """The return of the asset with the largest turnover of the last 168 bars, for every asset; of equal ones the first by name.
+
+    Found from the data, not by its place in the list: the order of the symbols changes nothing.
+    """
     returns = _return(panel)
-    return np.broadcast_to(returns[0], returns.shape).copy()
+    turnover = kernels.rolling_mean(_volume(panel), TURNOVER_WINDOW, 1)
+    by_name = np.argsort(panel.assets, kind="stable")
+    size = np.where(np.isfinite(returns) & np.isfinite(turnover), turnover, -1.0)[by_name]
+    leader = by_name[size.argmax(0)]
+    values = np.where(size.max(0) >= 0.0, returns[leader, np.arange(returns.shape[1])], np.nan)
+    return np.broadcast_to(values, returns.shape).copy()
+
+
+def _market_volatility(panel: Panel) -> FloatArray:
+    """Geometric mean over the listed assets: one that is wilder by nature does not drown what the others say."""
+    return np.exp(_across(np.log(_volatility(panel))))
 
 
 def _relative_return(panel: Panel) -> FloatArray:
@@ -208,7 +222,11 @@ INPUTS: dict[str, RawInput] = {
                  lambda panel: _columns(panel, "long_ratio"), positive=True, level=True),
         RawInput("market_return", "mean return of all assets, percent", ("close",), _market_return,
                  ("raw", "ewm32", "sum24>ewm32"), memory=1, assets=2),
-        RawInput("leader_return", "return of the first asset, percent", ("close",), _leader_return, memory=1, assets=2),
+        RawInput("leader_return", "return of the asset with the largest turnover of 168 bars, percent", ("close", "volume"),
+                 _leader_return, memory=TURNOVER_WINDOW, assets=2),
+        RawInput("market_volatility", "geometric mean of all assets' Garman-Klass volatility of 24 bars, percent per bar",
+                 ("open", "high", "low", "close"), _market_volatility, ("log",), memory=VOLATILITY_WINDOW - 1, positive=True,
+                 assets=2),
         RawInput("relative_return", "return less the mean of all assets, percent", ("close",), _relative_return, memory=1,
                  assets=2),
         RawInput("market_beta", "slope of the return on the mean of all assets, 168 bars", ("close",), _market_beta,

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from data.atomic import write_bytes, write_text
 from data.panel import InputError, Panel
-from nas.across import Leads, Market
+from nas.across import VOLATILE_ABOVE, Leads, Market
 from nas.cell import Cell, Edge
 from nas.features import FeatureBank, build_bank
 from nas.genotype import Genotype
-from nas.links import Candidates, fixed_leads
+from nas.links import MARKET_VOLATILITY, Candidates, fixed_leads
 from nas.ops import get_op
 from nas.stretches import Scaler, with_presence
 
@@ -66,9 +66,11 @@ class CellNetwork(nn.Module):
         self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
         self.head_bias = nn.Parameter(torch.zeros(horizons))
         self.embedding = nn.Parameter(torch.zeros(assets, channels)) if assets else None
+        self.volatility_column: int | None = None
 
-    def follow(self, leads: Mapping[int, Leads | Candidates]) -> None:
-        """Tell the lead-lag ops, per source, who may lead whom."""
+    def follow(self, leads: Mapping[int, Leads | Candidates], volatility_column: int | None = None) -> None:
+        """Tell the lead-lag ops, per source, who may lead whom, and the network which input says how volatile the market is."""
+        self.volatility_column = volatility_column
         for cell in self.cells:
             cell.leads = dict(leads)  # type: ignore[assignment]
 
@@ -82,7 +84,10 @@ class CellNetwork(nn.Module):
         stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
         market: Market | None = None
         if x.dim() == 4:
-            market = Market(x[:, :, -1].permute(2, 0, 1))
+            volatile = None
+            if self.volatility_column is not None:
+                volatile = (x[:, :, self.volatility_column] > VOLATILE_ABOVE).to(x.dtype).permute(2, 0, 1)
+            market = Market(x[:, :, -1].permute(2, 0, 1), volatile)
             x = x[:, :, :-1].flatten(0, 1)
         batch, inputs, bars = x.shape
         # one plain matrix product: matmul of the permuted x would run one small product per bar where no gradients are taken
@@ -110,10 +115,10 @@ class PerAsset(nn.Module):
         self.receptive_field = networks[0].receptive_field
         self.channels = networks[0].channels
 
-    def follow(self, leads: Mapping[int, Leads | Candidates]) -> None:
+    def follow(self, leads: Mapping[int, Leads | Candidates], volatility_column: int | None = None) -> None:
         """As `CellNetwork.follow`, for the network of every asset."""
         for network in self.networks:
-            network.follow(leads)  # type: ignore[operator]
+            network.follow(leads, volatility_column)  # type: ignore[operator]
 
     def forward(self, x: Tensor, *weights: Tensor | None) -> Tensor:
         parts = []
@@ -155,7 +160,16 @@ def network_of(genotype: Genotype, seed: int) -> Network:
         torch.manual_seed(seed)
         network = shared(make, genotype.share, len(genotype.assets), across)
     links = {c.source: c.links for connections in genotype.nodes for c in connections if c.op == "lead_lag"}
-    network.follow({source: fixed_leads(found, genotype.assets) for source, found in links.items()})
+    leads = {source: fixed_leads(found, genotype.assets) for source, found in links.items()}
+    column = None
+    if any(link.state for found in links.values() for link in found):
+        if MARKET_VOLATILITY not in genotype.features:
+            raise InputError(
+                f"this genotype has a link that holds in the volatile market only, but not the feature {MARKET_VOLATILITY[0]} "
+                f"({MARKET_VOLATILITY[1]}) that tells it; add it to its features"
+            )
+        column = genotype.features.index(MARKET_VOLATILITY)
+    network.follow(leads, column)
     return network
 
 

@@ -174,9 +174,8 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     from nas.finalists import final, likeliest, nominated
 
     found = likeliest(run.architecture, genotype, run.settings.finalists)
-    if run.leaders is not None and run.leaders.any:
-        found += nominated(genotype)
-    candidates = [_told(run, each) for each in found]
+    trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
+    candidates = [_told(run, each) for each in (*found, *trials)]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
     won, scores = final(candidates, run.space, run.tensors, splits, run.settings, run.seed)

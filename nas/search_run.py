@@ -16,7 +16,7 @@ from nas import lean_torch
 from nas.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.diagnostics import PowerIteration, entropy, leading_ops, norm
 from nas.genotype import Genotype
-from nas.links import Candidates
+from nas.links import Candidates, volatility_column
 from nas.lookback import LookbackNetwork
 from nas.losses import LOSSES
 from nas.ops import OPS
@@ -66,7 +66,7 @@ class SearchRun:
         )
         self.leaders = leaders
         if leaders is not None and not isinstance(self.network, LookbackNetwork):
-            self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders))
+            self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders), volatility_column(space))
         # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
         self.device = torch.device(settings.device)
         across = [name for name in space.ops if name in OPS and OPS[name].across]

@@ -149,21 +149,23 @@ class Lead:
     follower: str
     lag: int
     weight: float
+    state: str = ""
 
 
 def leads(run: Run) -> list[Lead]:
     """Who leads whom by the lead-lag ops of every window's network; an edge that two ops share counts once, with its largest weight."""
-    found: dict[tuple[int, str, str, int], float] = {}
+    found: dict[tuple[int, str, str, int, str], float] = {}
     for position, window in enumerate(run.windows):
         number = window.get("window", position)
         genotype = window.get("genotype")
         cells = genotype.get("cells") or [] if isinstance(genotype, dict) else []
         for cell in cells[:1]:  # all cells of a network are alike
             for link in (k for node in cell.get("nodes") or [] for edge in node for k in edge.get("links") or []):
-                key = (int(number), str(link["leader"]), str(link["follower"]), int(link["lag"]))
+                state = str(link.get("state", ""))
+                key = (int(number), str(link["leader"]), str(link["follower"]), int(link["lag"]), state)
                 weight = float(link["weight"])
                 found[key] = max(found.get(key, 0.0), weight, key=abs)
-    return [Lead(*key, weight) for key, weight in sorted(found.items())]
+    return [Lead(*key[:4], weight, key[4]) for key, weight in sorted(found.items())]
 
 
 def across_counts(run: Run) -> list[tuple[str, int]]:
@@ -178,18 +180,22 @@ def across_counts(run: Run) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
+def _when(state: str) -> str:
+    return f" when {state}" if state else ""
+
+
 def lead_figure(run: Run) -> list[Figure]:
     """A map of discovered leads: one row per leader and follower, one column per window, the lag in bars in the cell."""
     edges = leads(run)
     if not edges:
         return []
-    pairs = sorted({(edge.leader, edge.follower) for edge in edges})
+    pairs = sorted({(edge.leader, edge.follower, edge.state) for edge in edges})
     windows = [str(window.get("window", k)) for k, window in enumerate(run.windows)]
     place = {name: k for k, name in enumerate(windows)}
     weights: list[list[float | None]] = [[None] * len(windows) for _ in pairs]
     lags = [[""] * len(windows) for _ in pairs]
     for edge in edges:
-        row, column = pairs.index((edge.leader, edge.follower)), place[str(edge.window)]
+        row, column = pairs.index((edge.leader, edge.follower, edge.state)), place[str(edge.window)]
         weights[row][column], lags[row][column] = round(edge.weight, 3), str(edge.lag)
     strongest = max(edges, key=lambda edge: abs(edge.weight))
     return [
@@ -198,12 +204,12 @@ def lead_figure(run: Run) -> list[Figure]:
             "Who leads whom",
             f"Lead-lag edges of the searched networks by window: colour: weight; number: lag in bars; {len(edges)} edges in "
             f"{len({edge.window for edge in edges})} of {len(windows)} windows; strongest: {strongest.leader} leads "
-            f"{strongest.follower} by {strongest.lag} bars in window {strongest.window} ({strongest.weight:+.2f}).",
+            f"{strongest.follower} by {strongest.lag} bars{_when(strongest.state)} in window {strongest.window} ({strongest.weight:+.2f}).",
             [
                 {
                     "type": "heatmap",
                     "x": [f"window {name}" for name in windows],
-                    "y": [label(f"{leader} → {follower}") for leader, follower in pairs],
+                    "y": [label(f"{leader} → {follower}{_when(state)}") for leader, follower, state in pairs],
                     "z": weights,
                     "text": lags,
                     "texttemplate": "%{text}",

@@ -159,5 +159,5 @@ def test_every_input_is_known_after_its_memory() -> None:
         assert np.isfinite(values[:2, raw.memory :]).all(), name
         assert np.isfinite(values[2, 60 + raw.memory :]).all(), name
         # before the asset is listed nothing is known about it; the market and the clock are
-        if raw.needs and name not in ("market_return", "leader_return"):
+        if raw.needs and name not in ("market_return", "leader_return", "market_volatility"):
             assert np.isnan(values[2, :60]).all(), name

@@ -67,7 +67,7 @@ def test_missing_inputs_are_named() -> None:
     unrecorded = ("open_interest", "premium", "spread", "imbalance")
     assert build_bank(panel_of(50, funding=False)).missing == ("funding_rate", *unrecorded)
     assert build_bank(panel_of(50)).missing == unrecorded
-    assert build_bank(panel_of(50, assets=1)).missing == (*unrecorded, "market_return")
+    assert build_bank(panel_of(50, assets=1)).missing == (*unrecorded, "market_return", "market_volatility")
     with pytest.raises(InputError, match="funding_rate"):
         build_bank(panel_of(50, funding=False), {"funding_rate": ["raw"]})
 
