@@ -65,7 +65,7 @@ def one(
         "links": links,
         "weight": [round(row[column], 3) for row in found.op_weights],
         "text": found.text,
-        "finalists": [[text, round(score, 6)] for text, score in found.finalists],
+        "finalists": [[str(each), round(score, 6)] for each, score in found.finalists],
         "seconds": time.perf_counter() - began,
     }
 

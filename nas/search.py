@@ -180,6 +180,8 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     splits = run.train_bars, run.validation_bars
     won, scores = final(candidates, run.space, run.tensors, splits, run.settings, run.seed)
     told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
+    if scores[candidates.index(won)] > min(scores):
+        told += "; its links have evidence of their own, and validation cannot tell it from the best"
     note = f"{run.note}; {told}" if run.note else told
     return won, note, tuple(zip(candidates, scores, strict=True))
 
