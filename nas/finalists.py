@@ -29,9 +29,8 @@ from nas.training import train
 if TYPE_CHECKING:
     from nas.search_settings import SearchSettings
 
-BLOCK_BARS = (
-    48  # of validation whose mean loss counts as independent of the next one's: longer than labels usually reach
-)
+# Of validation; mean losses of blocks count as independent of each other: longer than labels usually reach.
+BLOCK_BARS = 48
 FEWEST_BLOCKS = 8
 Splits = tuple[tuple[slice, ...], tuple[slice, ...]]
 

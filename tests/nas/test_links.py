@@ -285,11 +285,11 @@ def test_evidence_is_worth_one_standard_error_of_validation_and_no_more(
 def test_losses_by_block_are_those_of_the_validation_bars_in_order() -> None:
     returns, volatile = market(0.0, contagion=False, bars=2_520)
     made, whole = network(gated()), tensors(returns, volatile)
-    blocks = loss_by_block(made, whole, slice(1_930, 1_930 + 480), "huber")
+    blocks = loss_by_block(made, whole, (slice(1_930, 1_930 + 480),), "huber")
     assert blocks.shape == (10,)
     changed = replace(whole, y=whole.y.clone())
     changed.y[:, :, 1_930 + 96 : 1_930 + 144] += 5.0
-    differs = (loss_by_block(made, changed, slice(1_930, 1_930 + 480), "huber") != blocks).tolist()
+    differs = (loss_by_block(made, changed, (slice(1_930, 1_930 + 480),), "huber") != blocks).tolist()
     assert differs == [False, False, True] + [False] * 7
     assert standard_error(torch.tensor([1.0, 3.0])) == pytest.approx(1.0)
     assert standard_error(torch.tensor([1.0])) == float("inf")
