@@ -147,12 +147,14 @@ def lead_lag(x: Tensor, projection: Tensor, leads: Leads, market: Market) -> Ten
     back = width - leads.lag  # position of bar t + 1 - lag in a window of `width` bars that ends at t
     padded = torch.cat([values.new_zeros(width - 1, *values.shape[1:]), values])
     known = torch.cat([market.present.new_zeros(width - 1, *market.present.shape[1:]), market.present])
+    # asset by asset: the gradient of a slice of all of them is as large as all of them, once per follower
+    series = padded.unbind(2)
     bars = len(values)
     total = torch.zeros_like(values)
     for k in range(leads.leader.shape[1]):
         columns, shown = [], []
         for leader, start in zip(leads.leader[:, k].tolist(), back[:, k].tolist(), strict=True):
-            columns.append(padded[start : start + bars, :, leader])
+            columns.append(series[leader][start : start + bars])
             shown.append(known[start : start + bars, :, leader])
         weight = torch.stack(shown, 2) * leads.weight[:, k]
         if gated is not None and market.volatile is not None:
