@@ -92,6 +92,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.planted_features": How(DOCS, "--seeds 1 --epochs 1"),
     "python -m benchmarks.recovery": How(DOCS, "--seeds 1 --variant darts --op conv3 --minutes 0.001"),
     "python -m benchmarks.regimes": How(DOCS, "--seeds 1 --switches 1"),
+    "python -m benchmarks.spa_size": How(DOCS, "--markets 2"),
     "python -m benchmarks.speed_search": How(DOCS, "--short --least 0.01"),
     "python -m benchmarks.speed_job": How(DOCS, "--short"),
     "python -m benchmarks.tasks": How(DOCS, "--windows 1 --preset quick"),
