@@ -59,12 +59,13 @@ def trading(checkout: Path) -> Iterator[None]:
     """Paper trading on the stand-in exchange, from its first decided bar on; ended by what runs beside it, or by us."""
     from strategies.journal import Journal
 
+    before = set(checkout.glob("reports/paper/*/journal.sqlite"))
     words = ["-m", "strategies.paper", "--venue", "local", "--speed", "36000", "--quiet"]
     with subprocess.Popen([sys.executable, *words], cwd=checkout, env=environment(checkout)) as process:
         try:
             while process.poll() is None:
-                found = list(checkout.glob("reports/paper/*/journal.sqlite"))
-                if found and Journal(found[0], read_only=True).last_decision() is not None:
+                new = set(checkout.glob("reports/paper/*/journal.sqlite")) - before
+                if new and Journal(new.pop(), read_only=True).last_decision() is not None:
                     break
                 time.sleep(0.2)
             yield

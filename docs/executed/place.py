@@ -75,7 +75,7 @@ def prepare_shared(folder: Path) -> None:
     for each in (market, tables):
         each.mkdir(parents=True)
     for symbol in SYMBOLS:
-        candles(symbol, bars=9_000).to_parquet(market / f"{symbol}_1h.parquet")
+        candles(symbol, bars=17_000).to_parquet(market / f"{symbol}_1h.parquet")
     noise = np.random.default_rng(0).standard_normal((14_400, 2)).cumsum(axis=0)
     for name in ("ETTh1.csv", "ETTh2.csv", "exchange_rate.txt.gz"):
         pd.DataFrame(noise if name[0] == "E" else noise[:3_000]).to_csv(tables / name, index=False, header=False)
