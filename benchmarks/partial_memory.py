@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Annotated
+
+import typer
 
 SHORT, LONG = 64, 40_000  # bars
 
@@ -28,7 +31,7 @@ def one(partial: int, bars: int) -> None:
 
 def measured(partial: int) -> float:
     """MiB above the process's own size."""
-    command = [sys.executable, "-m", "benchmarks.partial_memory", str(partial)]
+    command = [sys.executable, "-m", "benchmarks.partial_memory", "--only", str(partial)]
     peaks = [
         float(subprocess.run([*command, str(bars)], check=True, capture_output=True, text=True).stdout)
         for bars in (SHORT, LONG)
@@ -36,11 +39,20 @@ def measured(partial: int) -> float:
     return peaks[1] - peaks[0]
 
 
+def main(
+    only: Annotated[
+        tuple[int, int], typer.Option(help="Partial channels and bars of one measurement.", hidden=True)
+    ] = (0, 0),
+) -> None:
+    """Memory of one pass through the supernet, all channels against a quarter of them."""
+    if only[0]:
+        one(*only)
+        return
+    plain, partial = measured(1), measured(4)
+    print(
+        f"peak of one pass over {LONG} bars: all channels {plain:.0f} MiB, a quarter {partial:.0f} MiB, {partial / plain:.0%}"
+    )
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        one(int(sys.argv[1]), int(sys.argv[2]))
-    else:
-        plain, partial = measured(1), measured(4)
-        sys.stdout.write(
-            f"peak of one pass over {LONG} bars: all channels {plain:.0f} MiB, a quarter {partial:.0f} MiB, {partial / plain:.0%}\n"
-        )
+    typer.run(main)
