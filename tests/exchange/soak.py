@@ -3,7 +3,7 @@
 The exchange stands in this process, its clock moves from bar to bar; the trader is the real command in a process of its own,
 which is killed at random moments and started again. `--symbols 3`: a portfolio from one account, under a network that reads
 all of them together, with faults of single symbols. Prints one JSON object; exit code 0 where nothing was lost or doubled. Where a
-bar is late, the stacks of the trader's threads are in log.txt (`--keep`).
+bar is late, the stack of the trader's main thread is in log.txt (`--keep`).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ REFUSALS = ("code_10001", "code_110007", "code_110017", "code_110094")
 PATHS = ("/v5/order/create", "/v5/order/realtime", "/v5/order/history", "/v5/execution/list", "/v5/position/list",
          "/v5/account/wallet-balance", "/v5/market/kline", "/v5/market/tickers")  # fmt: skip
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
-#: the command, with a signal that writes where its threads are
+#: the command, with a signal that writes where its main thread is (of running threads, that may crash the process)
 COMMAND = (
-    "import faulthandler, runpy, signal; faulthandler.register(signal.SIGUSR1); "
+    "import faulthandler, runpy, signal; faulthandler.register(signal.SIGUSR1, all_threads=False); "
     "runpy.run_module('strategies.paper', run_name='__main__', alter_sys=True)"
 )
 STREAM_KINDS = ("drop", "duplicate", "reorder", "abort", "half_open", "not_json", "wrong_shape")
@@ -278,7 +278,7 @@ class Soak:
             why = re.sub("[0-9a-f-]*[0-9][0-9a-f.-]*", "N", str(state.get("why", "")))[:110]
             self.late[f"{fault}: {state.get('state')}: {why}"] += 1
             if self.trader is not None and self.trader.poll() is None:
-                self.log.write(f"\n--- late after {fault}, at {self.clock.now_ms()}, threads of the trader:\n".encode())
+                self.log.write(f"\n--- late after {fault}, at {self.clock.now_ms()}, the trader:\n".encode())
                 self.log.flush()
                 self.trader.send_signal(signal.SIGUSR1)
         return not acted

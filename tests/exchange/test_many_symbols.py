@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data.panel import FloatArray, InputError, Panel
+from data.simulated import simulate
 from nas.features import causal_volatility
 from nas.genotype import Connection, Genotype, Link
 from strategies.decide import Strategy, decide, load_strategy, nothing_before
@@ -23,6 +25,7 @@ from strategies.portfolio import WEIGHTINGS, Portfolio, book_of
 from strategies.replay import explain
 from strategies.risk import capped
 from tests.exchange.rig import FEATURES, HISTORY, HOUR_MS, SYMBOL, Rig, candle_rows, market_panel, save_model
+from tests.strategies.small_run import run
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 Make = Callable[..., Rig]
@@ -295,3 +298,27 @@ def test_what_was_refused_is_tried_again_though_the_target_stays(rig: Make) -> N
     )
     r.settle()
     r.check()
+
+
+@pytest.mark.slow
+def test_decisions_are_the_positions_of_the_run_itself(tmp_path: Path) -> None:
+    """The last window of a run of the main command, traded bar by bar from its folder: `positions.parquet`, to the last bit."""
+    done = run(
+        tmp_path, "--symbol", ",".join(SYMBOLS), "--source", "simulated", "--start", "2023-05-01", "--end", "2023-07-10",
+        "--ops", "zero,conv3,ema4,cross_zscore,market,correlation", "--weighting", "volatility_target", "--no-pages", "--jobs", "1",
+        "--baselines", "none", "--out", "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = (path.parent for path in (tmp_path / "out" / "runs").glob("*/run.json"))
+    panel = simulate(SYMBOLS, "60", start=np.datetime64("2023-05-01"), end=np.datetime64("2023-07-10"))
+    window = json.loads((folder / "windows.json").read_text())[-1]
+    strategy = load_strategy(folder / "models" / str(window["window"]), None, None)
+    assert strategy.model.genotype.assets == SYMBOLS
+    table = pd.read_parquet(folder / "positions.parquet")
+    table = table[table["strategy"] == "searched"].pivot(index="timestamp", columns="asset", values="position")[
+        list(SYMBOLS)
+    ]
+    start = int(np.searchsorted(panel.timestamps, np.datetime64(window["test"]["start"][:19])))
+    expected = table.loc[pd.DatetimeIndex(panel.timestamps[start : start + 60]).tz_localize("UTC")].to_numpy()
+    assert np.abs(expected).sum() > 0, "the run stayed flat: nothing to compare"
+    np.testing.assert_array_equal(_grown(strategy, _bars(panel)[: start + 60], start), expected)
