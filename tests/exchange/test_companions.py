@@ -160,3 +160,31 @@ def test_only_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     ):
         load_strategy(tmp_path / "tied", SYMBOL, "60")
     assert load_strategy(tmp_path / "tied", None, "60").traded == SYMBOLS
+
+
+def test_a_new_model_whose_inputs_do_not_come_yet_lets_the_old_one_go_on(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.act()
+        old = rig.strategy.name
+        save_model(tmp_path / "new", market_panel(900), seed=1, features=OWN)
+        new = load_strategy(tmp_path / "new", None, "60")
+        real = rig.trader.companions.news
+
+        def news(*_: object) -> dict[SeriesKey, Rows]:
+            raise Unavailable("open interest does not come")
+
+        rig.trader.companions.news = news  # type: ignore[method-assign]
+        rig.trader.reload = iter([new, *[None] * 1000]).__next__
+        rig.bar(2)
+        assert rig.journal.last_decision()["model"] == old
+        assert rig.events("model") == [f"model {new.name} waits: open interest does not come"]
+        rig.trader.companions.news = real  # type: ignore[method-assign]
+        rig.bar(2)
+        assert rig.journal.last_decision()["model"] == new.name
+        rig.settle()
+        rig.check()
+        told = explain(rig.journal)
+        assert told.identical == told.compared == 5
+    finally:
+        rig.close()
