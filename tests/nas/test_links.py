@@ -94,16 +94,19 @@ def test_unrelated_assets_lead_in_no_state() -> None:
     assert chance_level(3, 12, 2) > chance_level(3, 12, 1)
 
 
-def test_a_leader_that_leads_only_itself_leads_nobody() -> None:
-    """A follows its own bar before; B moves with A at once. What B's bar has of A's past comes through A's present alone, and B's own past
-    tells as much of it."""
+@pytest.mark.parametrize("lead", [0.0, 0.12])
+def test_a_leader_that_leads_itself_gets_no_link_of_the_wrong_sign(lead: float) -> None:
+    """A goes on as its own bar before told; B follows A's surprise alone, at once. Given A's present, A's past moves B the other way;
+    what B's bar really has of A's past, nothing or `lead`, decides."""
     rng = np.random.default_rng(1)
-    a = rng.normal(size=BARS)
+    surprise, a, own = rng.normal(size=BARS), np.zeros(BARS), rng.normal(size=BARS)
     for t in range(1, BARS):
-        a[t] += 0.4 * a[t - 1]
-    returns = np.stack([a, a + 0.05 * rng.normal(size=BARS), rng.normal(size=BARS)])
-    found = candidates(returns, [slice(0, BARS)])
-    assert not any(k.follower == "B" for k in chosen_links(found, ASSETS))
+        a[t] = 0.4 * a[t - 1] + surprise[t]
+    returns = np.stack([a, 0.6 * surprise + 0.8 * own, rng.normal(size=BARS)])
+    returns[1, 1:] += lead * a[:-1]
+    score = evidence(returns)[1, 0, 0, 0]
+    assert plain_score(returns[1, 1:], returns[1, :-1], a[:-1], a[1:]) < -6.0
+    assert score == 0.0
 
 
 def test_evidence_by_state_is_equivariant_and_blind_to_what_lies_outside_its_bars() -> None:
