@@ -48,10 +48,13 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
     inputs = max(1, int(cell.get("inputs", 1)))
     nodes: Sequence[Any] = cell.get("nodes") or []
     edges = [
-        (int(edge.get("source", 0)), inputs + k, str(edge.get("op", "?")) + told_links(edge), edge.get("weight"))
+        (int(edge.get("source", 0)), inputs + k, str(edge.get("op", "?")), edge.get("weight"))
         for k, node in enumerate(nodes)
         for edge in node
     ]
+    # too long for an edge: below the cell, once each
+    told = (f"{edge.get('op', '?')}{links}" for node in nodes for edge in node if (links := told_links(edge)))
+    captions = list(dict.fromkeys(told))
     depth = _depths(inputs, len(nodes), edges)
     columns: dict[int, list[int]] = {}
     for index in range(inputs + len(nodes)):
@@ -74,7 +77,7 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
         MARGIN + last * (NODE_WIDTH + COLUMN_GAP), middle, "forecast" if number == count - 1 else "next cell", "output"
     )
     shapes = [] if count == 1 else [_text(MARGIN, top + 12, f"cell {number}", "start", "cell")]
-    strokes, labels = [], []
+    strokes, labels, lowest = [], [], top
     between: dict[tuple[int, int], int] = {}
     for source, target, op, weight in edges:
         if source not in boxes:
@@ -84,18 +87,23 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
         skipped = depth[target] - depth[source] - 1
         bow = (28.0 * skipped + 22.0 * lane) * (-1.0 if (source + target) % 2 else 1.0)
         stroke, label = _edge(boxes[source], boxes[target], op, weight, bow)
+        lowest = max(lowest, (boxes[source].y + boxes[target].y + NODE_HEIGHT) / 2 + bow)
         strokes.append(stroke)
         labels.append(label)
     used = {source for source, *_ in edges}
     leaves = [inputs + k for k in range(len(nodes)) if inputs + k not in used] or list(range(inputs))[-1:]
     strokes += [_edge(boxes[leaf], output, "", None, 0.0)[0] for leaf in leaves]
     shapes += strokes + [_box(box) for box in (*boxes.values(), output)] + labels
-    cell_width = output.x + NODE_WIDTH + MARGIN
+    if captions:
+        height = max(height, lowest - top)
+        shapes += [_text(MARGIN, top + height + 14 + 18 * k, line, "start", "op") for k, line in enumerate(captions)]
+    cell_width = max(output.x + NODE_WIDTH + MARGIN, *(7.2 * len(line) + 2 * MARGIN for line in captions), 0.0)
     name = {index: box.label for index, box in boxes.items()}
     described = "; ".join(
         f"{op} from {name.get(source, 'nowhere')} to {name[target]}" for source, target, op, _ in edges
     )
-    return shapes, cell_width, height, f"Cell {number}: {described or 'no edges'}."
+    said = "; ".join((described or "no edges", *captions))
+    return shapes, cell_width, height + 18.0 * len(captions), f"Cell {number}: {said}."
 
 
 def told_links(edge: Mapping[str, Any]) -> str:

@@ -63,3 +63,14 @@ def test_discovered_leads_are_drawn_window_by_window(tmp_path: Path) -> None:
     page = write_page(run).read_text()
     assert "Who leads whom" in page
     assert "lead_lag: in 2 of 3 windows" in page
+    assert "when volatile" not in page
+    link["state"] = "volatile"
+    windows[2]["genotype"]["cells"][0]["nodes"][0][-1]["links"] = [dict(link, weight=-0.9)]
+    windows[0]["genotype"]["cells"][0]["nodes"][0][-1]["links"] = [{k: v for k, v in link.items() if k != "state"}]
+    (folder / "windows.json").write_text(json.dumps(windows))
+    (figure,) = lead_figure(load_run(folder))
+    assert figure.data[0]["y"] == ["BTCUSDT → ETHUSDT", "BTCUSDT → ETHUSDT when volatile"]
+    assert figure.data[0]["text"] == [["3", "", ""], ["", "", "3"]]
+    assert (
+        "BTCUSDT leads ETHUSDT by 3 bars when volatile in window 2 (-0.90)" in write_page(load_run(folder)).read_text()
+    )
