@@ -34,6 +34,11 @@ class How:
 
 
 SMALL = "--config small.toml --jobs 1"
+#: the same where no file can be given
+FLAGS = (
+    "--source simulated --start 2024-01-01 --end 2024-03-24 --train 500 --validation 240 --test 240 --horizon 3 --nodes 1 --channels 4 "
+    "--ops zero,identity,conv3,ema4,diff1 --search-epochs 2 --training-epochs 3 --baselines none --jobs 1 --no-pages"
+)
 LAB = "--seeds 1 --minutes 0.001 --quiet"  # one unit
 
 #: words that a command contains, the first ones in this order -> how; of several rows the one with most words holds
@@ -82,7 +87,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
-    "python -m benchmarks.kills": How(DOCS, "--kills 1 --arguments '--config ../../small.toml --jobs 1 --no-pages'"),
+    "python -m benchmarks.kills": How(DOCS, f"--kills 1 --arguments '{FLAGS}'"),
     "python -m benchmarks.last_round": How(DOCS, "--seeds 1"),
     "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 800 --epochs 1"),
     "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800 --repeats 1"),
