@@ -264,7 +264,7 @@ class Soak:
             self._see_halt()
         assert self.trader is not None
         self.trader.send_signal(signal.SIGTERM)
-        code = self.trader.wait(60)
+        code = self.trader.wait(600)  # it writes its page
         report = self.compare()
         self.standin.stop()
         return {"bars": self.bars, "seconds": round(time.monotonic() - began), "starts": self.starts, "bars_late": missed,
@@ -288,7 +288,7 @@ class Soak:
         if state.get("state") == "halted" and self.trader is not None:
             self.halts.append(str(state.get("why")))
             self.trader.send_signal(signal.SIGTERM)
-            self.trader.wait(60)
+            self.trader.wait(600)
             self.heal()
             self.standin.world.faults.clear()
             self.start()
