@@ -61,7 +61,7 @@ NOTES: dict[str, str] = {
         "weak signals better: the neighbours of one architecture read the same inputs and differ in one connection, so there is little "
         "to choose among, while the best of a dozen random ones is far from their mean. A round of both kinds is not told apart from "
         "random ones of equal compute with plain DARTS either. On real candles validation does not know which architecture will be "
-        "best, so no way of choosing by it can help, and none does. The presets `quick` and `default` therefore leave `finalists = 1`; "
+        "best, so no way of choosing by it can help, and none does. The presets therefore leave `finalists = 1`; "
         "where a signal is expected, `--variant pt --finalists 3` is what these problems recommend. Of the 18 intervals of the verdict "
         "about one would leave zero out by chance.\n\n"
         "By itself, too, DARTS-PT is better than random architectures of equal compute on planted problems, and not worse on the others: "
