@@ -46,10 +46,11 @@ NOTES: dict[str, str] = {
         "+0.013 ± 0.006). Signs are now drawn bar by bar, and those markets were run again. No leak was found: "
         "unseen forecasts do not correlate with what came, and DSR never passed. SPA rejected in 5 of the first 45 bare GARCH markets and "
         "in 3 of the next 35, where 5% is allowed: so many or more in 5% of such studies, the p-values being uniform otherwise (KS p = "
-        "0.43). The test by itself is not oversized by much: p < 0.05 in 3.1% (2.1 to 4.4) of GARCH markets with strategies that trade at "
-        "random, 3.0% (1.8 to 4.7) with the trend, 6.3% (4.5 to 8.6) against it, where losses are rare and large and a bootstrap "
-        "that has not seen them yet errs on the hopeful side (`python -m benchmarks.spa_size`). Block length and studentising change "
-        "nothing: 3.2% at blocks of 2 days, 4.7% at 10, 3.3% without studentising. It was left as it is."
+        "0.43). The test by itself is not oversized by much: p < 0.05 in 3.1% (2.1 to 4.4) of 1,000 GARCH markets with strategies that "
+        "trade at random, 3.2% (2.2 to 4.5) with the trend, 6.2% (4.8 to 7.9) against it, where losses are rare and large: probably "
+        "because a bootstrap that has seen few of them errs on the hopeful side (`python -m benchmarks.spa_size`). Block length and "
+        "studentising change little: with random strategies and 300 resamples 3.2% at blocks of 2 days, 4.7% at 10, 3.3% without "
+        "studentising. It was left as it is."
     ),
     "search-vs-random": (
         "On weak planted signals, where plain DARTS is not told apart from random, taking the op whose removal hurts most (DARTS-PT) "
