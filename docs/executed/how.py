@@ -89,7 +89,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
     "python -m benchmarks.kills": How(DOCS, f"--kills 1 --arguments '{FLAGS}'"),
     "python -m benchmarks.last_round": How(DOCS, "--seeds 1"),
-    "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 800 --epochs 1"),
+    "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 2000 --epochs 1"),
     "python -m benchmarks.many_assets": How(DOCS, "--assets 2 --bars 800 --repeats 1"),
     "python -m benchmarks.market_data": How(DOCS, "--pages 2 --years 0.1 --messages 500"),
     "python -m benchmarks.overfitting": How(DOCS, "--matrices 1 --cases 1"),
