@@ -55,9 +55,12 @@ def _bars(panel: Panel, start: int = 0) -> list[Bar]:
     ]
 
 
-def _grown(strategy: Strategy, bars: Sequence[Bar], start: int) -> FloatArray:
-    """Targets as paper trading decides them, a bar at a time."""
+def _grown(strategy: Strategy, bars: Sequence[Bar], start: int, funded: Panel | None = None) -> FloatArray:
+    """Targets as paper trading decides them, a bar at a time. funded: the panel whose settlements are known, all from the first bar on."""
     history, past = History(strategy.traded, HOUR_MS, bars[:start]), nothing_before(strategy)
+    for symbol, paid in (funded.settlements if funded is not None else {}).items():
+        times = paid.timestamps.astype("datetime64[ms]").astype(np.int64).tolist()
+        history.settlements[symbol] = list(zip(times, paid.rates.tolist(), strict=True))
     told = []
     for bar in bars[start:]:
         history.add([bar])
@@ -302,11 +305,14 @@ def test_what_was_refused_is_tried_again_though_the_target_stays(rig: Make) -> N
 
 @pytest.mark.slow
 def test_decisions_are_the_positions_of_the_run_itself(tmp_path: Path) -> None:
-    """The last window of a run of the main command, traded bar by bar from its folder: `positions.parquet`, to the last bit."""
+    """The last window of a run of the main command, traded bar by bar from its folder: `positions.parquet`, to the last bit.
+
+    Without costs and without a bar of evidence, or the run would stay flat and there would be nothing to compare.
+    """
     done = run(
         tmp_path, "--symbol", ",".join(SYMBOLS), "--source", "simulated", "--start", "2023-05-01", "--end", "2023-07-10",
         "--ops", "zero,conv3,ema4,cross_zscore,market,correlation", "--weighting", "volatility_target", "--no-pages", "--jobs", "1",
-        "--baselines", "none", "--out", "out",
+        "--baselines", "none", "--evidence", "0", "--taker-fee-bps", "0", "--slippage-bps", "0", "--out", "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = (path.parent for path in (tmp_path / "out" / "runs").glob("*/run.json"))
@@ -321,4 +327,4 @@ def test_decisions_are_the_positions_of_the_run_itself(tmp_path: Path) -> None:
     start = int(np.searchsorted(panel.timestamps, np.datetime64(window["test"]["start"][:19])))
     expected = table.loc[pd.DatetimeIndex(panel.timestamps[start : start + 60]).tz_localize("UTC")].to_numpy()
     assert np.abs(expected).sum() > 0, "the run stayed flat: nothing to compare"
-    np.testing.assert_array_equal(_grown(strategy, _bars(panel)[: start + 60], start), expected)
+    np.testing.assert_array_equal(_grown(strategy, _bars(panel)[: start + 60], start, panel), expected)
