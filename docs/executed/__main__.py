@@ -80,10 +80,12 @@ def run(command: Command, checkout: Path) -> str:
     line = " ".join(word if word == ">" or "*" in word else shlex.quote(word) for word in executed(command))
     if command == FIRST:
         line += " --pages"
+    # a shell above it, which --install-completion asks for; in the shell's place where it is to be interrupted
+    words = f"exec {line}" if row.until else f"{line}; exit $?"
     log = checkout.parent / "log"
     with log.open("w") as file, trading(checkout) if row.trading else contextlib.nullcontext():
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {line}"], cwd=checkout, env=environment(checkout), stdout=file, stderr=subprocess.STDOUT,
+            ["bash", "-c", words], cwd=checkout, env=environment(checkout), stdout=file, stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where this runs in the background
         )  # fmt: skip
@@ -119,19 +121,21 @@ def main(
         prepare(checkout, bars=9_000)
         prepare_shared(Path(folder) / "shared")
         failed, began = 0, time.monotonic()
-        for number, command in enumerate([FIRST, PAPER, *commands], -1):
+        all_of_them = [FIRST, PAPER, *commands]
+        for number, command in enumerate(all_of_them, 1):
             started = time.monotonic()
             wrong = run(command, checkout)
             took = time.monotonic() - started
-            left = (time.monotonic() - began) / (number + 2) * (len(commands) - number)
+            left = (time.monotonic() - began) / number * (len(all_of_them) - number)
             print(
-                f"[{number}/{len(commands)}] {took:5.1f} s, about {left:.0f} s left  {shlex.join(command)}", flush=True
+                f"[{number}/{len(all_of_them)}] {took:5.1f} s, about {left:.0f} s left  {shlex.join(command)}",
+                flush=True,
             )
             if wrong:
                 failed += 1
                 print(wrong, flush=True)
     if failed:
-        print(f"{failed} of {len(commands)} shown commands failed", file=sys.stderr)
+        print(f"{failed} of {len(all_of_them)} shown commands failed", file=sys.stderr)
         raise typer.Exit(1)
 
 
