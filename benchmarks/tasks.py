@@ -1,4 +1,4 @@
-"""What 500 symbols would take, from the tasks of a default run: `python -m benchmarks.tasks --data FILE`.
+"""What 500 symbols would take, from the tasks of a default run, searched by plain DARTS: `python -m benchmarks.tasks --data FILE`.
 
 Warm on one thread: the first window is computed once before anything is timed.
 """

@@ -1,5 +1,16 @@
 """The one error that is the user's to mend. Apart from `data.panel`, so that the doctor can tell of a broken numpy."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class InputError(ValueError):
     """The user's input is wrong. The message is one line for a person; commands print it and exit with code 2."""
+
+
+def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """The end of a message about an unknown name: `; did you mean 'x'?`, or `otherwise` where nothing is near."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else otherwise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -10,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, nearest
 
 
 def read_settings(file: Path) -> dict[str, Any]:
@@ -27,8 +26,7 @@ def check_names(given: Collection[str], known: Collection[str]) -> None:
     """InputError for the first name that is not known."""
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; --print-config lists them all"
+            hint = nearest(name.replace("-", "_"), known, "; --print-config lists them all")
             raise InputError(f"unknown setting {name!r}{hint}")
 
 

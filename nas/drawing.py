@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nas.genotype import when
+
 NODE_WIDTH, NODE_HEIGHT = 92, 34
 COLUMN_GAP, ROW_GAP = 96, 42
 MARGIN = 14
@@ -113,8 +115,8 @@ def told_links(edge: Mapping[str, Any]) -> str:
         return ""
     best = max(links, key=lambda link: abs(float(link.get("weight", 0.0))))
     more = f", {len(links) - 1} more" if len(links) > 1 else ""
-    weight, when = float(best.get("weight", 0.0)), f" when {best['state']}" if best.get("state") else ""
-    return f": {best.get('leader')} leads {best.get('follower')} by {best.get('lag')}{when} ({weight:+.2f}){more}"
+    weight, condition = float(best.get("weight", 0.0)), when(best.get("state", ""))
+    return f": {best.get('leader')} leads {best.get('follower')} by {best.get('lag')}{condition} ({weight:+.2f}){more}"
 
 
 def _depths(inputs: int, nodes: int, edges: Sequence[tuple[int, int, str, Any]]) -> dict[int, int]:

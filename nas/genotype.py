@@ -28,8 +28,12 @@ class Link:
         return {k: v for k, v in asdict(self).items() if k != "state" or v}
 
     def __str__(self) -> str:
-        when = f" when {self.state}" if self.state else ""
-        return f"{self.leader} leads {self.follower} by {self.lag}{when} ({self.weight:+.2f})"
+        return f"{self.leader} leads {self.follower} by {self.lag}{when(self.state)} ({self.weight:+.2f})"
+
+
+def when(state: str) -> str:
+    """Words for what a link depends on; none for one that always holds."""
+    return f" when {state}" if state else ""
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,7 @@ def fixed_leads(links: Sequence[Link], assets: Sequence[str]) -> Leads:
 
 def volatility_column(space: SearchSpace) -> int | None:
     """Which column of a space's inputs tells how volatile the market is; None where none does."""
-    names = [(name, pipeline) for name, pipelines in space.features for pipeline in pipelines]
-    return names.index(MARKET_VOLATILITY) if MARKET_VOLATILITY in names else None
+    return space.columns([MARKET_VOLATILITY])[0] if MARKET_VOLATILITY in space.pipelines else None
 
 
 def leaders_of(space: SearchSpace, tensors: Tensors, spans: Sequence[slice]) -> Candidates | None:

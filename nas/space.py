@@ -92,8 +92,13 @@ class SearchSpace:
 
     def columns(self, features: Sequence[tuple[str, str]]) -> list[int]:
         """Places of these pipelines among all candidates, input by input: columns of a bank or of its tensors."""
-        every = [(name, pipeline) for name, pipelines in self.features for pipeline in pipelines]
+        every = self.pipelines
         return [every.index(item) for item in features]
+
+    @property
+    def pipelines(self) -> list[tuple[str, str]]:
+        """Every candidate (input, pipeline), input by input: the columns of a bank."""
+        return [(name, pipeline) for name, pipelines in self.features for pipeline in pipelines]
 
     def with_features(self, features: Mapping[str, tuple[str, ...]]) -> SearchSpace:
         """The same space with these candidate pipelines per input."""

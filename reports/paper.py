@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from data.atomic import write_text
 from data.panel import InputError
-from strategies.holdings import holding
+from strategies.holdings import Holding, exposure, holdings
 from strategies.journal import Journal
 from strategies.replay import PARTS, Told, explain
 
@@ -43,6 +43,7 @@ def render(journal: Journal) -> str:
     )
     style = (resources.files("reports") / "templates" / "style.css").read_text(encoding="utf-8")
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
+    held = holdings(journal, float(equity[-1]["equity"]) if equity else 0.0)
     return templates.get_template("paper.html.j2").render(
         name=journal.get("id"),
         subtitle=f"{', '.join(journal.symbols)} {journal.get('interval')} on {journal.get('venue')}, model of {journal.get('run')}",
@@ -54,8 +55,8 @@ def render(journal: Journal) -> str:
         problem=problem,
         told=told,
         parts=[] if told is None else [(label, f"{value:,.2f}") for label, value in told.parts()],
-        symbols=_symbols(journal, equity),
-        exposure=_exposure(journal, equity),
+        symbols=_symbols(journal, held),
+        exposure=_exposure(held) if equity else "",
         profit_heads=["Symbol", *(part.capitalize() for part in PARTS)],
         profits=[]
         if told is None or len(told.symbols) < 2
@@ -100,13 +101,13 @@ def _summary(journal: Journal, equity: Sequence[Any]) -> str:
     )
 
 
-def _symbols(journal: Journal, equity: Sequence[Any]) -> list[tuple[str, ...]]:
+def _symbols(journal: Journal, account: Mapping[str, Holding]) -> list[tuple[str, ...]]:
     """Per symbol: what is held, its weight, the last forecast and target, and what became of it."""
-    last, now = journal.last_decision(), float(equity[-1]["equity"]) if equity else 0.0
+    last = journal.last_decision()
     rows = {} if last is None else journal.decision(int(last["open_ms"]))
     out: list[tuple[str, ...]] = []
-    for symbol in journal.symbols:
-        held, row, ledger = holding(journal, symbol, now), rows.get(symbol), journal.ledger(symbol)
+    for symbol, held in account.items():
+        row, ledger = rows.get(symbol), journal.ledger(symbol)
         forecast = "" if row is None else "not known" if row["forecast"] is None else f"{row['forecast']:+.4f}"
         target, note = ("", "") if row is None else (f"{row['target']:+.4f}", str(row["note"]))
         costs = (f"{ledger.fees:,.2f}", f"{ledger.funding:,.2f}")
@@ -114,12 +115,9 @@ def _symbols(journal: Journal, equity: Sequence[Any]) -> list[tuple[str, ...]]:
     return out
 
 
-def _exposure(journal: Journal, equity: Sequence[Any]) -> str:
-    weights = (
-        [holding(journal, symbol, float(equity[-1]["equity"])).weight for symbol in journal.symbols] if equity else []
-    )
-    gross = sum(abs(weight) for weight in weights)
-    return f"Exposure: gross {gross:.3f}, net {sum(weights):+.3f} of equity." if len(weights) > 1 else ""
+def _exposure(account: Mapping[str, Holding]) -> str:
+    gross, net = exposure(account)
+    return f"Exposure: gross {gross:.3f}, net {net:+.3f} of equity." if len(account) > 1 else ""
 
 
 def _slippage(journal: Journal, told: Told | None) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nas.genotype import when
 from nas.ops import ACROSS_OPS
 from reports.figures import POINTS, SERIES_COLOURS, Figure, Trace, label, significant, time_texts
 from reports.run_folder import SEARCHED, Run
@@ -180,10 +181,6 @@ def across_counts(run: Run) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _when(state: str) -> str:
-    return f" when {state}" if state else ""
-
-
 def lead_figure(run: Run) -> list[Figure]:
     """A map of discovered leads: one row per leader and follower, one column per window, the lag in bars in the cell."""
     edges = leads(run)
@@ -204,12 +201,12 @@ def lead_figure(run: Run) -> list[Figure]:
             "Who leads whom",
             f"Lead-lag edges of the searched networks by window: colour: weight; number: lag in bars; {len(edges)} edges in "
             f"{len({edge.window for edge in edges})} of {len(windows)} windows; strongest: {strongest.leader} leads "
-            f"{strongest.follower} by {strongest.lag} bars{_when(strongest.state)} in window {strongest.window} ({strongest.weight:+.2f}).",
+            f"{strongest.follower} by {strongest.lag} bars{when(strongest.state)} in window {strongest.window} ({strongest.weight:+.2f}).",
             [
                 {
                     "type": "heatmap",
                     "x": [f"window {name}" for name in windows],
-                    "y": [label(f"{leader} → {follower}{_when(state)}") for leader, follower, state in pairs],
+                    "y": [label(f"{leader} → {follower}{when(state)}") for leader, follower, state in pairs],
                     "z": weights,
                     "text": lags,
                     "texttemplate": "%{text}",

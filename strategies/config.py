@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from data.panel import InputError
+from data.errors import InputError, nearest
 from data.settings_file import check_names, read_settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -128,9 +127,9 @@ class RunConfig(BaseModel):
         for name, table in (("fees", self.fees), ("instruments", self.instruments)):
             for symbol in table:
                 if symbol not in self.symbol:
-                    near = difflib.get_close_matches(symbol, self.symbol, 1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise ValueError(f"{name} names {symbol!r}, which --symbol {','.join(self.symbol)} does not{hint}")
+                    asked = ",".join(self.symbol)
+                    hint = nearest(symbol, self.symbol)
+                    raise ValueError(f"{name} names {symbol!r}, which --symbol {asked} does not{hint}")
         return self
 
     @field_validator("train", "validation", "test", "step", "purge", "embargo", mode="before")

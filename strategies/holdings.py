@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -16,6 +17,17 @@ class Holding:
     size: Decimal = Decimal(0)
     average: Decimal = Decimal(0)
     weight: float = 0.0
+
+
+def holdings(journal: Journal, equity: float) -> dict[str, Holding]:
+    """Of every symbol that the account trades. equity: of the account."""
+    return {symbol: holding(journal, symbol, equity) for symbol in journal.symbols}
+
+
+def exposure(held: Mapping[str, Holding]) -> tuple[float, float]:
+    """(gross, net) of equity."""
+    weights = [each.weight for each in held.values()]
+    return sum(map(abs, weights)), sum(weights)
 
 
 def holding(journal: Journal, symbol: str, equity: float) -> Holding:

@@ -19,7 +19,7 @@ from data.panel import InputError
 from data.progress import console_of
 from strategies.desk import Desk
 from strategies.exchange import Keys, load_keys
-from strategies.holdings import holding
+from strategies.holdings import exposure, holdings
 from strategies.journal import Journal, settings_of
 from strategies.reconcile import NOT_CLEAN, Books
 from strategies.standing import standing
@@ -74,15 +74,14 @@ def status_table(journal: Journal) -> Table:
     if equity:
         first = float(equity[0]["equity"])
         table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {say_bar(equity[0]['open_ms'])})")
-    gross = net = 0.0
-    for symbol in journal.symbols:
-        held = holding(journal, symbol, now)
-        gross, net = gross + abs(held.weight), net + held.weight
+    account = holdings(journal, now)
+    for symbol, held in account.items():
         position = f"position {held.size}"
         if held.size:
             position += (f" at {held.average:,.10g}" if held.average else "") + f", {held.weight:+.3f} of equity"
         table.add_row(symbol, escape(f"{position}{_say_row(rows.get(symbol))}"))
-    if len(journal.symbols) > 1:
+    if len(account) > 1:
+        gross, net = exposure(account)
         table.add_row("exposure", f"gross {gross:.3f}, net {net:+.3f} of equity")
     counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
     table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from dataclasses import replace
@@ -12,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from data.panel import InputError, Panel
+from data.errors import InputError, nearest
+from data.panel import Panel
 from nas.baselines import BASELINES
 from nas.engine import Engine, InProcess, Processes, Store, Workers
 from nas.ops import ACROSS_OPS, DEFAULT_OPS
@@ -22,6 +22,7 @@ from nas.tasks import SearchTask, TrainTask, run_task
 from nas.variants import get_variant
 from nas.windows import Window, WindowPlan, separation, timeline
 from strategies.config import RunConfig, bars_of
+from strategies.execution import Costs
 from strategies.job import Options
 from strategies.policies import Competition, PolicyOutcome
 from strategies.rules import RULES
@@ -64,9 +65,11 @@ class Pipeline:
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
         for name in config.variant:
             get_variant(name)
-        for fits in (portfolio_of, trading_terms, position_rule):
-            fits(config)  # what does not fit is said before hours of searching
-        trading_terms(config)["costs"].slippage(panel, 0, 1)
+        # what does not fit is said before hours of searching
+        portfolio_of(config)
+        costs: Costs = trading_terms(config)["costs"]
+        position_rule(config)
+        costs.slippage(panel, 0, 1)
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
@@ -178,9 +181,7 @@ def with_rivals(config: RunConfig) -> RunConfig:
     ):
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise InputError(f"no {kind} {name!r}{hint}; there are all, none, {', '.join(known)}")
+                raise InputError(f"no {kind} {name!r}{nearest(name, known)}; there are all, none, {', '.join(known)}")
     rules = tuple(dict.fromkeys((*rules, *(name for name in named if name in RULES))))
     return config.model_copy(update={"baselines": tuple(name for name in named if name in BASELINES), "rules": rules})
 

@@ -14,9 +14,7 @@ from data.simulated import simulate
 from docs.executed.pages import ROOT, blocks
 
 #: shorter and smaller than any preset; the candles of `data.standin` begin in 2020
-SETTINGS = """
-start = "2024-01-01"
-end = "2024-03-24"
+SMALLEST = """
 train = "500"
 validation = "240"
 test = "240"
@@ -26,8 +24,13 @@ nodes = 1
 channels = 4
 search_epochs = 2
 training_epochs = 3
-baselines = ["none"]
 evidence = 0.0
+"""
+SETTINGS = f"""
+start = "2024-01-01"
+end = "2024-03-24"
+{SMALLEST}
+baselines = ["none"]
 pages = false
 """
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")

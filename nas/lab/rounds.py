@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from data.panel import FloatArray
 from nas.lab.comparison import SEARCH_COST
-from nas.lab.tables import bootstrap_interval, comparison_table, markdown
+from nas.lab.tables import bootstrap_interval, comparison_table, markdown, with_interval
 from nas.lab.units import Record, grouped
 
 RANDOM = "random + validation"
@@ -81,15 +79,15 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
         for arm in each[0]:
             values, costs[arm.name] = tests[arm.name], arm.cost
             row = {kind: cells[kind].setdefault(arm.name, {}) for kind in TABLES}
-            row["median"][market] = f"{values.mean():.3f}; {_told(values - middle, np.median)}"
+            row["median"][market] = f"{values.mean():.3f}; {with_interval(values - middle, np.median)}"
             if arm.name.startswith(RANDOM):
                 continue
             way, equal = arm.name.split(",")[0], values - tests[f"{RANDOM}, {arm.cost}"]
-            row["equal"][market] = _told(equal, np.median)
+            row["equal"][market] = with_interval(equal, np.median)
             if arm.name == way:
                 continue
-            row["many"][market] = _told(values - tests[f"{RANDOM}, {arm.candidates}"], np.median)
-            row["alone"][market] = _told(values - tests[way], np.mean)
+            row["many"][market] = with_interval(values - tests[f"{RANDOM}, {arm.candidates}"], np.median)
+            row["alone"][market] = with_interval(values - tests[way], np.mean)
             if "last round" in arm.name:
                 low, high = bootstrap_interval(equal, np.median)
                 won["above"] += [(way, arm.candidates)] if low > 0.0 else []
@@ -153,10 +151,6 @@ def _quality(market: str, mine: Sequence[Record]) -> list[list[str]]:
              f"{agreement.mean():+.2f} ({low:+.2f} to {high:+.2f})"]
         )  # fmt: skip
     return rows
-
-
-def _told(values: FloatArray, statistic: Any) -> str:
-    return "{:+.3f} ({:+.3f} to {:+.3f})".format(statistic(values), *bootstrap_interval(values, statistic))
 
 
 def _listed(won: Sequence[tuple[str, int]]) -> str:

@@ -33,6 +33,11 @@ def bootstrap_interval(values: FloatArray, statistic: Callable[..., FloatArray] 
     return float(low), float(high)
 
 
+def with_interval(values: FloatArray, statistic: Callable[..., Any] = np.median) -> str:
+    """A statistic and its `bootstrap_interval`, as tables show them."""
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(statistic(values), *bootstrap_interval(values, statistic))
+
+
 def _known(values: Sequence[Any]) -> FloatArray:
     return np.array([v for v in values if v is not None], dtype=np.float64)
 
@@ -191,11 +196,7 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
             percentile = float(np.median((random < values[:, None]).mean(1)))
             difference, against = values - middle, values - chosen
             low, high = bootstrap_interval(difference)
-            rival = (
-                ""
-                if way == FEW
-                else "{:+.3f} ({:+.3f} to {:+.3f})".format(np.median(against), *bootstrap_interval(against))
-            )
+            rival = "" if way == FEW else with_interval(against)
             summary[way] = float(np.median(difference)), low, high
             rows.append(
                 [market, way, f"{np.mean(values):.3f}", f"{percentile:.0%}", f"{np.median(difference):+.3f} ({low:+.3f} to {high:+.3f})",

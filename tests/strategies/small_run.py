@@ -7,33 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from data.simulated import simulate
+from docs.executed.place import SMALLEST, candles
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-train = "500"
-validation = "240"
-test = "240"
-horizon = [3]
-ops = ["zero", "identity", "conv3", "ema4", "diff1"]
-nodes = 1
-channels = 4
-search_epochs = 2
-training_epochs = 3
-baselines = ["linear"]
-evidence = 0.0
+CONFIG = f"""{SMALLEST}baselines = ["linear"]
 """
 
 
 def market(bars: int = 2_000) -> pd.DataFrame:
-    """Candles as a user's file holds them."""
-    start = np.datetime64("2024-01-01", "ns")
-    panel = simulate(["BTCUSDT"], "60", start=start, end=start + bars * np.timedelta64(3_600_000_000_000, "ns"))
-    table = pd.DataFrame({name: panel.column(name, "BTCUSDT") for name in ("open", "high", "low", "close", "volume")})
-    return table.set_index(pd.DatetimeIndex(panel.timestamps, name="timestamp", tz="UTC"))
+    """Candles as a user's file holds them, by their time."""
+    table = candles(bars=bars).set_index("timestamp")
+    return table.tz_localize("UTC")
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
