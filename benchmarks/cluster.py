@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from data.simulated import simulate
-from nas.cluster import RayWorkers
-from nas.engine import Engine, Processes, Store
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Samples
-from nas.tasks import SearchTask
-from nas.windows import WindowPlan
+from nas.network.stretches import Samples
+from nas.search.settings import SearchSettings
+from nas.space.search_space import SearchSpace
+from nas.tasks.cluster import RayWorkers
+from nas.tasks.engine import Engine, Processes, Store
+from nas.tasks.windows import WindowPlan
+from nas.tasks.work import SearchTask
 
 
 def main(

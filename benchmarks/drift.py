@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from nas.drift import BLOCK_BARS, alarms, error_stream, volatility_stream
+from nas.tasks.drift import BLOCK_BARS, alarms, error_stream, volatility_stream
 
 BARS = 2_000
 REFERENCE_BARS = 600

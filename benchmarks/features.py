@@ -153,9 +153,9 @@ def pandas_bank(panel: Any, choice: dict[str, tuple[str, ...]], advance: Callabl
     """The same bank by pandas, a step that pipelines share computed once as well. Raw inputs come from our own code."""
     import pandas as pd
 
-    from nas.inputs import INPUTS
+    from nas.features.inputs import INPUTS
+    from nas.features.transforms import CLIP_WINDOW, FRACTIONAL_WIDTH, parse_pipeline
     from nas.kernels import fractional_weights
-    from nas.transforms import CLIP_WINDOW, FRACTIONAL_WIDTH, parse_pipeline
 
     def fractional(table: pd.DataFrame, tenths: int) -> pd.DataFrame:
         weights = fractional_weights(tenths / 10.0, FRACTIONAL_WIDTH)
@@ -209,7 +209,7 @@ WARM_START = """
 import time
 began = time.process_time()
 import numpy, numba
-import nas.kernels as k, nas.transforms as t
+import nas.kernels as k, nas.features.transforms as t
 imported = time.process_time()
 x = numpy.exp(numpy.random.default_rng(0).standard_normal((2, 400)))
 k.log(x)
@@ -284,8 +284,8 @@ def _threads(console: Console, x: np.ndarray, window: int, repeats: int) -> None
 def _bank(console: Console) -> None:
     from rich.progress import Progress
 
-    from nas.features import build_bank
-    from nas.inputs import INPUTS
+    from nas.features.bank import build_bank
+    from nas.features.inputs import INPUTS
 
     panel = market(5 * 365 * 24, 4)
     for title, all_of_them in (("default candidates", False), ("every two-step pipeline", True)):

@@ -1,6 +1,6 @@
 """How many trainings of a finalist one search takes the time of: `python -m benchmarks.last_round --data FILE`.
 
-Processor time on one thread, on the problems of the lab's comparison. `nas.lab.comparison.SEARCH_COST` is what this gives, rounded
+Processor time on one thread, on the problems of the lab's comparison. `lab.comparison.SEARCH_COST` is what this gives, rounded
 up: the random rival of equal compute trains as many more candidates.
 """
 
@@ -13,12 +13,12 @@ from typing import Annotated
 import torch
 import typer
 
-from nas.finalists import final
-from nas.lab.__main__ import histories_of
-from nas.lab.comparison import SEARCH, SEARCH_COST, search_by
-from nas.lab.tasks import planted, real
-from nas.search_settings import SearchSettings
-from nas.selection import random_genotype
+from lab.__main__ import histories_of
+from lab.comparison import SEARCH, SEARCH_COST, search_by
+from lab.tasks import planted, real
+from nas.search.finalists import final
+from nas.search.selection import random_genotype
+from nas.search.settings import SearchSettings
 
 CANDIDATES = 12
 

@@ -21,8 +21,8 @@ import typer
 
 from data.panel import Panel
 from data.simulated import MarketRecipe, simulate
-from nas.ops import ACROSS_OPS, DEFAULT_OPS
-from nas.single import search_panel
+from nas.search.single import search_panel
+from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 START = np.datetime64("2023-01-01", "ns")

@@ -22,14 +22,14 @@ import torch
 import typer
 
 from data.simulated import KNOWN_SYMBOLS, MarketRecipe, simulate
-from nas.memory import peak_mib
-from nas.network import forecast_sequence, network_of
-from nas.ops import ACROSS_OPS, DEFAULT_OPS
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Samples, Scaler, Tensors
-from nas.training import TrainingSettings, train
+from nas.network.model import forecast_sequence, network_of
+from nas.network.stretches import Samples, Scaler, Tensors
+from nas.network.training import TrainingSettings, train
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
+from nas.space.search_space import SearchSpace
+from nas.tasks.memory import peak_mib
 
 START = np.datetime64("2023-01-01", "ns")
 FEATURES = {"return": ("raw", "ewm32"), "volume": ("log>zscore24",), "volatility": ("log>diff24",)}

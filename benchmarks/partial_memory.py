@@ -17,9 +17,9 @@ SHORT, LONG = 64, 40_000  # bars
 def one(partial: int, bars: int) -> None:
     import torch
 
-    from nas.memory import peak_mib
-    from nas.space import SearchSpace
-    from nas.supernet import Architecture, supernet_of
+    from nas.search.supernet import Architecture, supernet_of
+    from nas.space.search_space import SearchSpace
+    from nas.tasks.memory import peak_mib
 
     torch.set_num_threads(1)
     space = SearchSpace(channels=16, features=tuple((f"input{k}", ("raw",)) for k in range(4)))

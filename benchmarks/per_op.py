@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.ops import Op, get_op
+from nas.space.ops import Op, get_op
 
 
 class _Dense(nn.Module):

@@ -12,12 +12,12 @@ import numpy as np
 import typer
 
 from data.panel import Panel
-from nas.features import FeatureBank, build_bank
-from nas.genotype import Genotype
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Samples, Scaler, Tensors
+from nas.features.bank import FeatureBank, build_bank
+from nas.network.stretches import Samples, Scaler, Tensors
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
 
 TRUTH = {"volume": "log>zscore24", "funding_rate": "diff"}
 NOISE = "noise"

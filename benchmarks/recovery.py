@@ -2,7 +2,7 @@
 
 Data: white noise through a random network of one node with one op, half of the label's variance; the other half is noise. The search
 gets the default ops (and the op itself) on one edge; it recovers the op when that is the one it chooses, by its relaxed weights
-alone or after the last round (`nas.finalists`): both are counted. Collapse: the label comes from two convolutions in a row, so every
+alone or after the last round (`nas.search.finalists`): both are counted. Collapse: the label comes from two convolutions in a row, so every
 skip is wrong; what is counted is the share of skips among the chosen connections.
 
 Every search is its own small file under --store: the command goes on where it was stopped, seed by seed, and the tables tell how
@@ -54,9 +54,9 @@ def planted(target: str, seed: int) -> Any:
     import numpy as np
     import torch
 
-    from nas.genotype import Connection, Genotype
-    from nas.network import network_of
-    from nas.stretches import Tensors
+    from nas.network.model import network_of
+    from nas.network.stretches import Tensors
+    from nas.space.genotype import Connection, Genotype
 
     features = tuple((f"input{k}", ("raw",)) for k in range(2))
     nodes: tuple[tuple[Connection, ...], ...] = ((Connection(target, 0),),)
@@ -78,10 +78,10 @@ def planted(target: str, seed: int) -> Any:
 
 
 def run(trial: Trial) -> dict[str, Any]:
-    from nas.ops import DEFAULT_OPS, SKIPS
-    from nas.search import search
-    from nas.search_settings import SearchSettings
-    from nas.space import SearchSpace
+    from nas.search.loop import search
+    from nas.search.settings import SearchSettings
+    from nas.space.ops import DEFAULT_OPS, SKIPS
+    from nas.space.search_space import SearchSpace
 
     tensors, features = planted(trial.target, trial.seed)
     if trial.target == COLLAPSE:
@@ -113,7 +113,7 @@ def run(trial: Trial) -> dict[str, Any]:
 
 def tables(store: Path, variants: list[str], targets: list[str], seeds: int) -> str:
     """Markdown of everything in `store`, whole seeds and begun ones alike, with the number of searches in every cell."""
-    from nas.variants import VARIANTS
+    from nas.search.variants import VARIANTS
 
     done: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for trial in trials(variants, [*targets, COLLAPSE], seeds):
@@ -166,7 +166,7 @@ def main(
     from rich.progress import track
 
     from data.atomic import write_text
-    from nas.variants import VARIANTS, get_variant
+    from nas.search.variants import VARIANTS, get_variant
 
     torch.set_num_threads(1)
     variants = [get_variant(v.strip()).name for v in variant.split(",") if v.strip()] or list(VARIANTS)

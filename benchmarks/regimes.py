@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from data.panel import Panel
-from nas.engine import Engine, InProcess, Store
-from nas.features import build_bank
-from nas.genotype import Genotype
-from nas.space import SearchSpace
-from nas.stretches import Samples, labels
-from nas.windows import WindowPlan
-from strategies.config import RunConfig
-from strategies.policies import Competition, PolicyOutcome
+from nas.features.bank import build_bank
+from nas.network.stretches import Samples, labels
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
+from nas.tasks.engine import Engine, InProcess, Store
+from nas.tasks.windows import WindowPlan
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.policies import Competition, PolicyOutcome
 
 REGIME_BARS = 4_000
 REGIMES = ("ema12", "diff1", "ema36 reversed")

@@ -16,7 +16,7 @@ from rich.progress import track
 from scipy.stats import binomtest
 
 from data.panel import FloatArray
-from nas.lab.markets import garch
+from lab.markets import garch
 from reports.statistics import against_benchmark, block_days
 
 DAYS, HOURS, WARM_UP = 210, 24, 800  # seven windows of 30 days, as in the null study

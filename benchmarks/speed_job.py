@@ -47,8 +47,8 @@ def backtrader_ratio() -> None:
     """Targets that change on every tenth bar; both keep equity bar by bar, ours also pays funding and watches the margin."""
     import backtrader as bt
 
-    from strategies.execution import backtest
-    from strategies.perpetual import PanelFeed
+    from strategies.backtest.execution import backtest
+    from strategies.backtest.perpetual import PanelFeed
 
     panel = market(BARS)
     rng = np.random.default_rng(0)
@@ -135,12 +135,12 @@ def searched(windows: int) -> None:
     from rich.console import Console
 
     from benchmarks.speed_search import peak_mib
-    from nas.genotype import Genotype
-    from nas.tasks import SearchTask, TrainTask, run_task
-    from strategies.config import resolve
-    from strategies.job import Options
-    from strategies.pipeline import Pipeline
-    from strategies.policies import Competition
+    from nas.space.genotype import Genotype
+    from nas.tasks.work import SearchTask, TrainTask, run_task
+    from strategies.walkforward.config import resolve
+    from strategies.walkforward.job import Options
+    from strategies.walkforward.pipeline import Pipeline
+    from strategies.walkforward.policies import Competition
 
     config = resolve("default", None, {"step": None})
     pipeline = Pipeline(config, Options(), market(HOURS_5_YEARS), "", Console(quiet=True), {})

@@ -1,8 +1,8 @@
 """How fast a search is, as ratios measured in one run: `python -m benchmarks.speed_search [--short]`.
 
 Forecasts trained per second, one first-order step (alpha and weights) at a time, on one thread:
-  folded       `nas.search_run` on stretches
-  reference    the same network, every op by itself (`nas.reference`), on sliding windows
+  folded       `nas.search.run` on stretches
+  reference    the same network, every op by itself (`nas.network.reference`), on sliding windows
   per op       a supernet in the manner of public code (`benchmarks.per_op`), on sliding windows
 then the validation loss each of the two extremes has reached after the same seconds of search, the cost of second order, of the
 eigenvalue and of every variant, and how time and memory grow with cells and channels.
@@ -22,16 +22,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.per_op import PerOpSupernet
-from nas.lean_torch import descend
-from nas.losses import huber
-from nas.memory import peak_mib
-from nas.reference import reference_forward
-from nas.search_run import Batch, SearchRun
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors
-from nas.supernet import Architecture
-from nas.variants import VARIANTS, get_variant
+from nas.network.lean_torch import descend
+from nas.network.losses import huber
+from nas.network.reference import reference_forward
+from nas.network.stretches import Tensors
+from nas.search.run import Batch, SearchRun
+from nas.search.settings import SearchSettings
+from nas.search.supernet import Architecture
+from nas.search.variants import VARIANTS, get_variant
+from nas.space.search_space import SearchSpace
+from nas.tasks.memory import peak_mib
 
 WINDOW, WINDOWS = 64, 64  # the sequence and batch of the field's public implementations
 INPUTS, BARS = 8, 12_000

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from benchmarks.speed_job import market
 from data.sources import load_panel
-from nas.genotype import Genotype
-from nas.tasks import SearchTask, Task, TaskResult, TrainTask, run_task
-from strategies.config import resolve
-from strategies.job import Options
-from strategies.pipeline import Pipeline
-from strategies.policies import Competition
+from nas.space.genotype import Genotype
+from nas.tasks.work import SearchTask, Task, TaskResult, TrainTask, run_task
+from strategies.walkforward.config import resolve
+from strategies.walkforward.job import Options
+from strategies.walkforward.pipeline import Pipeline
+from strategies.walkforward.policies import Competition
 
 SYMBOLS, WEEKS, CORES = 500, 260, 100 * 16
 ON_RAY = 0.96  # of local throughput: benchmarks.cluster

@@ -6,9 +6,9 @@ import numpy as np
 
 from data.panel import FloatArray
 from data.sources import load_panel
-from nas.features import build_bank
-from nas.inputs import INPUTS, RawInput
-from nas.transforms import transform
+from nas.features.bank import build_bank
+from nas.features.inputs import INPUTS, RawInput
+from nas.features.transforms import transform
 
 
 @transform("tanh", "squeezed into -1 to 1", memory=lambda _: 0)  # memory: how many past bars a value reads

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from data.sources import load_panel
 from nas.baselines.registry import CausalConv, baseline, build_baseline, forecast_head
-from nas.stretches import Samples, Scaler, Tensors
-from nas.training import TrainingSettings, train
+from nas.network.stretches import Samples, Scaler, Tensors
+from nas.network.training import TrainingSettings, train
 
 
 @baseline("two_speeds", "Two speeds", "a convolution over 3 bars beside one over 3 half days")

@@ -5,8 +5,8 @@ import pandas as pd
 
 from data.panel import FloatArray, Panel
 from data.sources import load_panel
-from strategies.execution import backtest
-from strategies.rules import RULES, rule
+from strategies.backtest.execution import backtest
+from strategies.backtest.rules import RULES, rule
 
 
 @rule("calm", title="Calm market", source="after Moreira and Muir (2017), Volatility-Managed Portfolios", days=2.0)

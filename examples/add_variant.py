@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from data.sources import load_panel
-from nas import search
-from nas.supernet import Architecture
-from nas.variants import Variant, register
+from nas.search import search
+from nas.search.supernet import Architecture
+from nas.search.variants import Variant, register
 
 
 def entropy(architecture: Architecture, progress: float) -> Tensor:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 
 from data.commandline import application, command, shown
-from nas.lab.__main__ import app as lab
+from lab.__main__ import app as lab
 from reports.__main__ import COMMANDS, EXAMPLES
-from strategies.paper import app as paper
+from strategies.paper.__main__ import app as paper
 
 #: name -> module whose `main` is the command
 MODULES = {
     "walkforward": "strategies.walkforward",
-    "search": "nas.command",
+    "search": "nas.search.__main__",
     "audit": "strategies.audit",
     "doctor": "strategies.doctor",
     "download": "data.download",

@@ -75,7 +75,7 @@ def _write_graph(writer: Any, folder: Path) -> None:
         return
     import torch
 
-    from nas.network import load_model
+    from nas.network.model import load_model
 
     model = load_model(folder)
     network, genotype = model.network, model.genotype

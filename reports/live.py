@@ -1,4 +1,4 @@
-"""TensorBoard while the searches run: rows that workers leave (`nas.watch`) become events within seconds."""
+"""TensorBoard while the searches run: rows that workers leave (`nas.search.watch`) become events within seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nas.watch import Reader
+from nas.search.watch import Reader
 from reports.export import summary_writer, write_epoch
 
 LOOK_S = 2.0  # between two looks at the workers' files

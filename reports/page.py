@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from data.atomic import write_text
-from nas.drawing import draw_genotype
+from nas.space.drawing import draw_genotype
 from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
 from reports.figures import drawdown_figure, equity_figure
 from reports.luck import LuckSection, luck_section

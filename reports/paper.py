@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from data.atomic import write_text
 from data.panel import InputError
-from strategies.holdings import Holding, exposure, holdings
-from strategies.journal import Journal
-from strategies.replay import PARTS, Told, explain
+from strategies.paper.records.holdings import Holding, exposure, holdings
+from strategies.paper.records.journal import Journal
+from strategies.paper.replay import PARTS, Told, explain
 
 _WIDTH, _HEIGHT, _POINTS = 900, 260, 900
 

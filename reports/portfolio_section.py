@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nas.genotype import when
-from nas.ops import ACROSS_OPS
+from nas.space.genotype import when
+from nas.space.ops import ACROSS_OPS
 from reports.figures import POINTS, SERIES_COLOURS, Figure, Trace, label, significant, time_texts
 from reports.run_folder import SEARCHED, Run
 

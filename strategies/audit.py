@@ -34,7 +34,7 @@ def main(
     from rich.table import Table
 
     from data.progress import console_of
-    from strategies.auditing import Audit
+    from strategies.walkforward.auditing import Audit
 
     console = console_of(json_, quiet)
     checks = Audit.open(run, console).checks(windows)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from data.commandline import Json, application, command
-from strategies.provenance import ROOT
+from strategies.walkforward.provenance import ROOT
 
 app = application()
 

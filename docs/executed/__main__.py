@@ -57,7 +57,7 @@ def environment(checkout: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def trading(checkout: Path) -> Iterator[None]:
     """Paper trading on the stand-in exchange, from its first decided bar on; ended by what runs beside it, or by us."""
-    from strategies.journal import Journal
+    from strategies.paper.records.journal import Journal
 
     before = set(checkout.glob("reports/paper/*/journal.sqlite"))
     words = ["-m", "strategies.paper", "--venue", "local", "--speed", "36000", "--quiet"]

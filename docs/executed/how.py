@@ -71,14 +71,14 @@ HOW: dict[str, How] = {
     "python -m data.record --archive": How(TEST),
     "python -m data.standin": How(DOCS, "--port 0", until="stand-in exchange: http", code=130),
     "python -m nas.search": How(TEST, "--end 2024-03-24 --epochs 2 --channels 4"),
-    "python -m nas.feature_docs": How(DOCS),
-    "python -m nas.lab": How(TEST, code=2),  # without a command: the list of commands
-    "python -m nas.lab --help": How(TEST),
-    "python -m nas.lab null": How(DOCS, LAB),
-    "python -m nas.lab power": How(DOCS, LAB),
-    "python -m nas.lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
-    "python -m nas.lab forecast": How(DOCS, f"{LAB} --horizon 96"),
-    "python -m nas.lab evidence": How(DOCS),
+    "python -m nas.features.feature_docs": How(DOCS),
+    "python -m lab": How(TEST, code=2),  # without a command: the list of commands
+    "python -m lab --help": How(TEST),
+    "python -m lab null": How(DOCS, LAB),
+    "python -m lab power": How(DOCS, LAB),
+    "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
+    "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
+    "python -m lab evidence": How(DOCS),
     "python -m examples.save_candles": How(TEST),
     **{
         f"python -m examples.add_{name}": How(TEST)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from docs.pictures.style import BLUE, GREEN, ORANGE, RED, figure
-from nas.architect import first_order_gradient, second_order_gradient
+from nas.search.architect import first_order_gradient, second_order_gradient
 
 STEPS, RATE, START = 400, 0.05, (2.0, -2.0)
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from data.sources import load_panel
 from docs.pictures.style import BLUE, GREY, ORANGE, figure
-from nas import search
+from nas.search import search
 
 OPS = ("zero", "identity", "conv3", "ema4", "ema12", "diff1")
 

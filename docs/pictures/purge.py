@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from data.panel import Panel
 from docs.pictures.style import BLUE, GREEN, GREY, ORANGE, RED, figure
-from nas.space import SearchSpace
-from nas.stretches import labels
+from nas.network.stretches import labels
+from nas.space.search_space import SearchSpace
 
 HORIZON, BARS = 6, 40_000
 

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from data.sources import load_panel
 from docs.pictures.style import BLUE, GREEN, GREY, ORANGE, RED, figure
-from nas import search
-from nas.relaxation import softmax
+from nas.search import search
+from nas.search.relaxation import softmax
 
 OPS = ("zero", "identity", "conv3", "ema12", "diff1")
 

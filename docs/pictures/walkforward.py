@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from data.sources import load_panel
 from docs.pictures.style import BLUE, GREEN, GREY, ORANGE, figure
-from nas.space import SearchSpace
-from nas.windows import WindowPlan
+from nas.space.search_space import SearchSpace
+from nas.tasks.windows import WindowPlan
 
 
 def draw() -> Figure:

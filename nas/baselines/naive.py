@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nas.baselines.registry import Fit, Fitted, FloatArray, fitted_baseline
-from nas.features import causal_volatility
-from nas.stretches import CLIP_DEVIATIONS
+from nas.features.bank import causal_volatility
+from nas.network.stretches import CLIP_DEVIATIONS
 
 
 @fitted_baseline(

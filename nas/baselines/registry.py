@@ -1,7 +1,7 @@
 """What a hand-designed rival is: the searched networks must beat these on the same data, features, windows and budget.
 
 A network is a function (inputs, horizons) -> module with forward(x [batch, input, time]) -> [batch, horizon, time], causal, and
-an integer `receptive_field`; `@baseline(...)` adds it to the registry, and `nas.training` trains it. What is not a torch module
+an integer `receptive_field`; `@baseline(...)` adds it to the registry, and `nas.network.training` trains it. What is not a torch module
 (trees, a formula) is a function (Fit) -> Fitted, added by `@fitted_baseline(...)`. The command and the report pick both up.
 """
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nas.stretches import Samples, Tensors
-from nas.training import TrainingSettings
+from nas.network.stretches import Samples, Tensors
+from nas.network.training import TrainingSettings
 
 FloatArray = npt.NDArray[np.float64]
 Builder = Callable[[int, int], nn.Module]

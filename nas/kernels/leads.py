@@ -78,7 +78,7 @@ def lead_scores(
 
     returns: [asset, bar]. counted: [state, bar], which bars of a follower count. At least `least_bars` known in both; 0 elsewhere and
     where the score without `news`, the leader's return of the follower's bar, is below `least_alone` or of the other sign. `clip`: size
-    beyond which the follower's returns count as it. `nas.links.evidence` says what it is for; the tests hold the plain formula.
+    beyond which the follower's returns count as it. `nas.network.links.evidence` says what it is for; the tests hold the plain formula.
     """
     out = np.zeros((len(returns), len(returns), len(counted), most_lag))
     _scores(np.ascontiguousarray(returns), np.ascontiguousarray(counted), least_bars, least_alone, clip, out)

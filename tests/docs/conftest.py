@@ -19,11 +19,11 @@ def registries() -> Iterator[None]:
     """What is registered meanwhile is gone afterwards."""
     from data.sources import SOURCES
     from nas.baselines import BASELINES
-    from nas.inputs import INPUTS
-    from nas.ops import OPS
-    from nas.transforms import TRANSFORMS
-    from nas.variants import VARIANTS
-    from strategies.rules import RULES
+    from nas.features.inputs import INPUTS
+    from nas.features.transforms import TRANSFORMS
+    from nas.search.variants import VARIANTS
+    from nas.space.ops import OPS
+    from strategies.backtest.rules import RULES
 
     tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, SOURCES, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
     before = [dict(table) for table in tables]

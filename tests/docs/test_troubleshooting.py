@@ -11,13 +11,13 @@ import pytest
 
 from data.panel import InputError
 from data.sources import load_panel
-from nas.single import search_panel
-from nas.variants import get_variant
-from nas.windows import WindowPlan, separation
+from nas.search.single import search_panel
+from nas.search.variants import get_variant
+from nas.tasks.windows import WindowPlan, separation
 from reports.run_folder import load_run
-from strategies.config import resolve
-from strategies.exchange import load_keys
-from strategies.session import Settings, last_model
+from strategies.paper.orders.exchange import load_keys
+from strategies.paper.session import Settings, last_model
+from strategies.walkforward.config import resolve
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
 HOURS = pd.date_range("2024-01-01", periods=6, freq="h", name="timestamp")

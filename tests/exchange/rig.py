@@ -18,20 +18,20 @@ from data.panel import Panel
 from data.simulated import simulate
 from data.standin import Clock, Fault, Market, StandIn, World
 from data.standin.private import Private
-from nas.features import build_bank
-from nas.genotype import Connection, Genotype
-from nas.network import TrainedModel, network_of
-from nas.stretches import Scaler
-from strategies.decide import Strategy, load_strategy
-from strategies.exchange import Keys
-from strategies.history import Bar
-from strategies.journal import Candle, Journal
-from strategies.live import RUNNING, Timing, Trader
-from strategies.positions import PositionRule
-from strategies.provenance import decision_version
-from strategies.risk import Limits, Risk
-from strategies.streams import Stream
-from strategies.venues import connect
+from nas.features.bank import build_bank
+from nas.network.model import TrainedModel, network_of
+from nas.network.stretches import Scaler
+from nas.space.genotype import Connection, Genotype
+from strategies.backtest.positions import PositionRule
+from strategies.paper.decisions.decide import Strategy, load_strategy
+from strategies.paper.decisions.history import Bar
+from strategies.paper.decisions.streams import Stream
+from strategies.paper.orders.exchange import Keys
+from strategies.paper.orders.risk import Limits, Risk
+from strategies.paper.records.journal import Candle, Journal
+from strategies.paper.trader import RUNNING, Timing, Trader
+from strategies.paper.venues import connect
+from strategies.walkforward.provenance import decision_version
 
 SYMBOL = "BTCUSDT"
 HOUR_MS = 3_600_000

@@ -31,9 +31,9 @@ import typer
 from data.standin import Clock, Fault, Market, StandIn, World
 from data.standin.private import Private
 from data.standin.streams import StreamFault
-from strategies.journal import Journal
-from strategies.reconcile import Books
-from strategies.replay import explain
+from strategies.paper.orders.reconcile import Books
+from strategies.paper.records.journal import Journal
+from strategies.paper.replay import explain
 from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, market_panel, replay_tables, save_model
 from tests.exchange.test_many_symbols import TOGETHER
 

@@ -39,7 +39,7 @@ def table() -> str:
 
 def codes() -> str:
     """The retCode table of the trader."""
-    from strategies.exchange import RET_CODES
+    from strategies.paper.orders.exchange import RET_CODES
 
     head = ["| retCode | meaning | what happens |", "|---|---|---|"]
     return "\n".join(head + [f"| {code} | {meaning} | {what} |" for code, (what, meaning) in sorted(RET_CODES.items())])

@@ -16,12 +16,12 @@ from data.market import load_bybit
 from data.panel import InputError
 from data.series import Rows, SeriesKey
 from data.standin import StandIn
-from strategies.companions import Companions
-from strategies.decide import decide, load_strategy, nothing_before
-from strategies.exchange import Unavailable
-from strategies.history import History
-from strategies.journal import Journal
-from strategies.replay import explain
+from strategies.paper.decisions.decide import decide, load_strategy, nothing_before
+from strategies.paper.decisions.history import History
+from strategies.paper.decisions.side_inputs import Companions
+from strategies.paper.orders.exchange import Unavailable
+from strategies.paper.records.journal import Journal
+from strategies.paper.replay import explain
 from tests.exchange.rig import SYMBOL, Rig, bars_of, market_panel, save_model
 
 FEATURES = (

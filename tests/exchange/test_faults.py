@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from strategies.exchange import Exchange
-from strategies.live import RECONCILING, RUNNING
-from strategies.risk import Limits
+from strategies.paper.orders.exchange import Exchange
+from strategies.paper.orders.risk import Limits
+from strategies.paper.trader import RECONCILING, RUNNING
 from tests.exchange.rig import SYMBOL, Rig
 
 Make = Callable[..., Rig]

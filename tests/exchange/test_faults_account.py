@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from strategies.live import HALTED, RECONCILING, RUNNING
-from strategies.risk import Limits
+from strategies.paper.orders.risk import Limits
+from strategies.paper.trader import HALTED, RECONCILING, RUNNING
 from tests.exchange.rig import SYMBOL, Rig
 from tests.exchange.test_faults import CREATE, POSITIONS, WALLET, fault
 

@@ -13,8 +13,8 @@ import pytest
 
 from data.panel import InputError
 from data.standin.streams import StreamFault
-from strategies.live import RECONCILING, RUNNING
-from strategies.risk import Limits
+from strategies.paper.orders.risk import Limits
+from strategies.paper.trader import RECONCILING, RUNNING
 from tests.exchange.rig import HOUR_MS, SYMBOL, Rig
 from tests.exchange.test_faults import CREATE, fault
 
@@ -374,7 +374,7 @@ def test_stop_without_exchange(rig: Make) -> None:
 
 @fault("two processes for one account", "the second is refused (exit 2)")
 def test_two_processes(tmp_path: Path) -> None:
-    from strategies.oversight import Held
+    from strategies.paper.supervision import Held
 
     with Held(tmp_path), pytest.raises(InputError, match="being traded already"), Held(tmp_path):
         pass

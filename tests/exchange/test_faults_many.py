@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from data.panel import InputError
-from strategies.exchange import Unavailable
-from strategies.live import HALTED, RECONCILING, RUNNING
-from strategies.portfolio import Portfolio
-from strategies.replay import explain
-from strategies.risk import Limits
+from strategies.backtest.portfolio import Portfolio
+from strategies.paper.orders.exchange import Unavailable
+from strategies.paper.orders.risk import Limits
+from strategies.paper.replay import explain
+from strategies.paper.trader import HALTED, RECONCILING, RUNNING
 from tests.exchange.rig import HOUR_MS, SYMBOL, Rig
 from tests.exchange.test_faults import CREATE, fault
 from tests.exchange.test_faults_away import Killed

@@ -1,4 +1,4 @@
-"""Which bars count when symbols close them apart (strategies.feed), on markets made for it."""
+"""Which bars count when symbols close them apart (strategies.paper.decisions.feed), on markets made for it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from data.series import SeriesKey
-from strategies.feed import Feed
-from strategies.history import History
-from strategies.journal import Journal
+from strategies.paper.decisions.feed import Feed
+from strategies.paper.decisions.history import History
+from strategies.paper.records.journal import Journal
 from tests.exchange.rig import SYMBOL
 
 ETH = "ETHUSDT"

@@ -25,7 +25,7 @@ from data.panel import InputError
 from data.series import SeriesKey
 from data.standin import Clock, Fault, StandIn, World
 from data.standin.private import Private
-from strategies.exchange import Ambiguous, Exchange, ExchangeError, Keys, Order
+from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Keys, Order
 
 pytestmark = pytest.mark.shared
 

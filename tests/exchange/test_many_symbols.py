@@ -15,15 +15,15 @@ import pytest
 
 from data.panel import FloatArray, InputError, Panel
 from data.simulated import simulate
-from nas.features import causal_volatility
-from nas.genotype import Connection, Genotype, Link
-from strategies.decide import Strategy, decide, load_strategy, nothing_before
-from strategies.history import Bar, History
-from strategies.journal import Journal
-from strategies.journal_layout import LAYOUT, layout_of
-from strategies.portfolio import WEIGHTINGS, Portfolio, book_of
-from strategies.replay import explain
-from strategies.risk import capped
+from nas.features.bank import causal_volatility
+from nas.space.genotype import Connection, Genotype, Link
+from strategies.backtest.portfolio import WEIGHTINGS, Portfolio, book_of
+from strategies.paper.decisions.decide import Strategy, decide, load_strategy, nothing_before
+from strategies.paper.decisions.history import Bar, History
+from strategies.paper.orders.risk import capped
+from strategies.paper.records.journal import Journal
+from strategies.paper.records.journal_layout import LAYOUT, layout_of
+from strategies.paper.replay import explain
 from tests.exchange.rig import FEATURES, HISTORY, HOUR_MS, SYMBOL, Rig, candle_rows, market_panel, save_model
 from tests.strategies.small_run import run
 
@@ -255,8 +255,8 @@ def test_status_and_page_show_a_row_per_symbol(rig: Make, tmp_path: Path) -> Non
     from rich.console import Console
 
     from reports.paper import build_paper_page
-    from strategies.oversight import say_decision, status_table
-    from strategies.standing import standing
+    from strategies.paper.records.status import standing
+    from strategies.paper.supervision import say_decision, status_table
 
     r = rig(symbols=SYMBOLS)
     r.bar(4)

@@ -20,9 +20,9 @@ import pytest
 from rich.console import Console
 
 from data.panel import InputError
-from strategies.journal import Journal
-from strategies.oversight import Held, show_status, stop_paper
-from strategies.session import _View, notify
+from strategies.paper.records.journal import Journal
+from strategies.paper.session import _View, notify
+from strategies.paper.supervision import Held, show_status, stop_paper
 from tests.exchange.rig import KEYS, SYMBOL, Rig, save_model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from data.panel import InputError
-from nas.features import causal_volatility
-from strategies.account_rows import Instrument
-from strategies.decide import decide, load_strategy, nothing_before
-from strategies.desk import legs, link_id, wanted_size
-from strategies.exchange import Keys, load_keys
-from strategies.history import History
-from strategies.journal import Journal
-from strategies.positions import target_positions
-from strategies.provenance import decision_files, decision_version
-from strategies.replay import explain, targets_again
+from nas.features.bank import causal_volatility
+from strategies.backtest.positions import target_positions
+from strategies.paper.decisions.decide import decide, load_strategy, nothing_before
+from strategies.paper.decisions.history import History
+from strategies.paper.orders.account_rows import Instrument
+from strategies.paper.orders.exchange import Keys, load_keys
+from strategies.paper.orders.placement import legs, link_id, wanted_size
+from strategies.paper.records.journal import Journal
+from strategies.paper.replay import explain, targets_again
+from strategies.walkforward.provenance import decision_files, decision_version
 from tests.exchange import table
 from tests.exchange.rig import HISTORY, HOUR_MS, KEYS, SYMBOL, Rig, bars_of, candle_rows, market_panel, save_model
 
@@ -212,13 +212,12 @@ def test_a_model_of_other_code_is_refused_with_both_versions(tmp_path: Path) -> 
 
 def test_the_version_of_decisions_is_that_of_what_they_depend_on() -> None:
     named = {path.relative_to(ROOT).as_posix() for path in decision_files()}
-    needed = ("nas/network.py", "nas/cell.py", "nas/ops.py", "nas/features.py", "nas/inputs.py", "nas/transforms.py",
-              "nas/kernels/moments.py", "nas/kernels/__init__.py", "strategies/positions.py",
+    needed = ("nas/network/model.py", "nas/network/cell.py", "nas/space/ops.py", "nas/features/bank.py", "nas/features/inputs.py",
+              "nas/features/transforms.py",
+              "nas/kernels/moments.py", "nas/kernels/__init__.py", "strategies/backtest/positions.py",
               "data/alignment.py", "data/panel.py")  # fmt: skip
     assert not set(needed) - named
-    assert not [
-        n for n in named if n.startswith(("strategies/live", "strategies/paper", "strategies/desk", "data/bybit"))
-    ]
+    assert not [n for n in named if n.startswith(("strategies/paper", "data/bybit"))]
 
 
 @pytest.mark.slow
@@ -274,7 +273,7 @@ def test_tracebacks_of_the_exchange_door_hold_no_key(rig: Make) -> None:
     shown = []
     for kind in ("http_500", "drop", "not_json", "code_10003", "code_110007"):
         r.fault(kind, "/v5/order/create")
-        from strategies.exchange import ExchangeError, Order
+        from strategies.paper.orders.exchange import ExchangeError, Order
 
         try:
             r.trader.exchange.create(Order(f"leak-{kind}".replace("_", "-"), SYMBOL, "Buy", Decimal("0.010")))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from data.panel import Panel
-from strategies import research
-from strategies.config import resolve
-from strategies.decide import Strategy
-from strategies.live import RUNNING
-from strategies.replay import explain
-from strategies.research import Research
+from strategies.paper.__main__ import research
+from strategies.paper.decisions.decide import Strategy
+from strategies.paper.replay import explain
+from strategies.paper.research import Research
+from strategies.paper.trader import RUNNING
+from strategies.walkforward.config import resolve
 from tests.exchange import rig as rigs
 from tests.exchange.rig import HISTORY, SYMBOL, Rig
 
@@ -135,7 +135,7 @@ def test_forecasts_that_lose_their_worth_start_a_search(tmp_path: Path) -> None:
         rig.tick(430)
         rig.trader._fetch()
         history, strategy = rig.trader.history, rig.trader.strategy
-        from nas.stretches import labels
+        from nas.network.stretches import labels
 
         label = labels(history.panel(), strategy.model.genotype.horizons[:1])[0, 0]
         start, good = HISTORY, 300
@@ -190,7 +190,7 @@ def test_several_symbols_are_searched_together_and_judged_by_all_their_forecasts
         rig.tick(430)
         rig.trader._fetch()
         history, strategy = rig.trader.history, rig.trader.strategy
-        from nas.stretches import labels
+        from nas.network.stretches import labels
 
         label = labels(history.panel(), strategy.model.genotype.horizons[:1])[:, 0]
         for bar in range(HISTORY, history.count):

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from data.panel import InputError
-from nas.across import Market
-from nas.cell import Cell, Edge
-from nas.genotype import Connection, Genotype, Link
-from nas.links import Candidates, candidates, chosen_links, evidence, fixed_leads
-from nas.network import PerAsset, forecast_sequence, network_of
-from nas.ops import ACROSS_OPS, DEFAULT_OPS, OPS, get_op
-from nas.reference import reference_forward
-from nas.search import SearchSettings, search
-from nas.search_run import SearchRun
-from nas.space import SearchSpace
-from nas.stretches import Tensors, batches, with_presence
-from nas.variants import Stage, get_variant
+from nas.network.across import Market
+from nas.network.cell import Cell, Edge
+from nas.network.links import Candidates, candidates, chosen_links, evidence, fixed_leads
+from nas.network.model import PerAsset, forecast_sequence, network_of
+from nas.network.reference import reference_forward
+from nas.network.stretches import Tensors, batches, with_presence
+from nas.search.loop import SearchSettings, search
+from nas.search.run import SearchRun
+from nas.search.variants import Stage, get_variant
+from nas.space.genotype import Connection, Genotype, Link
+from nas.space.ops import ACROSS_OPS, DEFAULT_OPS, OPS, get_op
+from nas.space.search_space import SearchSpace
 
 ASSETS = ("A", "B", "C", "D")
 LINKS = (Link("B", "A", 3, 0.9), Link("C", "A", 1, -0.7), Link("D", "C", 5, 0.8))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.architect import StandIn, first_order_gradient, predicted_step, second_order_gradient
+from nas.search.architect import StandIn, first_order_gradient, predicted_step, second_order_gradient
 
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 OPTIMISERS: dict[str, Make] = {

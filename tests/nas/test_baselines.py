@@ -10,12 +10,12 @@ from data.panel import Panel
 from data.simulated import simulate
 from nas.baselines import BASELINES, build_baseline
 from nas.baselines.linear import NLinear
-from nas.network import forecast_sequence
-from nas.space import SearchSpace
-from nas.stretches import Samples
-from nas.tasks import TaskResult, TrainTask, run_task
-from nas.training import TrainingSettings
-from nas.windows import Window
+from nas.network.model import forecast_sequence
+from nas.network.stretches import Samples
+from nas.network.training import TrainingSettings
+from nas.space.search_space import SearchSpace
+from nas.tasks.windows import Window
+from nas.tasks.work import TaskResult, TrainTask, run_task
 
 NETWORKS = sorted(name for name, entry in BASELINES.items() if entry.build is not None)
 FITTED = sorted(name for name, entry in BASELINES.items() if entry.fit is not None)
@@ -112,7 +112,7 @@ def test_neither_training_nor_forecasts_read_what_comes_later(samples: Samples, 
 
 
 def test_last_value_is_the_scaled_return_of_the_last_horizon(samples: Samples) -> None:
-    from nas.features import causal_volatility
+    from nas.features.bank import causal_volatility
 
     result = run_task(task(samples, "last_value"), samples)
     close = samples.panel.column("close", "BTCUSDT")

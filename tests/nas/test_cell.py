@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas.attention import attention_in_chunks, banded_attention
-from nas.cell import Cell, Edge, gated_unit
-from nas.linear_blocks import LinearBlocks, ema, ema_reference
-from nas.ops import GATED_MEMORY_BARS, OPS
-from nas.reference import reference_forward
+from nas.network.attention import attention_in_chunks, banded_attention
+from nas.network.cell import Cell, Edge, gated_unit
+from nas.network.linear_blocks import LinearBlocks, ema, ema_reference
+from nas.network.reference import reference_forward
+from nas.space.ops import GATED_MEMORY_BARS, OPS
 
 EVERY_OP = tuple(name for name, op in OPS.items() if not op.across)  # those across assets: test_across.py
 

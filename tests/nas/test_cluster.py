@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from data.simulated import simulate
-from nas.engine import Engine, InProcess, Processes, Store
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Samples
-from nas.tasks import SearchTask, Task, TaskResult, run_task
-from nas.windows import WindowPlan
+from nas.network.stretches import Samples
+from nas.search.settings import SearchSettings
+from nas.space.search_space import SearchSpace
+from nas.tasks.engine import Engine, InProcess, Processes, Store
+from nas.tasks.windows import WindowPlan
+from nas.tasks.work import SearchTask, Task, TaskResult, run_task
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install .[ray]")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -85,7 +85,7 @@ def test_equal_tasks_are_computed_once(samples: Samples, tasks: list[Task], tmp_
 def test_a_two_node_cluster_that_loses_a_worker_and_a_node_gives_the_same_bytes(
     samples: Samples, tasks: list[Task], expected: list[bytes], tmp_path: Path
 ) -> None:
-    from nas.cluster import RayWorkers
+    from nas.tasks.cluster import RayWorkers
 
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     extra = cluster.add_node(num_cpus=1)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas import cell
-from nas.attention import attention_in_chunks
-from nas.device import resolve_device
-from nas.linear_blocks import LinearBlocks
-from nas.search import SearchResult, search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors
+from nas.network import cell
+from nas.network.attention import attention_in_chunks
+from nas.network.linear_blocks import LinearBlocks
+from nas.network.stretches import Tensors
+from nas.search.loop import SearchResult, search
+from nas.search.settings import SearchSettings
+from nas.space.search_space import SearchSpace
+from nas.tasks.device import resolve_device
 
 SPACE = SearchSpace(channels=4, features=(("input", ("raw",)),))
 

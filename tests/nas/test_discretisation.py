@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas.diagnostics import EigenvalueStop
-from nas.discretisation import Rule, discretise, pruned, ranked
-from nas.genotype import Connection
+from nas.search.diagnostics import EigenvalueStop
+from nas.space.discretisation import Rule, discretise, pruned, ranked
+from nas.space.genotype import Connection
 
 EDGES = [
     (source, node) for node in range(4) for source in range(node + 2)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nas.distance import edit_distance, total_variation
-from nas.genotype import Connection, Genotype
+from nas.space.distance import edit_distance, total_variation
+from nas.space.genotype import Connection, Genotype
 
 
 def genotype(*nodes: tuple[Connection, ...], features: tuple[tuple[str, str], ...] = (("return", "raw"),)) -> Genotype:

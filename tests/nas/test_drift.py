@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.drift import garch, measure
-from nas.drift import BLOCK_BARS, alarms, block_means, change_points, error_stream, volatility_stream
+from nas.tasks.drift import BLOCK_BARS, alarms, block_means, change_points, error_stream, volatility_stream
 
 
 def test_detectors_are_quiet_in_stationary_garch_and_hear_a_doubling_of_volatility() -> None:

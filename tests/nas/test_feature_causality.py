@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data.panel import Panel
-from nas.features import build_bank
-from nas.inputs import INPUTS, inputs_of
-from nas.transforms import TRANSFORMS, Transform, transform
+from nas.features.bank import build_bank
+from nas.features.inputs import INPUTS, inputs_of
+from nas.features.transforms import TRANSFORMS, Transform, transform
 
 BARS = 420
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.panel import InputError, Panel
-from nas import feature_docs
-from nas.features import build_bank, causal_volatility
+from nas.features import feature_docs
+from nas.features.bank import build_bank, causal_volatility
 
 
 def panel_of(bars: int, seed: int = 0, assets: int = 2, funding: bool = True) -> Panel:
@@ -118,4 +118,4 @@ def test_volatility_is_causal_and_unknown_in_the_first_day() -> None:
 
 
 def test_the_page_of_features_is_what_the_registries_say() -> None:
-    assert feature_docs.PAGE.read_text() == feature_docs.page(), "run python -m nas.feature_docs"
+    assert feature_docs.PAGE.read_text() == feature_docs.page(), "run python -m nas.features.feature_docs"

@@ -11,17 +11,17 @@ import torch
 
 from benchmarks.recovery import TRAIN, VALIDATION, planted
 from data.panel import InputError
-from nas import selection
-from nas.discretisation import Rule
-from nas.finalists import final, likeliest
-from nas.genotype import Connection, Genotype
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors, alternating
-from nas.supernet import Architecture
-from nas.training import train
-from nas.variants import get_variant
+from nas.network.stretches import Tensors, alternating
+from nas.network.training import train
+from nas.search import selection
+from nas.search.finalists import final, likeliest
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.search.supernet import Architecture
+from nas.search.variants import get_variant
+from nas.space.discretisation import Rule
+from nas.space.genotype import Connection, Genotype
+from nas.space.search_space import SearchSpace
 
 SPACE = SearchSpace(ops=("zero", "identity", "conv3", "ema4"), nodes=2, channels=4, features=(("close", ("raw",)),))
 

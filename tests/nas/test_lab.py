@@ -17,15 +17,15 @@ from rich.console import Console
 
 from data.panel import InputError
 from data.simulated import simulate
-from nas.lab import comparison, forecast, null, power
-from nas.lab.evidence import collect, page
-from nas.lab.forecast import load, origins, patchtst_parameters, score
-from nas.lab.markets import garch, permuted
-from nas.lab.rounds import arms, rounds_table, searches_table
-from nas.lab.tables import null_table
-from nas.lab.tasks import judge_genotype, planted
-from nas.lab.units import Record, Unit, complete, read
-from nas.lookback import LookbackNetwork, LookbackSpace, lookback_tensors
+from lab import comparison, forecast, null, power
+from lab.evidence import collect, page
+from lab.forecast import load, origins, patchtst_parameters, score
+from lab.markets import garch, permuted
+from lab.rounds import arms, rounds_table, searches_table
+from lab.tables import null_table
+from lab.tasks import judge_genotype, planted
+from lab.units import Record, Unit, complete, read
+from nas.network.lookback import LookbackNetwork, LookbackSpace, lookback_tensors
 from reports.statistics import overfitting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ SMALL_WALK_FORWARD = {
 
 
 def lab(folder: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "nas.lab", *arguments, "--store", str(folder)]
+    return [sys.executable, "-m", "lab", *arguments, "--store", str(folder)]
 
 
 def environment() -> dict[str, str]:

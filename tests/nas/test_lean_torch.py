@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from nas import lean_torch
+from nas.network import lean_torch
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Adam", "SGD"])
@@ -28,7 +28,7 @@ def test_lean_optimisers_take_the_very_steps_of_torch(name: str) -> None:
 
 def test_training_does_not_load_the_compiler() -> None:
     code = (
-        "import sys, torch; from nas import lean_torch; w = torch.nn.Parameter(torch.ones(2)); o = lean_torch.AdamW([w]);"
+        "import sys, torch; from nas.network import lean_torch; w = torch.nn.Parameter(torch.ones(2)); o = lean_torch.AdamW([w]);"
         "o.zero_grad(); w.sum().backward(); o.step(); print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

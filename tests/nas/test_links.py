@@ -10,10 +10,8 @@ import torch
 
 from data.panel import InputError, Panel
 from data.simulated import MarketRecipe, simulate
-from nas.features import build_bank
-from nas.finalists import final, loss_by_block, nominated, standard_error
-from nas.genotype import Connection, Genotype, Link
-from nas.links import (
+from nas.features.bank import build_bank
+from nas.network.links import (
     LEAST_ALONE,
     LEAST_BARS,
     MARKET_VOLATILITY,
@@ -23,12 +21,14 @@ from nas.links import (
     chosen_links,
     evidence,
 )
-from nas.network import Network, forecast_sequence, network_of
-from nas.ops import ACROSS_OPS
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors, with_presence
+from nas.network.model import Network, forecast_sequence, network_of
+from nas.network.stretches import Tensors, with_presence
+from nas.search.finalists import final, loss_by_block, nominated, standard_error
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.space.genotype import Connection, Genotype, Link
+from nas.space.ops import ACROSS_OPS
+from nas.space.search_space import SearchSpace
 
 Array = np.ndarray
 ASSETS = ("A", "B", "C")
@@ -206,7 +206,7 @@ def test_genotype_tells_the_state_in_text_picture_and_json_and_reads_links_witho
     told = raw["cells"][0]["nodes"][0][1]["links"]
     assert [link.get("state") for link in told] == ["volatile", None, "volatile"]
     assert made.key() != gated(links=tuple(replace(link, state="") for link in LINKS)).key()
-    from nas.drawing import draw_genotype
+    from nas.space.drawing import draw_genotype
 
     assert "A leads B by 3 when volatile (+0.90), 2 more" in draw_genotype(raw)
 
@@ -278,8 +278,8 @@ def test_evidence_is_worth_one_standard_error_of_validation_and_no_more(
         def __init__(self) -> None:
             self.validation_losses = (next(losses),)
 
-    monkeypatch.setattr("nas.finalists.train", lambda *_: Outcome())
-    monkeypatch.setattr("nas.finalists.loss_by_block", lambda *_: next(blocks))
+    monkeypatch.setattr("nas.search.finalists.train", lambda *_: Outcome())
+    monkeypatch.setattr("nas.search.finalists.loss_by_block", lambda *_: next(blocks))
     splits = ((TRAIN,), (VALIDATION,))
     won, _ = final([base, trial], SPACE, tensors(returns, volatile), splits, SearchSettings(parameter_cost=0.0), 0)
     assert (won == trial) == wins

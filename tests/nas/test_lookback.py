@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas.lookback import (
+from nas.network.lookback import (
     LEVELS,
     LOOKBACK_OPS,
     LookbackNetwork,
@@ -15,9 +15,9 @@ from nas.lookback import (
     moving_average,
     trailing_mean,
 )
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.supernet import supernet_of
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.search.supernet import supernet_of
 
 HORIZON = 5
 SPACE = LookbackSpace(

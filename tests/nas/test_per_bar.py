@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas import per_bar as blocks
-from nas.across import EPSILON, FEW_ASSETS, Market, across_attention, correlation_mix
-from nas.cell import Cell, Edge
-from nas.ops import ACROSS_OPS
-from nas.per_bar import per_bar
+from nas.network import per_bar as blocks
+from nas.network.across import EPSILON, FEW_ASSETS, Market, across_attention, correlation_mix
+from nas.network.cell import Cell, Edge
+from nas.network.per_bar import per_bar
+from nas.space.ops import ACROSS_OPS
 
 BARS, WINDOW, CHANNELS = 24, 8, 3
 

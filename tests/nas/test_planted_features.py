@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.planted_features import CANDIDATES, NOISE, TRAIN, TRUTH, VALIDATION, found, planted, verdict
-from nas.genotype import Genotype
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.cell import Cell
-from nas.reference import reference_forward
-from nas.search import SearchResult, search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors
-from nas.variants import VARIANTS
+from nas.network.cell import Cell
+from nas.network.reference import reference_forward
+from nas.network.stretches import Tensors
+from nas.search.loop import SearchResult, search
+from nas.search.settings import SearchSettings
+from nas.search.variants import VARIANTS
+from nas.space.search_space import SearchSpace
 
 SPACE = SearchSpace(
     ops=("zero", "identity", "conv3", "ema4", "diff1", "attention"),

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.diagnostics import PowerIteration, entropy
-from nas.losses import direction, huber, sharpe
-from nas.relaxation import Temperature, edge_softmax, perturbed, sampled, sigmoid, softmax, uniform_path
+from nas.network.losses import direction, huber, sharpe
+from nas.search.diagnostics import PowerIteration, entropy
+from nas.search.relaxation import Temperature, edge_softmax, perturbed, sampled, sigmoid, softmax, uniform_path
 
 ROW = st.lists(st.floats(-3, 3), min_size=2, max_size=6)
 

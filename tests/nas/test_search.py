@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas.discretisation import discretise
-from nas.genotype import Connection, Genotype
-from nas.network import forecast_sequence, network_of
-from nas.search import search
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Tensors
-from nas.training import TrainingSettings, train
+from nas.network.model import forecast_sequence, network_of
+from nas.network.stretches import Tensors
+from nas.network.training import TrainingSettings, train
+from nas.search.loop import search
+from nas.search.settings import SearchSettings
+from nas.space.discretisation import discretise
+from nas.space.genotype import Connection, Genotype
+from nas.space.search_space import SearchSpace
 
 BARS = 6_000
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from data.panel import InputError, Panel
 from data.sources import load_panel
-from nas import search
-from nas.command import app, spark
-from nas.genotype import Genotype
+from nas.search import search
+from nas.search.__main__ import app, spark
+from nas.space.genotype import Genotype
 
 OPS = ("zero", "identity", "conv3", "ema4")
 
@@ -54,15 +54,15 @@ def test_the_module_is_called_and_its_result_draws_itself(panel: Panel) -> None:
 
 
 def test_alphas_and_weights_never_see_bars_of_the_purge(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nas.single
+    import nas.search.single
 
     seen: dict[str, slice] = {}
 
     def spy(space, tensors, train, validation, *_, **__):  # type: ignore[no-untyped-def]
         seen.update(train=train, validation=validation, field=slice(0, space.receptive_field))
 
-    monkeypatch.setattr(nas.single, "search", spy)
-    nas.single.search_panel(panel, ops=OPS, nodes=1, horizon=(2, 6))
+    monkeypatch.setattr(nas.search.single, "search", spy)
+    nas.search.single.search_panel(panel, ops=OPS, nodes=1, horizon=(2, 6))
     assert seen["validation"].start - seen["train"].stop >= 7 + seen["field"].stop
     assert seen["validation"].stop <= len(panel) - 7
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas.ops import DEFAULT_OPS, SKIPS
-from nas.reference import reference_forward
-from nas.search import search
-from nas.search_run import SearchRun
-from nas.search_settings import SearchSettings
-from nas.selection import random_genotype
-from nas.space import SearchSpace
-from nas.stretches import Tensors, alternating
-from nas.supernet import Architecture, supernet_of
-from nas.variants import VARIANTS, EigenvalueStop, Stage, get_variant
+from nas.network.reference import reference_forward
+from nas.network.stretches import Tensors, alternating
+from nas.search.loop import search
+from nas.search.run import SearchRun
+from nas.search.selection import random_genotype
+from nas.search.settings import SearchSettings
+from nas.search.supernet import Architecture, supernet_of
+from nas.search.variants import VARIANTS, EigenvalueStop, Stage, get_variant
+from nas.space.ops import DEFAULT_OPS, SKIPS
+from nas.space.search_space import SearchSpace
 
 BARS = 1_200
 SPACE = SearchSpace(

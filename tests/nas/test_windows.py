@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.panel import InputError
-from nas.windows import Window, WindowPlan, separation, timeline
+from nas.tasks.windows import Window, WindowPlan, separation, timeline
 
 
 @given(

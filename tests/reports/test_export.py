@@ -12,7 +12,7 @@ import pytest
 from run_builder import build_run
 
 from data.panel import InputError
-from nas.watch import Reader, recorder
+from nas.search.watch import Reader, recorder
 from reports.comparison import differences, write_comparison
 from reports.export import log_mlflow, write_tensorboard
 from reports.live import live_tensorboard
@@ -62,7 +62,7 @@ def test_tensorboard_draws_the_network_of_a_saved_model(tmp_path: Path, monkeypa
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     import torch
 
-    import nas.network
+    import nas.network.model
 
     class Tiny(torch.nn.Module):
         receptive_field = 3
@@ -81,7 +81,7 @@ def test_tensorboard_draws_the_network_of_a_saved_model(tmp_path: Path, monkeypa
     run = load_run(build_run(tmp_path, bars=BARS, windows=1))
     (run.folder / "models" / "0").mkdir(parents=True)
     (run.folder / "models" / "0" / "genotype.json").write_text("{}")
-    monkeypatch.setattr(nas.network, "load_model", lambda folder: Model())
+    monkeypatch.setattr(nas.network.model, "load_model", lambda folder: Model())
     events = accumulator.EventAccumulator(str(write_tensorboard(run) / "window-0"))
     events.Reload()
     assert len(events.Graph().node) > 0

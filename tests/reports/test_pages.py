@@ -13,7 +13,7 @@ import pytest
 from run_builder import build_run, genotype
 
 from data.panel import InputError
-from nas.drawing import draw_genotype
+from nas.space.drawing import draw_genotype
 from reports.figures import SHOWN, equity_figure
 from reports.page import build_pages, write_page, write_runs_index
 from reports.performance import daily_returns, performance

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
-from strategies.accounting import account_for
-from strategies.contributions import contributions
-from strategies.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
-from strategies.sensitivity import break_even_bps, sensitivity
+from strategies.backtest.accounting import account_for
+from strategies.backtest.contributions import contributions
+from strategies.backtest.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
+from strategies.backtest.sensitivity import break_even_bps, sensitivity
 
 HOUR = 3_600_000_000_000
 

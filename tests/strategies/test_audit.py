@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from data.panel import FloatArray, InputError, Panel
 from strategies.audit import app
-from strategies.auditing import Audit, Check, another_future
-from strategies.execution import backtest
-from strategies.rules import RULES
+from strategies.backtest.execution import backtest
+from strategies.backtest.rules import RULES
+from strategies.walkforward.auditing import Audit, Check, another_future
 from tests.strategies.small_run import market, run
 
 QUIET = Console(quiet=True)

@@ -15,14 +15,14 @@ from data.commandline import application, command
 from data.errors import InputError
 from data.files import load_files
 from data.info import app as info
-from nas.cluster import _answers
-from nas.command import app as search
-from nas.network import load_model
+from nas.network.model import load_model
+from nas.search.__main__ import app as search
+from nas.tasks.cluster import _answers
 from strategies.audit import app as audit
-from strategies.config import resolve
-from strategies.paper import app as paper
-from strategies.trading import portfolio_of, position_rule, trading_terms
-from strategies.walkforward import app as walkforward
+from strategies.paper.__main__ import app as paper
+from strategies.walkforward.__main__ import app as walkforward
+from strategies.walkforward.config import resolve
+from strategies.walkforward.trading import portfolio_of, position_rule, trading_terms
 from tests.exchange.rig import market_panel, save_model
 
 NOW = ("--source", "simulated", "--start", "2024-01-01", "--end", "2024-02-15")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import strategies.run_files as run_files
+import strategies.walkforward.run_files as run_files
 from data.panel import Panel
 from data.simulated import simulate
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel
-from strategies.choice import (
+from strategies.backtest.execution import Account, Costs
+from strategies.backtest.portfolio import book_of
+from strategies.backtest.positions import PositionRule, PositionState, smoothed, step, target_positions
+from strategies.walkforward.choice import (
     FLAT,
     Plan,
     Records,
@@ -17,9 +20,6 @@ from strategies.choice import (
     scaled_rule,
     sharpe,
 )
-from strategies.execution import Account, Costs
-from strategies.portfolio import book_of
-from strategies.positions import PositionRule, PositionState, smoothed, step, target_positions
 
 HOUR = 3_600_000_000_000
 EAGER, CALM = Plan(0.5), Plan(2.0, 2.0, 1.0)

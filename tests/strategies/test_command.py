@@ -11,7 +11,7 @@ import pytest
 from small_run import command, files_of, market, run
 from typer.testing import CliRunner
 
-from strategies.walkforward import app
+from strategies.walkforward.__main__ import app
 
 QUIET = ("--no-pages", "--quiet", "--jobs", "1")
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from reports.commands import MODULES, app
 from strategies import doctor
-from strategies.walkforward import app as walkforward
+from strategies.walkforward.__main__ import app as walkforward
 
 
 def run(application: object, *words: str):

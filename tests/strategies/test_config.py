@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from data.panel import InputError
 from data.settings_file import to_toml
 from data.simulated import simulate
-from strategies.config import RunConfig, resolve
-from strategies.job import with_order_rules
-from strategies.trading import position_rule, trading_terms
+from strategies.walkforward.config import RunConfig, resolve
+from strategies.walkforward.job import with_order_rules
+from strategies.walkforward.trading import position_rule, trading_terms
 
 VALUES = st.recursive(
     st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text('ab."\\é\n\t\x01𝄞', max_size=6),

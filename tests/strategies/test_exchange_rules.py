@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from data.panel import CANDLE_FIELDS, InputError, Panel
-from strategies.accounting import account_for
-from strategies.execution import NO_RULES, Account, Backtest, Costs, Instrument, Orders, backtest
-from strategies.sensitivity import break_even_bps, sensitivity
+from strategies.backtest.accounting import account_for
+from strategies.backtest.execution import NO_RULES, Account, Backtest, Costs, Instrument, Orders, backtest
+from strategies.backtest.sensitivity import break_even_bps, sensitivity
 
 HOUR = 3_600_000_000_000
 FREE = Costs(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0)

@@ -13,22 +13,22 @@ from rich.console import Console
 from data.assembly import build_panel
 from data.panel import FloatArray, InputError, Panel
 from data.simulated import simulate
-from nas.features import build_bank, causal_volatility
-from nas.genotype import Genotype
-from nas.ops import ACROSS_OPS
-from nas.search_settings import SearchSettings
-from nas.space import SearchSpace
-from nas.stretches import Samples
-from nas.tasks import SearchTask, TrainTask, run_task
-from nas.training import TrainingSettings
-from nas.windows import Window
-from strategies.config import RunConfig
-from strategies.execution import backtest
-from strategies.job import Options
-from strategies.pipeline import Pipeline, cost_of_share
-from strategies.portfolio import Portfolio, book_of
-from strategies.positions import PositionRule
-from strategies.trading import portfolio_of
+from nas.features.bank import build_bank, causal_volatility
+from nas.network.stretches import Samples
+from nas.network.training import TrainingSettings
+from nas.search.settings import SearchSettings
+from nas.space.genotype import Genotype
+from nas.space.ops import ACROSS_OPS
+from nas.space.search_space import SearchSpace
+from nas.tasks.windows import Window
+from nas.tasks.work import SearchTask, TrainTask, run_task
+from strategies.backtest.execution import backtest
+from strategies.backtest.portfolio import Portfolio, book_of
+from strategies.backtest.positions import PositionRule
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.job import Options
+from strategies.walkforward.pipeline import Pipeline, cost_of_share
+from strategies.walkforward.trading import portfolio_of
 
 NAMES = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 FEATURES = {"return": ("raw",), "body": ("raw",)}

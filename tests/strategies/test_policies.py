@@ -9,16 +9,16 @@ import pytest
 
 from data.panel import InputError, Panel
 from data.simulated import simulate
-from nas.engine import Engine, InProcess, Store
-from nas.network import load_model
-from nas.space import SearchSpace
-from nas.stretches import Samples
-from nas.tasks import SearchTask
-from nas.windows import Window, WindowPlan
-from strategies.config import RunConfig
-from strategies.policies import Competition, PolicyOutcome, drift_alarms, parse_policy
-from strategies.run_files import _save_models
-from strategies.trading import Candidate
+from nas.network.model import load_model
+from nas.network.stretches import Samples
+from nas.space.search_space import SearchSpace
+from nas.tasks.engine import Engine, InProcess, Store
+from nas.tasks.windows import Window, WindowPlan
+from nas.tasks.work import SearchTask
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.policies import Competition, PolicyOutcome, drift_alarms, parse_policy
+from strategies.walkforward.run_files import _save_models
+from strategies.walkforward.trading import Candidate
 
 SETTINGS = {"search_epochs": 2, "training_epochs": 2, "horizon": (3,), "variant": ("darts",), "thresholds": (0.5,)}
 

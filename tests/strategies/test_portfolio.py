@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from data.panel import FloatArray, Panel
 from data.simulated import simulate
-from nas.features import causal_volatility
-from strategies.contributions import contributions, profits
-from strategies.execution import backtest
-from strategies.portfolio import WEIGHTINGS, Portfolio, allocations, book_of
-from strategies.positions import PositionRule, target_positions
+from nas.features.bank import causal_volatility
+from strategies.backtest.contributions import contributions, profits
+from strategies.backtest.execution import backtest
+from strategies.backtest.portfolio import WEIGHTINGS, Portfolio, allocations, book_of
+from strategies.backtest.positions import PositionRule, target_positions
 
 NAMES = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
 

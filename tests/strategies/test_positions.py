@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.positions import PositionRule, PositionState, step, target_positions
+from strategies.backtest.positions import PositionRule, PositionState, step, target_positions
 
 YEAR = 8760.0
 PLAIN = PositionRule(target_volatility=0.0)

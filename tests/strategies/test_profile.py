@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from small_run import market, run
 
-from nas import memory
-from nas.engine import InProcess
-from strategies.pipeline import shared_out
-from strategies.profile import profile
+from nas.tasks import memory
+from nas.tasks.engine import InProcess
+from strategies.walkforward.pipeline import shared_out
+from strategies.walkforward.profile import profile
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_wall_time_is_shared_out_by_processor_time() -> None:
 
 
 def test_processor_seconds_are_no_part_of_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import engine
-    from nas.tasks import TaskResult
+    from nas.tasks import engine
+    from nas.tasks.work import TaskResult
 
     plain = TaskResult({}, {"name": "x"})
     monkeypatch.setattr(engine, "run_task", lambda *_: plain)
@@ -64,7 +64,7 @@ def test_processor_seconds_are_no_part_of_a_result(monkeypatch: pytest.MonkeyPat
 
 def test_peak_memory_is_of_the_program_itself_not_of_the_larger_one_that_started_it() -> None:
     filled = bytearray(b"x") * (150 * 2**20)
-    print_it = [sys.executable, "-c", "from nas.memory import peak_mib; print(peak_mib())"]
+    print_it = [sys.executable, "-c", "from nas.tasks.memory import peak_mib; print(peak_mib())"]
     child = float(subprocess.run(print_it, capture_output=True, text=True, check=True).stdout)
     assert memory.peak_mib() > len(filled) / 2**20
     assert 1.0 < child < 100.0
@@ -80,8 +80,8 @@ def test_peak_memory_without_proc_is_what_getrusage_says(monkeypatch: pytest.Mon
 
 
 def test_memory_of_workers_is_told_and_no_part_of_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas import engine
-    from nas.tasks import TaskResult
+    from nas.tasks import engine
+    from nas.tasks.work import TaskResult
 
     plain = TaskResult({}, {"name": "x"})
     monkeypatch.setattr(engine, "run_task", lambda *_: plain)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel
-from strategies.rules import RULES
+from strategies.backtest.rules import RULES
 
 
 def walk(bars: int, seed: int = 0, drift: float = 0.0) -> Panel:

@@ -1,0 +1,181 @@
+"""`python -m lab`: the commands of the evidence lab. Each goes on where it was stopped and prints its verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data.commandline import Json, Quiet, application, command
+from data.panel import InputError, Panel
+from lab.units import Result, Unit
+
+KEPT = "interrupted: finished units are kept; the same command goes on from here"
+app = application(no_args_is_help=True)
+STORE = Path("reports/lab")
+
+Store = Annotated[Path, typer.Option(help="Folder of finished units; a killed command goes on from them.")]
+Minutes = Annotated[float, typer.Option(help="Start no further unit after so many minutes.")]
+
+
+@app.callback()
+def lab() -> None:
+    """The evidence lab: does the search work, and does the pipeline fool itself?"""
+
+
+@command(app, "python -m lab null --seeds 2 --minutes 30", interrupted=KEPT)
+def null(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles to permute; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
+    from lab import null as experiment
+
+    histories = histories_of(data)
+    wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
+    _run("null", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab forecast --csv ETTh1.csv --horizon 96", interrupted=KEPT)
+def forecast(
+    csv: Annotated[list[Path], typer.Option(help="Table with one row a time step (gzipped or not); repeatable.")],
+    horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
+    seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
+    variant: Annotated[
+        str, typer.Option(help="Search variants that compete, joined by +; validation chooses.")
+    ] = "gdas+pt",
+    period: Annotated[
+        int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
+    ] = 24,
+    free: Annotated[bool, typer.Option("--free", help="The search may also leave the level on.")] = False,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
+    from lab import forecast as experiment
+
+    steps = _numbers("--horizon", horizon, "96,192")
+    tables = {table.name: table for table in map(experiment.load, csv)}
+    wanted = [
+        unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, free)
+    ]
+    wanted.sort(key=lambda unit: unit.settings["seed"])
+    _run(
+        "forecast",
+        wanted,
+        lambda unit: experiment.compute(unit, tables[unit.settings["data"]]),
+        store,
+        minutes,
+        quiet,
+        json_,
+    )
+
+
+@command(app, "python -m lab search-vs-random --seeds 2", name="search-vs-random", interrupted=KEPT)
+def search_vs_random(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for the real stretches; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
+    randoms: Annotated[int, typer.Option(help="Random architectures per problem.", min=2)] = 20,
+    finalists: Annotated[str, typer.Option(help="Sizes of the last round to try, comma separated.")] = "3,5,8",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
+    from lab import comparison as experiment
+
+    sizes = _numbers("--finalists", finalists, "3,5,8")
+    histories = histories_of(data)
+    markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
+    wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS), sizes)
+    _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab power --seeds 2 --minutes 30", interrupted=KEPT)
+def power(
+    seeds: Annotated[int, typer.Option(help="Tasks of each strength.", min=1)] = 20,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Detection curve: planted signals of rising strength for search, hand-designed networks and random architectures."""
+    from lab import power as experiment
+
+    _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab evidence", interrupted=KEPT)
+def evidence(
+    store: Store = STORE,
+    folder: Annotated[Path, typer.Option(help="Folder of the committed results, one file per experiment.")] = Path(
+        "docs/evidence"
+    ),
+    page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence.md"),
+) -> None:
+    """Pack finished units into the committed result files and write the page from those files."""
+    from data.atomic import write_text
+    from lab import evidence as experiment
+
+    written = experiment.collect(store, folder)
+    if not any(folder.glob("*.json")):
+        raise InputError(f"neither --store {store} nor --folder {folder} holds a result; run an experiment first")
+    write_text(page, experiment.page(folder))
+    typer.echo(f"{page} from {', '.join(path.name for path in sorted(folder.glob('*.json')))}; new: {len(written)}")
+
+
+def _run(
+    name: str,
+    wanted: Sequence[Unit],
+    compute: Callable[[Unit], Result],
+    store: Path,
+    minutes: float,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compute what is missing; then verdict and table of what is finished."""
+    from data.progress import console_of
+    from lab.evidence import EXPERIMENTS
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    found = complete(store / name, wanted, compute, console_of(as_json, quiet), code_version(), minutes)
+    verdict, body = EXPERIMENTS[name][2](found) if found else ("", "")
+    if as_json:
+        told = {"experiment": name, "finished": len(found), "wanted": len(wanted), "verdict": verdict, "table": body}
+        typer.echo(json.dumps(told))
+        return
+    if not found:
+        typer.echo("no unit is finished yet")
+        return
+    typer.echo(body + "\n")
+    typer.echo(f"{len(found)} of {len(wanted)} units are finished. {verdict}")
+
+
+def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers, comma separated."""
+    found = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
+    if len(found) != len(text.split(",")):
+        raise InputError(f"{option} {text!r} is no list of whole numbers: give e.g. {example}")
+    return found
+
+
+def histories_of(data: list[Path] | None) -> list[Panel]:
+    """Candle files, each named after its symbol: BTCUSDT_1h.parquet."""
+    from data.sources import load_panel
+
+    return [load_panel((path.name.split("_")[0].split(".")[0],), "60", files=(path,)) for path in data or []]
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m lab")

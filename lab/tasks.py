@@ -1,0 +1,101 @@
+"""What architectures are compared on: planted tasks, whose answer is known, and stretches of real candles. And how each is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data.panel import InputError, Panel
+from nas.baselines import build_baseline
+from nas.network.model import network_of
+from nas.network.stretches import Samples, Scaler, Tensors
+from nas.network.training import TrainingSettings, evaluate, train
+from nas.search.selection import random_genotype
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
+
+#: without attention, whose cost would be most of an experiment's
+OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
+TEACHER_OPS = ("identity", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
+INPUTS, HEARD = 6, 2  # white-noise inputs, and how many of them the label was made of
+PLANTED_BARS = 4_600
+TRAINING = TrainingSettings(epochs=15, length=256, batch=4, patience=5)
+#: bars of a stretch of real candles: 150 days to learn from, 50 to validate, 60 unseen
+REAL = (3_600, 1_200, 1_440)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One problem: inputs, labels, what may be chosen, and three stretches in order of time with a purge between them."""
+
+    tensors: Tensors
+    space: SearchSpace
+    train: slice
+    validation: slice
+    test: slice
+
+
+def planted(seed: int, strength: float) -> Task:
+    """A label made by a random network of two nodes from two of six inputs; strength: its share of the label's variance."""
+    names = tuple(f"input{k}" for k in range(INPUTS))
+    generator = torch.Generator().manual_seed(40_000 + seed)
+    heard = sorted(torch.randperm(INPUTS, generator=generator)[:HEARD].tolist())
+    small = SearchSpace(ops=TEACHER_OPS, nodes=2, channels=4, features=tuple((names[k], ("raw",)) for k in heard))
+    drawn = random_genotype(small, generator)
+    heard_inputs = tuple((names[k], "raw") for k in heard)
+    teacher = network_of(Genotype(drawn.nodes, 4, 1, (1,), heard_inputs), 1_000 + seed)
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.standard_normal((1, INPUTS, PLANTED_BARS)).astype(np.float32))
+    with torch.no_grad():
+        signal = teacher(x[:, heard])[0, 0].double().numpy()
+    noise = rng.standard_normal(PLANTED_BARS)
+    label = (signal - signal.mean()) / signal.std() * strength**0.5 + noise * (1.0 - strength) ** 0.5
+    tensors = Tensors(x, torch.from_numpy(label.astype(np.float32))[None, None], torch.ones(1, 1, PLANTED_BARS))
+    space = SearchSpace(ops=OPS, nodes=2, channels=8, features=tuple((name, ("raw",)) for name in names))
+    return Task(tensors, space, slice(240, 2_200), slice(2_440, 3_240), slice(3_480, PLANTED_BARS))
+
+
+def real(history: Panel, seed: int, horizon: int = 6) -> Task:
+    """A stretch of a real history that begins at a random bar; standard inputs and labels, scaled by its training part."""
+    space = SearchSpace(ops=OPS, nodes=2, channels=8, horizons=(horizon,))
+    gap = space.receptive_field + horizon + 1
+    warm_up = 800
+    needed = warm_up + sum(REAL) + 2 * gap + horizon + 1
+    if len(history) < needed:
+        raise InputError(f"the history has {len(history)} bars, a stretch needs {needed}; give a longer file")
+    start = int(np.random.default_rng([seed, 29]).integers(0, len(history) - needed + 1))
+    samples = Samples.of(history.cut(start, start + needed), (horizon,))
+    bank = samples.bank
+    begin = max(warm_up, bank.warmup_bars)
+    train_bars = slice(begin, begin + REAL[0])
+    validation = slice(train_bars.stop + gap, train_bars.stop + gap + REAL[1])
+    test = slice(validation.stop + gap, min(validation.stop + gap + REAL[2], needed - horizon - 1))
+    tensors = Tensors.of(samples, Scaler.fit(bank.values, train_bars))
+    return Task(
+        tensors, space.with_features(dict(zip(bank.inputs, bank.pipelines, strict=True))), train_bars, validation, test
+    )
+
+
+def judge(
+    task: Task, network: torch.nn.Module, features: tuple[tuple[str, str], ...], seed: int
+) -> tuple[float, float]:
+    """Train from scratch with early stopping on validation: (validation loss, correlation of forecast and label on test)."""
+    tensors = task.tensors.only(task.space.columns(features))
+    outcome = train(network, tensors, task.train, task.validation, TRAINING, seed)
+    network.eval()
+    context = int(network.receptive_field)  # type: ignore[arg-type]
+    return outcome.validation_losses[outcome.best_epoch], evaluate(network, tensors, task.test, context)[1]
+
+
+def judge_genotype(task: Task, genotype: Genotype, seed: int) -> tuple[float, float]:
+    """`judge` of the discrete network of a genotype with fresh weights of this seed."""
+    return judge(task, network_of(genotype, seed), genotype.features, seed)
+
+
+def judge_baseline(task: Task, name: str, seed: int) -> tuple[float, float]:
+    """A hand-designed network reads the first candidate of every input."""
+    first = tuple((name_, pipelines[0]) for name_, pipelines in task.space.features)
+    network = build_baseline(name, len(first), len(task.space.horizons), seed)
+    return judge(task, network, first, seed)

@@ -1,1 +1,0 @@
-"""The evidence lab: does the search work, and does the pipeline fool itself? `python -m nas.lab --help`."""

@@ -1,0 +1,332 @@
+"""A cell whose linear ops are folded: per source node one matrix product feeds every later node (DESIGN, idea 2).
+
+Tensors inside are time-major, [time, batch, channel]: a lag is a slice, an EMA is one scan with contiguous state.
+`nas.network.reference` holds the same cell with every op applied by itself; tests hold outputs and gradients equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data.panel import InputError
+from nas.network.across import (
+    Leads,
+    Market,
+    across_attention,
+    correlation_mix,
+    cross_rank,
+    cross_section,
+    lead_lag,
+    market_factor,
+)
+from nas.network.attention import banded_attention
+from nas.network.linear_blocks import LinearBlocks, lagged
+from nas.network.links import Candidates
+from nas.space.ops import ACROSS, GATED_MEMORY_BARS, MAXPOOL_MEAN, MOST_LAG_BARS, Op, get_op
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A connection of one cell: source 0 is the cell input, source k + 1 is node k. `ops` are its candidates."""
+
+    source: int
+    node: int
+    ops: tuple[str, ...]
+
+
+def soft_norm(x: Tensor) -> Tensor:
+    """x / sqrt(1 + mean_channel(x^2)): linear for small values, bounded for large ones, no statistics over time.
+
+    A full channel norm would erase how large a move was, which is half of what a return says.
+    """
+    return x * torch.rsqrt(1.0 + x.square().mean(-1, keepdim=True))
+
+
+def activation(x: Tensor) -> Tensor:
+    """silu, scaled to unit variance for a standard normal input."""
+    return nn.functional.silu(x) * 1.5
+
+
+def added(total: Tensor | None, part: Tensor) -> Tensor:
+    """`part` joined to a running sum that may not have begun (None). Same shapes."""
+    return part if total is None else total + part
+
+
+def gated_unit(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Gated recurrence with parallel form (minGRU, Feng et al. 2024) over the last GATED_MEMORY_BARS bars.
+
+    h[t] = (1 - z[t]) h[t-1] + z[t] c[t], z = sigmoid, c = tanh of the input; the gate never falls below 8 / memory so that what
+    lies further back than the memory weighs less than e^-8, and is cut there. x: [time, batch, c]; weight [c, 2c]; bias [2c].
+    """
+    z, c = (x @ weight + bias).chunk(2, -1)
+    floor = 8.0 / GATED_MEMORY_BARS
+    z = floor + (1.0 - floor) * torch.sigmoid(z)
+    keep, add = 1.0 - z, z * torch.tanh(c)
+    # Hillis-Steele scan: after step k each bar has folded in 2^k bars; the window is exactly GATED_MEMORY_BARS bars
+    span = 1
+    while span < GATED_MEMORY_BARS:
+        add = add + keep * lagged(add, span)
+        keep = keep * lagged(keep, span)
+        span *= 2
+    return add
+
+
+def max_pool(x: Tensor, span: int) -> Tensor:
+    """Maximum over the last `span` bars (zeros before the first), less its mean for standard normal bars. x: [time, ...]."""
+    return torch.stack([lagged(x, k) for k in range(span)]).amax(0) - MAXPOOL_MEAN[span]
+
+
+class Cell(nn.Module):
+    """Nodes joined by edges; each edge is a weighted mix of its ops, each node the sum of its edges, soft-normed and activated.
+
+    forward(x [time, batch, channel], mix, bypass) -> [time, batch, nodes * channel]; mix: one weight per (edge, op) in the order
+    of `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
+
+    partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
+    (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
+    """
+
+    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, partial: int = 1) -> None:
+        super().__init__()
+        if partial < 1 or channels % partial:
+            raise InputError(
+                f"1/{partial} of the channels cannot go through the ops: {channels} channels are no multiple of {partial}; "
+                f"give channels that are"
+            )
+        self.edges = tuple(edges)
+        self.nodes = nodes
+        self.channels = channels
+        self.partial = partial
+        self.active = channels // partial
+        entries = [(e, get_op(name)) for e in self.edges for name in e.ops]
+        self.entries = entries
+        c = self.active
+        self.weights = nn.ParameterDict()
+        self.sources = sorted({e.source for e in self.edges})
+        self._plans: dict[int, _Plan] = {}
+        for source in self.sources:
+            plan = _Plan(source, entries)
+            self._plans[source] = plan
+            for name, array in plan.index.items():
+                self.register_buffer(f"i{source}_{name}", array, persistent=False)
+            if plan.matrix_entries:
+                # every matrix op sees c inputs per tap: scale so that a node starts with unit variance
+                scale = torch.tensor([(c * taps) ** -0.5 for _, _, taps in plan.matrix_entries])
+                self.weights[f"matrix{source}"] = nn.Parameter(torch.randn(len(scale), c, c) * scale[:, None, None])
+            if plan.separable:
+                self.weights[f"point{source}"] = nn.Parameter(torch.randn(len(plan.separable), c, c) * c**-0.5)
+                taps = max(len(op.lags) for _, op, _ in plan.separable)
+                self.weights[f"depth{source}"] = nn.Parameter(torch.randn(len(plan.separable), taps, c) * taps**-0.5)
+            if plan.attention is not None:
+                self.weights[f"attention{source}"] = nn.Parameter(torch.randn(c, 3 * c) * c**-0.5)
+            if plan.gated is not None:
+                self.weights[f"gated{source}"] = nn.Parameter(torch.randn(c, 2 * c) * c**-0.5)
+                self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(2 * c))
+
+            for kind in plan.across:
+                sizes = {"cross_attention": 3 * c, "correlation": c + 1, "lead_lag": c}
+                if kind in sizes:
+                    self.weights[f"{kind}{source}"] = nn.Parameter(torch.randn(c, sizes[kind]) * c**-0.5)
+                if kind == "lead_lag":
+                    self.weights[f"lag{source}"] = nn.Parameter(torch.zeros(MOST_LAG_BARS))
+        # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
+        self.leads: dict[int, Leads | Candidates] = {}
+
+    def across(self, kind: str, source: int, x: Tensor, market: Market) -> Tensor:
+        """An op that reads other assets, on the activated source x."""
+        if kind == "market":
+            return market_factor(x, market)
+        if kind == "cross_zscore":
+            return cross_section(x, market)
+        if kind == "cross_rank":
+            return cross_rank(x, market)
+        weight = self.weights[f"{kind}{source}"]
+        if kind == "cross_attention":
+            return across_attention(x, weight, market)
+        if kind == "correlation":
+            return correlation_mix(x, weight[:, :1], weight[:, 1:], market)
+        leads = self.leads.get(source)
+        if leads is None:
+            return torch.zeros_like(x)
+        if isinstance(leads, Candidates):
+            leads = leads.leads(self.weights[f"lag{source}"])
+        return lead_lag(x, weight, leads, market)
+
+    def product(self, source: int, x: Tensor, mix: Tensor | None, market: Market | None = None) -> Tensor:
+        """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel]."""
+        plan, c = self._plans[source], self.active
+        bars, batch, _ = x.shape
+        weights = self.folded(source, mix, x)
+        first = len(plan.linear) * c
+        out = plan.linear(x).view(bars * batch, first) @ weights[:first] if first else None
+        for k, (kind, span) in enumerate(plan.curved):
+            if kind == "attention":
+                block = banded_attention(x, self.weights[f"attention{source}"], span)
+            elif kind == "maxpool":
+                block = max_pool(x, span)
+            elif kind in ACROSS:
+                if market is None:
+                    raise ValueError(f"op {kind} reads other assets: x must be [group, asset, input + 1, time]")
+                block = self.across(kind, source, x, market)
+            else:
+                block = gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"])
+            flat, rows = block.reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
+            out = flat @ rows if out is None else torch.addmm(out, flat, rows)
+        assert out is not None  # a plan has at least one block
+        return out.view(bars, batch, len(plan.nodes), c)
+
+    def folded(self, source: int, mix: Tensor | None, like: Tensor) -> Tensor:
+        """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]. like: tells type and device."""
+        plan, c = self._plans[source], self.active
+        buffer = {name: getattr(self, f"i{source}_{name}") for name in plan.index}
+        blocks, nodes = len(plan.linear) + len(plan.curved), len(plan.nodes)
+        table = buffer["constant"].to(like.dtype)
+        diagonal = table.sum(1) if mix is None else table @ mix
+        total = torch.outer(diagonal, torch.eye(c, dtype=like.dtype, device=like.device).view(-1))
+        if plan.matrix_entries:
+            kernel = self.weights[f"matrix{source}"].view(-1, c * c)
+            place = buffer["matrix_place"].to(like.dtype)
+            if mix is not None:
+                member = buffer["matrix_member"].to(like.dtype)
+                gain = self.unit_gain(member @ kernel.square().sum(1), c)
+                place = place * ((gain * mix[buffer["matrix_mix"]]) @ member)
+            total = torch.addmm(total, place, kernel)
+        if plan.separable:
+            point, depth = self.weights[f"point{source}"], self.weights[f"depth{source}"]
+            if mix is not None:
+                size = self.unit_gain(point.square().sum((1, 2)), c) * self.unit_gain(depth.square().sum((1, 2)), c)
+                point = point * (size * mix[buffer["separable_mix"]])[:, None, None]
+            entry = buffer["separable_entry"]
+            rows = point[entry] * depth[entry, buffer["separable_tap"]][:, :, None]
+            total = total.index_add(0, buffer["separable_slot"], rows.view(-1, c * c))
+        return total.view(blocks, nodes, c, c).transpose(1, 2).reshape(blocks * c, nodes * c)
+
+    @staticmethod
+    def unit_gain(squares: Tensor, channels: int) -> Tensor:
+        """Factor per op that gives it unit gain: its sum of squared weights becomes `channels`. squares: [ops].
+
+        In a supernet only: otherwise a learned op outweighs the others by growing, whatever alpha says. The originals
+        hold every op to unit variance by a batch norm without scale; this is its counterpart for a white input.
+        """
+        return (channels / squares.clamp_min(1e-12)).sqrt()
+
+    def forward(
+        self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+    ) -> Tensor:
+        values: dict[int, Tensor] = {0: x}  # per source, before the activation
+        sums: list[Tensor | None] = [None] * self.nodes
+        passed: list[Tensor | None] = [None] * self.nodes
+        residual: list[Tensor | None] = [None] * self.nodes
+        for source in range(self.nodes + 1):
+            hidden = x
+            if source > 0:
+                total = sums[source - 1]
+                if total is None:
+                    continue
+                value = soft_norm(self.joined(total, passed[source - 1]))
+                skipped = residual[source - 1]
+                values[source] = value = value if skipped is None else value + skipped
+                hidden = activation(value)
+            if source not in self._plans:
+                continue
+            plan = self._plans[source]
+            active = hidden if self.partial == 1 else hidden[..., : self.active]
+            for node, part in zip(plan.nodes, self.product(source, active, mix, market).unbind(2), strict=True):
+                sums[node] = added(sums[node], part)
+            if self.partial > 1:
+                for node, edge in plan.edge_of.items():
+                    rest = hidden[..., self.active :]
+                    passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
+            if plan.skips:
+                ones = x.new_ones(len(self.entries)) if mix is None else mix
+                for node, entries in plan.skips.items():
+                    residual[node] = added(residual[node], ones[entries].sum() * values[source])
+        return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
+
+    def joined(self, mixed: Tensor, passed: Tensor | None) -> Tensor:
+        """The channels that went through the ops and those that passed by, shuffled so that both kinds mix in the next node."""
+        if passed is None:
+            return mixed
+        bars, batch, _ = mixed.shape
+        together = torch.cat([mixed, passed], -1)
+        return together.view(bars, batch, self.partial, self.active).transpose(2, 3).reshape(bars, batch, -1)
+
+
+class _Plan:
+    """Where each op's taps land among the blocks of one source; index arrays made once."""
+
+    def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
+        mine = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        self.nodes = sorted({e.node for e, _ in entries if e.source == source})
+        order = list(dict.fromkeys(e for e, _ in entries))
+        self.edge_of = {e.node: k for k, e in enumerate(order) if e.source == source}
+        self.skips: dict[int, list[int]] = {}
+        for k, edge, op in mine:
+            if op.kind == "skip":
+                self.skips.setdefault(edge.node, []).append(k)
+        lags = sorted({lag for _, _, op in mine for lag in op.lags})
+        averages = {op.span: op for _, _, op in mine if op.kind == "ema"}
+        self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)
+        self.gated = next((op for _, _, op in mine if op.kind == "gated"), None)
+        # blocks that are linear in the source come first, in one tensor; the others follow one by one
+        self.curved: list[tuple[str, int]] = []
+        self.curved += [("attention", self.attention)] if self.attention is not None else []
+        self.curved += [("maxpool", span) for span in sorted({op.span for _, _, op in mine if op.kind == "maxpool"})]
+        self.curved += [("gated", 0)] if self.gated is not None else []
+        self.across = sorted({op.kind for _, _, op in mine if op.across})
+        self.curved += [(kind, 0) for kind in self.across]
+        if not lags and not averages and not self.curved:
+            lags = [0]
+        spans = sorted(averages)
+        self.linear = LinearBlocks(
+            tuple(lags), tuple((averages[s].decay, averages[s].length, averages[s].gain) for s in spans)
+        )
+        blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
+        where = {block: position for position, block in enumerate(blocks)}
+
+        def slot(block: tuple[str, int], node: int) -> int:
+            return where[block] * len(self.nodes) + self.nodes.index(node)
+
+        constant: list[tuple[int, float, int]] = []
+        self.matrix_entries: list[tuple[int, int, int]] = []
+        self.separable: list[tuple[int, Op, Edge]] = []
+        separable: list[tuple[int, int, int]] = []
+        for k, edge, op in mine:
+            if op.kind == "skip":
+                continue
+            if op.kind == "constant":
+                constant += [
+                    (slot(("lag", lag), edge.node), op.gain * w, k)
+                    for lag, w in zip(op.lags, op.coefficients, strict=True)
+                ]
+            elif op.kind == "matrix":
+                self.matrix_entries += [(slot(("lag", lag), edge.node), k, len(op.lags)) for lag in op.lags]
+            elif op.kind == "separable":
+                separable += [
+                    (slot(("lag", lag), edge.node), len(self.separable), tap) for tap, lag in enumerate(op.lags)
+                ]
+                self.separable.append((k, op, edge))
+            else:
+                block = (op.kind, 0 if op.kind == "gated" or op.across else op.span)
+                constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
+        slots = len(blocks) * len(self.nodes)
+        table = torch.zeros(slots, len(entries), dtype=torch.float64)
+        for place, value, k in constant:
+            table[place, k] += value
+        self.index: dict[str, Tensor] = {"constant": table}
+        if self.matrix_entries:
+            own = list(dict.fromkeys(k for _, k, _ in self.matrix_entries))
+            kernels = range(len(self.matrix_entries))
+            place_of, member = torch.zeros(slots, len(kernels)), torch.zeros(len(own), len(kernels))
+            for kernel, (place, k, _) in zip(kernels, self.matrix_entries, strict=True):
+                place_of[place, kernel] = member[own.index(k), kernel] = 1.0
+            self.index |= {"matrix_place": place_of, "matrix_member": member, "matrix_mix": torch.tensor(own)}
+        if separable:
+            self.index["separable_slot"] = torch.tensor([s for s, _, _ in separable])
+            self.index["separable_entry"] = torch.tensor([e for _, e, _ in separable])
+            self.index["separable_tap"] = torch.tensor([t for _, _, t in separable])
+            self.index["separable_mix"] = torch.tensor([k for k, _, _ in self.separable])

@@ -1,0 +1,81 @@
+"""The cell with every op applied by itself, one edge at a time: the specification that `nas.network.cell.Cell` must equal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nas.network.across import Market
+from nas.network.attention import attention_in_chunks
+from nas.network.cell import Cell, activation, added, gated_unit, max_pool, soft_norm
+from nas.network.linear_blocks import ema_reference, lagged
+
+
+def reference_forward(
+    cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+) -> Tensor:
+    """Same arguments, weights and result as `cell(x, mix, bypass, market)`."""
+    values, hidden = {0: x}, {0: x}
+    active = cell.active
+    for node in range(cell.nodes):
+        total: Tensor | None = None
+        passed: Tensor | None = None
+        residual: Tensor | None = None
+        for k, (edge, op) in enumerate(cell.entries):
+            if edge.node != node or edge.source not in values:
+                continue
+            weight = 1.0 if mix is None else mix[k]
+            if op.kind == "skip":
+                residual = added(residual, weight * values[edge.source])
+            part = weight * _apply(cell, k, hidden[edge.source][..., :active], mix is not None, market)
+            total = part if total is None else total + part
+        for k, edge in enumerate(cell.edges):
+            if cell.partial > 1 and edge.node == node and edge.source in values:
+                weight = 1.0 if bypass is None else bypass[k]
+                passed = added(passed, weight * hidden[edge.source][..., active:])
+        if total is None:
+            continue
+        if passed is not None:
+            together = torch.cat([total, passed], -1)
+            order = [g * active + i for i in range(active) for g in range(cell.partial)]
+            total = together[..., order]
+        value = soft_norm(total)
+        values[node + 1] = value if residual is None else value + residual
+        hidden[node + 1] = activation(values[node + 1])
+    return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
+
+
+def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None) -> Tensor:
+    """Op of entry k on the activated source x: [time, batch, channel]. In a supernet learned ops have unit gain."""
+    edge, op = cell.entries[k]
+    source, c = edge.source, x.shape[-1]
+    if op.kind in ("zero", "skip"):  # a skip joins after the norm
+        return torch.zeros_like(x)
+    if op.kind == "constant":
+        taps = zip(op.lags, op.coefficients, strict=True)
+        return op.gain * torch.stack([w * lagged(x, lag) for lag, w in taps]).sum(0)
+    if op.kind == "ema":
+        return ema_reference(x, op.decay, op.length, op.gain)
+    if op.kind == "attention":
+        return op.gain * attention_in_chunks(x, cell.weights[f"attention{source}"], op.span)
+    if op.kind == "maxpool":
+        return op.gain * max_pool(x, op.span)
+    if op.kind == "gated":
+        return op.gain * gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
+    if op.across:
+        assert market is not None
+        return op.gain * cell.across(op.kind, source, x, market)
+    plan = cell._plans[source]
+    if op.kind == "matrix":
+        first = [entry for _, entry, _ in plan.matrix_entries].index(k)
+        kernel = cell.weights[f"matrix{source}"][first : first + len(op.lags)]
+        if supernet:
+            kernel = kernel * (c / kernel.square().sum()).sqrt()
+        return torch.stack([lagged(x, lag) @ kernel[i] for i, lag in enumerate(op.lags)]).sum(0)
+    position = [entry for entry, _, _ in plan.separable].index(k)
+    depth, point = cell.weights[f"depth{source}"][position], cell.weights[f"point{source}"][position]
+    if supernet:
+        depth, point = depth * (c / depth.square().sum()).sqrt(), point * (c / point.square().sum()).sqrt()
+    mixed: Tensor = torch.stack([lagged(x, lag) * depth[i] for i, lag in enumerate(op.lags)]).sum(0)
+    out: Tensor = mixed @ point
+    return out

@@ -1,0 +1,235 @@
+"""From a panel to what networks learn from: labels, scaling fitted on the training stretch, batches of stretches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from data.panel import InputError, Panel
+from nas.features.bank import Choice, FeatureBank, build_bank, causal_volatility
+
+FloatArray = npt.NDArray[np.float64]
+CLIP_DEVIATIONS = 5.0  # a 20-sigma candle must not own the gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Mean and standard deviation of each feature column, fitted on a training stretch only. mean, deviation: [column]."""
+
+    mean: FloatArray
+    deviation: FloatArray
+
+    @staticmethod
+    def fit(values: npt.NDArray[np.float32], bars: slice) -> Scaler:
+        """values: [asset, column, time]; only `bars` is looked at. A constant column gets deviation 1."""
+        part = values[:, :, bars].astype(np.float64)
+        known = np.isfinite(part)
+        count = np.maximum(known.sum((0, 2)), 1)
+        mean = np.where(known, part, 0.0).sum((0, 2)) / count
+        variance = np.where(known, (part - mean[None, :, None]) ** 2, 0.0).sum((0, 2)) / count
+        deviation = np.sqrt(variance)
+        return Scaler(mean, np.where(deviation > 1e-12, deviation, 1.0))
+
+    def apply(self, values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Scaled and clipped values with 0 where unknown, and per asset and bar whether all columns are known: [asset, time]."""
+        known = np.isfinite(values)
+        scaled = (values - self.mean[None, :, None]) / self.deviation[None, :, None]
+        scaled = np.clip(np.where(known, scaled, 0.0), -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+        everything: npt.NDArray[np.bool_] = np.all(known, axis=1)
+        return scaled.astype(np.float32), everything
+
+
+def labels(panel: Panel, horizons: tuple[int, ...]) -> FloatArray:
+    """What a forecast at bar t is about: log return from open t+1 to open t+1+h over (volatility_t * sqrt(h)).
+
+    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. Scaled by the volatility at t, so the
+    unit is standard deviations; clipped at +-5.
+    """
+    log_open = np.log(panel.field("open"))
+    volatility = causal_volatility(panel)
+    bars = len(panel)
+    out = np.full((len(panel.assets), len(horizons), bars), np.nan)
+    for k, h in enumerate(horizons):
+        if bars > h + 1:
+            change = log_open[1 + h :] - log_open[1:-h]
+            scaled = change / (np.maximum(volatility[: bars - 1 - h], 1e-8) * np.sqrt(h))
+            out[:, k, : bars - 1 - h] = np.clip(scaled, -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Everything of one panel that searches and trainings read; each window slices it.
+
+    labels: [asset, horizon, time], NaN where unknown.
+    """
+
+    panel: Panel
+    bank: FeatureBank
+    labels: FloatArray
+    horizons: tuple[int, ...]
+
+    @staticmethod
+    def of(panel: Panel, horizons: tuple[int, ...], features: Choice | str = "default") -> Samples:
+        """features: as `choice` of `build_bank`."""
+        return Samples(panel, build_bank(panel, features), labels(panel, horizons), horizons)
+
+    def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
+        """Bank columns of chosen pipelines."""
+        names = list(self.bank.names)
+        return np.array([names.index(item) for item in features], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time].
+
+    Where assets are read together, x is [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`), and
+    returns [asset, time] are the log returns over their volatility, NaN where not known (who leads whom is found in them).
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+    returns: FloatArray | None = None
+
+    def to(self, device: str | torch.device) -> Tensors:
+        """The same values on another device; themselves where they are there already."""
+        if self.x.device == torch.device(device):
+            return self
+        return replace(self, x=self.x.to(device), y=self.y.to(device), weight=self.weight.to(device))
+
+    @property
+    def together(self) -> bool:
+        return self.x.dim() == 4
+
+    @property
+    def columns(self) -> int:
+        return self.x.shape[-2] - self.together
+
+    def only(self, columns: Sequence[int]) -> Tensors:
+        """With these columns."""
+        index = [*columns, self.columns] if self.together else list(columns)
+        return replace(self, x=self.x[..., index, :])
+
+    @staticmethod
+    def of(
+        samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None, together: bool = False
+    ) -> Tensors:
+        """The window's tensors from the samples: inputs scaled by `scaler`, weight 1 where all columns and the label are known.
+
+        columns: of the bank (None: all). together: all assets as one group with presence, and their returns.
+        """
+        values = samples.bank.values if columns is None else samples.bank.values[:, columns]
+        x, known = scaler.apply(values)
+        y = samples.labels
+        usable = known[:, None, :] & np.isfinite(y).all(1, keepdims=True)
+        return Tensors(
+            torch.from_numpy(with_presence(x, known) if together else x),
+            torch.from_numpy(np.nan_to_num(y).astype(np.float32)),
+            torch.from_numpy(usable.astype(np.float32)),
+            standardised_returns(samples.panel) if together else None,
+        )
+
+
+def with_presence(x: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """[asset, column, time] and [asset, time] -> [1, asset, column + 1, time]: all assets as one group, the last column 1 where known."""
+    return np.concatenate([x, known[:, None].astype(np.float32)], 1)[None]
+
+
+def standardised_returns(panel: Panel) -> FloatArray:
+    """[asset, time]: log return of the close over the volatility known before it, clipped; NaN where either is not known."""
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)
+    before = np.vstack([np.full((1, returns.shape[1]), np.nan), causal_volatility(panel)[:-1]])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out: FloatArray = np.clip(returns / np.where(before > 0, before, np.nan), -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
+    return out
+
+
+def batches(
+    tensors: Tensors, bars: slice, *, length: int, batch: int, context: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch of random stretches inside `bars`, each with `context` earlier bars whose loss weight is zero.
+
+    The context may reach before `bars.start` (that is the past) but labels are read inside `bars` only; the caller ends
+    `bars` before the purge. Yields x [batch, column, context + length], y [batch, horizon, length], weight [batch, 1, length].
+    Assets that are read together come as groups of one stretch: x [group, asset, column + 1, context + length], y and weight with
+    batch = group * asset; as many groups as come nearest to `batch` stretches, one at least.
+    """
+    groups = tensors.x.shape[0]
+    batch = groups_per_batch(tensors, batch)
+    size = bars.stop - bars.start
+    length = min(length, size)
+    starts_per_asset = max(1, round(size / length))
+    offset = int(torch.randint(0, length, (1,), generator=generator))
+    starts = [
+        min(max(bars.start, bars.start - offset + k * length), bars.stop - length) for k in range(starts_per_asset + 1)
+    ]
+    places = [(group, s) for group in range(groups) for s in starts]
+    order = torch.randperm(len(places), generator=generator).tolist()
+    for first in range(0, len(order), batch):
+        chosen = [places[k] for k in order[first : first + batch]]
+        yield stack_stretches(tensors, chosen, length, context)
+
+
+def batches_over(
+    tensors: Tensors, parts: Sequence[slice], *, length: int, batch: int, context: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """`batches` of several stretches of bars, in one random order."""
+    found = (batches(tensors, part, length=length, batch=batch, context=context, generator=generator) for part in parts)
+    if len(parts) == 1:  # in random order already
+        yield from next(found)
+        return
+    every = [each for part in found for each in part]
+    for k in torch.randperm(len(every), generator=generator).tolist():
+        yield every[k]
+
+
+def groups_per_batch(tensors: Tensors, stretches: int) -> int:
+    """How many groups of assets read together come nearest to so many stretches, one at least."""
+    return max(1, round(stretches * tensors.x.shape[0] / tensors.y.shape[0]))
+
+
+def stack_stretches(
+    tensors: Tensors, places: list[tuple[int, int]], length: int, context: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """places: (asset, or group of assets read together; first bar with loss). Bars before the panel's first are zeros."""
+    xs, ys, ws = [], [], []
+    members = tensors.y.shape[0] // tensors.x.shape[0]
+    for group, start in places:
+        begin = start - context
+        x = tensors.x[group, ..., max(begin, 0) : start + length]
+        if begin < 0:
+            x = torch.nn.functional.pad(x, (-begin, 0))
+        xs.append(x)
+        mine = slice(group * members, (group + 1) * members)
+        ys.append(tensors.y[mine, :, start : start + length])
+        ws.append(tensors.weight[mine, :, start : start + length])
+    return torch.stack(xs), torch.cat(ys), torch.cat(ws)
+
+
+def alternating(
+    train: slice, validation: slice, blocks: int, purge_bars: int
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(stretches for weights, stretches for alphas). blocks 0: the two as they are.
+
+    blocks n: all bars from the start of `train` to the end of `validation` are cut into 2n blocks that serve weights and alphas in
+    turn, so that both see every part of the time; each block gives up its last `purge_bars` bars. InputError where none remain.
+    """
+    if blocks == 0:
+        return (train,), (validation,)
+    edges = np.linspace(train.start, validation.stop, 2 * blocks + 1).astype(int).tolist()
+    parts = [slice(a, b - purge_bars) for a, b in itertools.pairwise(edges)]
+    parts[-1] = slice(parts[-1].start, validation.stop)
+    if min(p.stop - p.start for p in parts) < purge_bars:
+        raise InputError(
+            f"{blocks} pairs of blocks over {validation.stop - train.start} bars leave less than the purge of {purge_bars} bars "
+            f"in each; use fewer blocks"
+        )
+    return tuple(parts[::2]), tuple(parts[1::2])

@@ -1,0 +1,152 @@
+"""Training from scratch: the evaluation phase of a searched architecture and the whole life of a hand-designed network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from data.panel import InputError
+from nas.network import lean_torch
+from nas.network.losses import LOSSES, Loss, huber
+from nas.network.stretches import Tensors, batches_over
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained, by AdamW.
+
+    epochs: passes over the training stretch, at most. learning_rate, weight_decay: of all weights. length, batch: bars of a stretch with
+    loss, and stretches per step. patience: epochs without a better stop loss before it ends. gradient_clip: largest gradient norm.
+    loss: a name of `nas.network.losses.LOSSES`. device: cpu or cuda.
+    """
+
+    epochs: int = 40
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    length: int = 512
+    batch: int = 4
+    patience: int = 8
+    gradient_clip: float = 1.0
+    loss: str = "huber"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of one training: losses per epoch and the epoch whose weights were kept (from 0).
+
+    correlation: of first-horizon forecast and label over the stop bars, with those weights.
+    """
+
+    train_losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    best_epoch: int
+    correlation: float
+
+
+@torch.no_grad()
+def evaluate(
+    forward: Callable[[Tensor], Tensor], tensors: Tensors, bars: slice, context: int, loss_function: Loss = huber
+) -> tuple[float, float]:
+    """(loss, correlation of first-horizon forecast and label) over `bars`, one pass per asset batch."""
+    begin = max(0, bars.start - context)
+    out = forward(tensors.x[..., begin : bars.stop])[:, :, bars.start - begin :]
+    y, w = tensors.y[:, :, bars], tensors.weight[:, :, bars]
+    loss = float(loss_function(out, y, w))
+    mask = w[:, 0] > 0
+    a, b = out[:, 0][mask].double().cpu().numpy(), y[:, 0][mask].double().cpu().numpy()
+    if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
+        return loss, 0.0
+    return loss, float(np.corrcoef(a, b)[0, 1])
+
+
+def evaluate_over(
+    forward: Callable[[Tensor], Tensor],
+    tensors: Tensors,
+    parts: Sequence[slice],
+    context: int,
+    loss_function: Loss = huber,
+) -> tuple[float, float]:
+    """`evaluate` of several stretches of bars, each weighed by its length."""
+    found = [(bars.stop - bars.start, evaluate(forward, tensors, bars, context, loss_function)) for bars in parts]
+    total = sum(n for n, _ in found)
+    return sum(n * e[0] for n, e in found) / total, sum(n * e[1] for n, e in found) / total
+
+
+def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, bars: slice) -> tuple[float, float]:
+    """(Huber loss, correlation) of forecasts [asset, bar] of `bars`, NaN left out, against the first horizon's labels."""
+    out = torch.from_numpy(np.nan_to_num(forecasts)[:, None]).float()
+    weight = tensors.weight[:, :, bars] * torch.from_numpy(np.isfinite(forecasts)[:, None])
+    loss = float(huber(out, tensors.y[:, :1, bars], weight))
+    mask = weight[:, 0] > 0
+    a, b = out[:, 0][mask].double().numpy(), tensors.y[:, 0, bars][mask].double().numpy()
+    if len(a) < 3 or a.std() < 1e-12 or b.std() < 1e-12:
+        return loss, 0.0
+    return loss, float(np.corrcoef(a, b)[0, 1])
+
+
+def train(
+    network: nn.Module,
+    tensors: Tensors,
+    train_bars: slice | Sequence[slice],
+    stop_bars: slice | Sequence[slice],
+    settings: TrainingSettings,
+    seed: int,
+    on_epoch: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping).
+
+    Both may be several stretches (`alternating`): batches then come from all of them, losses are weighed by their lengths.
+    """
+    fitted, watched = (bars if isinstance(bars, Sequence) else (bars,) for bars in (train_bars, stop_bars))
+    generator = torch.Generator().manual_seed(seed)
+    context = int(network.receptive_field)  # type: ignore[arg-type]
+    loss_function = LOSSES[settings.loss]
+    network.to(settings.device)
+    tensors = tensors.to(settings.device)
+    parameters = list(network.parameters())
+    optimiser = lean_torch.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, settings.epochs, eta_min=settings.learning_rate * 0.05
+    )
+    best, best_epoch, kept = float("inf"), -1, {k: v.clone() for k, v in network.state_dict().items()}
+    train_losses, stop_losses = [], []
+    correlation = 0.0
+    for epoch in range(settings.epochs):
+        network.train()
+        total = 0.0
+        steps = 0
+        for x, y, w in batches_over(
+            tensors, fitted, length=settings.length, batch=settings.batch, context=context, generator=generator
+        ):
+            loss = loss_function(network(x)[:, :, context:], y, w)
+            if not math.isfinite(loss.item()):
+                raise InputError(
+                    f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
+                )
+            total += lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip)
+            steps += 1
+        schedule.step()
+        network.eval()
+        stop_loss, stop_correlation = (
+            evaluate_over(network, tensors, watched, context, loss_function)
+            if len(watched) > 1
+            else evaluate(network, tensors, watched[0], context, loss_function)  # to the last bit
+        )
+        train_losses.append(total / steps)
+        stop_losses.append(stop_loss)
+        on_epoch(epoch)
+        if stop_loss < best - 1e-7:
+            best, best_epoch, correlation = stop_loss, epoch, stop_correlation
+            kept = {k: v.clone() for k, v in network.state_dict().items()}
+        elif epoch - best_epoch >= settings.patience:
+            break
+    network.load_state_dict(kept)
+    network.to("cpu")
+    return Trained(tuple(train_losses), tuple(stop_losses), best_epoch, correlation)

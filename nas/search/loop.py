@@ -1,0 +1,230 @@
+"""The one search loop: alternate alpha steps on validation stretches with weight steps on training stretches."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from data.panel import InputError
+from nas.network.links import lag_preferences, leaders_of, together
+from nas.network.stretches import Tensors, alternating
+from nas.search.run import SearchRun
+from nas.search.settings import SearchSettings
+from nas.search.supernet import Architecture
+from nas.search.variants import Variant, get_variant
+from nas.space.drawing import draw_curves, draw_genotype
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
+
+Weights = tuple[tuple[float, ...], ...]  # relaxed weights, row by row
+FEWEST_BARS = 16  # of a training or validation stretch
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found and how it got there.
+
+    history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
+    [inputs][pipelines + none] as they were when the genotype was read off.
+    note: why the search ended where it did. finalists: (architecture, score) of all in the last round, the one that the relaxed
+    weights prefer first.
+    """
+
+    genotype: Genotype
+    history: tuple[dict[str, Any], ...]
+    op_weights: tuple[tuple[float, ...], ...]
+    feature_weights: tuple[tuple[float, ...], ...]
+    space: SearchSpace
+    variant: str = "darts"
+    note: str = ""
+    finalists: tuple[tuple[Genotype, float], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The network in words: `node1 = ema12(input); ...`."""
+        return str(self.genotype)
+
+    @property
+    def svg(self) -> str:
+        """The network as a picture."""
+        return draw_genotype(self.genotype.to_dict())
+
+    def to_json(self) -> str:
+        """Genotype, weights and history; `Genotype.from_dict` reads its `genotype`."""
+        content = {
+            "variant": self.variant,
+            "note": self.note,
+            "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
+            "genotype": self.genotype.to_dict(),
+            "edges": [list(edge) for edge in self.space.edges],
+            "ops": list(self.space.ops),
+            "op_weights": [list(row) for row in self.op_weights],
+            "features": {name: [*pipelines, "none"] for name, pipelines in self.space.features},
+            "feature_weights": [list(row) for row in self.feature_weights],
+            "history": list(self.history),
+        }
+        return json.dumps(content, indent=1)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the network, its text, the curves."""
+        curves = draw_curves(self.history) if self.history else ""
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"<div>{self.svg}<p><code>{html.escape(self.text)}</code></p>{note}{curves}</div>"
+
+
+def search(
+    space: SearchSpace,
+    tensors: Tensors,
+    train_bars: slice,
+    validation_bars: slice,
+    settings: SearchSettings,
+    seed: int,
+    on_epoch: Callable[[int], None] = lambda _: None,
+    *,
+    variant: str = "darts",
+    on_record: Callable[[dict[str, Any]], None] = lambda _: None,
+    initial: tuple[Weights, Weights] | None = None,
+) -> SearchResult:
+    """Bilevel search (Liu et al. 2019) on one window. on_record receives every epoch's row of the history as soon as it is known.
+    initial: (op_weights, feature_weights) of an earlier search to start from (warm start); random controls have no use for it.
+
+    tensors.x holds every candidate pipeline as a column, in the order of `space.features`. InputError for shapes that cannot be
+    searched, inputs with NaN and losses that explode.
+    """
+    chosen = get_variant(variant)
+    check(space, tensors, train_bars, validation_bars, chosen)
+    splits = alternating(train_bars, validation_bars, settings.blocks, space.receptive_field + max(space.horizons) + 1)
+    if chosen.selection == "random":
+        from nas.search.selection import best_of_random
+
+        return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
+    leaders = leaders_of(space, tensors, splits[0])
+    stages = chosen.stages
+    history: list[dict[str, Any]] = []
+    out = set[str]()
+    if chosen.without_zero and any(name != "zero" for name in space.ops):
+        out.add("zero")
+    if leaders is not None and not leaders.any:  # nobody leads: the op would pass on zeros
+        out.add("lead_lag")
+    kept = [[name not in out for name in space.ops] for _ in space.edges] if out else None
+    stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
+    for k, stage in enumerate(stages):
+        first = stage_ends[k - 1] if k else 0
+        if first == stage_ends[k]:
+            continue  # fewer epochs than stages
+        run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept, leaders)
+        if initial is not None and k == 0:
+            run.architecture.start_from(*initial)
+        for epoch in range(first, stage_ends[k]):
+            row = run.epoch(epoch, epoch - first, stage_ends[k] - first)
+            history.append(row)
+            on_epoch(epoch)
+            on_record(row)
+            if run.stopped:
+                break
+        if stage_ends[k] < settings.epochs:
+            kept = _fewer(run.architecture, stages[k + 1].ops)
+    return _result(run, history)
+
+
+def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
+    """Reads the genotype off a run that has ended."""
+    architecture, variant = run.architecture, run.variant
+    architecture.auxiliary_weight = 0.0
+    if variant.selection == "weights":
+        genotype = architecture.genotype()
+    else:
+        from nas.search.selection import select_by_removal, select_shared
+
+        genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
+    note: str = run.note
+    finalists: tuple[tuple[Genotype, float], ...] = ()
+    if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
+        genotype, note, finalists = _last_round(run, genotype)
+    else:
+        genotype = _told(run, genotype)
+    with torch.no_grad():
+        ops, features = architecture.op_weights(), architecture.feature_weights()
+    return SearchResult(
+        genotype,
+        tuple(history),
+        tuple(tuple(float(v) for v in row) for row in ops),
+        tuple(tuple(float(v) for v in row) for row in features),
+        run.space,
+        variant.name,
+        note,
+        finalists,
+    )
+
+
+def _told(run: SearchRun, genotype: Genotype) -> Genotype:
+    """With what a network of several assets needs to know."""
+    return together(genotype, run.space, run.leaders, lag_preferences(run.network))
+
+
+def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[Genotype, float], ...]]:
+    """(winner, note, scores) of the likeliest architectures, each trained by itself."""
+    from nas.search.finalists import final, likeliest, nominated
+
+    found = likeliest(run.architecture, genotype, run.settings.finalists)
+    trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
+    candidates = [_told(run, each) for each in (*found, *trials)]
+    genotype = candidates[0]
+    splits = run.train_bars, run.validation_bars
+    won, scores = final(candidates, run.space, run.tensors, splits, run.settings, run.seed)
+    told = f"best of {len(candidates)} finalists" + ("" if won == genotype else f", before {genotype}")
+    if scores[candidates.index(won)] > min(scores):
+        told += "; its links have evidence of their own, and validation cannot tell it from the best"
+    note = f"{run.note}; {told}" if run.note else told
+    return won, note, tuple(zip(candidates, scores, strict=True))
+
+
+def _fewer(architecture: Architecture, share: float) -> list[list[bool]]:
+    """Per edge the strongest `share` of all ops (at least one besides zero), as P-DARTS drops them between stages."""
+    ops, count = architecture.space.ops, max(2, round(share * len(architecture.space.ops)))
+    kept = []
+    for weights in architecture.op_weights().detach():
+        order = sorted(range(len(ops)), key=lambda k: -float(weights[k]))
+        best = set(order[:count])
+        if all(ops[k] == "zero" for k in best):
+            best.add(next(k for k in order if ops[k] != "zero"))
+        kept.append([k in best for k in range(len(ops))])
+    return kept
+
+
+def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice, variant: Variant) -> None:
+    """InputError for what cannot be searched, naming what to change."""
+    columns = sum(len(p) for _, p in space.features)
+    if not space.features:
+        raise InputError("the search space has no inputs; give it candidate pipelines with space.with_features(...)")
+    if tensors.columns != columns:
+        raise InputError(f"the space has {columns} candidate pipelines, the inputs have {tensors.columns} columns")
+    if space.together and not (tensors.together and len(space.assets) == tensors.y.shape[0]):
+        raise InputError(
+            f"the space reads {len(space.assets)} assets together, the tensors hold {tensors.y.shape[0]} "
+            f"{'together' if tensors.together else 'one by one'}; make them with Tensors.of(..., together=True)"
+        )
+    if tensors.y.shape[1] != len(space.horizons):
+        raise InputError(f"the space has {len(space.horizons)} horizons, the labels have {tensors.y.shape[1]}")
+    channels = space.search_channels or space.channels
+    if channels % variant.partial:
+        raise InputError(
+            f"variant {variant.name} sends 1/{variant.partial} of the channels through the ops, but {channels} channels are "
+            f"no multiple of {variant.partial}; give channels that are"
+        )
+    for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
+        if not torch.isfinite(values).all():
+            raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")
+    for name, bars in (("training", train), ("validation", validation)):
+        size = bars.stop - bars.start
+        if size < FEWEST_BARS:
+            raise InputError(
+                f"the {name} stretch has {size} bar{'s' * (size != 1)}, a search needs at least {FEWEST_BARS}; make it longer"
+            )
+        if float(tensors.weight[:, :, bars].sum()) == 0.0:
+            raise InputError(f"no bar of the {name} stretch has all inputs and a label; begin later or drop an input")

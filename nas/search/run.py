@@ -1,0 +1,297 @@
+"""One supernet on its way through a search: its steps, its optimisers, what is measured on it, what a variant hooks in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from data.panel import InputError
+from nas.network import lean_torch
+from nas.network.links import Candidates, volatility_column
+from nas.network.lookback import LookbackNetwork
+from nas.network.losses import LOSSES
+from nas.network.stretches import Tensors, batches_over, groups_per_batch, stack_stretches
+from nas.network.training import evaluate_over
+from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
+from nas.search.diagnostics import PowerIteration, entropy, leading_ops, norm
+from nas.search.settings import SearchSettings
+from nas.search.supernet import Architecture, Mix, supernet_of
+from nas.search.variants import Stage, Variant
+from nas.space.genotype import Genotype
+from nas.space.ops import OPS
+from nas.space.search_space import SearchSpace
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class SearchRun:
+    """One supernet on its way: weights, alphas, their optimisers and what the variant hooks in."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        tensors: Tensors,
+        splits: tuple[tuple[slice, ...], tuple[slice, ...]],
+        settings: SearchSettings,
+        seed: int,
+        variant: Variant,
+        stage: Stage,
+        kept: Sequence[Sequence[bool]] | None,
+        leaders: Candidates | None = None,
+    ) -> None:
+        self.space, self.tensors, self.settings, self.variant, self.stage = space, tensors, settings, variant, stage
+        self.train_bars, self.validation_bars = splits
+        self.seed = seed
+        self.generator = Generator().manual_seed(seed)
+        self.draw = Generator().manual_seed(seed + 7)  # the variant's own noise: batches stay those of plain DARTS
+        self.architecture = Architecture(
+            space,
+            generator=self.generator,
+            relaxation=variant.relaxation,
+            rule=variant.rule,
+            kept=kept,
+            normalised=variant.normalised,
+            auxiliary=variant.auxiliary > 0,
+            random_init=settings.random_init,
+        )
+        cells = None if stage.depth is None else max(1, -int(-stage.depth * space.cells // 1))
+        self.network = supernet_of(
+            space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
+        )
+        self.leaders = leaders
+        if leaders is not None and not isinstance(self.network, LookbackNetwork):
+            self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders), volatility_column(space))
+        # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
+        self.device = torch.device(settings.device)
+        across = [name for name in space.ops if name in OPS and OPS[name].across]
+        if across and self.device.type != "cpu":
+            raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
+        self.network.to(self.device)
+        self.tensors = tensors = tensors.to(self.device)
+        self.stand_in = StandIn(self.network)
+        self.parameters = dict(self.network.named_parameters())
+        self.learned = list(self.network.parameters())
+        self.alphas = list(self.architecture.parameters())
+        self.context = space.receptive_field
+        self.loss_function = LOSSES[settings.loss]
+        self.weights = lean_torch.AdamW(
+            self.learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        epochs = max(1, settings.epochs // len(variant.stages))
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.weights, epochs, eta_min=settings.learning_rate * 0.05
+        )
+        decay = settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay
+        self.alpha = lean_torch.Adam(
+            [
+                {"params": [self.architecture.ops, self.architecture.strength], "weight_decay": decay},
+                {"params": [self.architecture.features], "lr": settings.feature_learning_rate},
+            ],
+            lr=settings.alpha_learning_rate,
+            betas=(0.5, 0.999),
+            fused=True,
+        )
+        counts = torch.tensor([float(n) for n in space.op_parameters()])  # of the network to come
+        bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
+        self.prices = counts * (math.log(bars) / (2.0 * bars))
+        others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))
+        self.feature_price = settings.feature_cost / math.sqrt(bars * others)
+        self.power = PowerIteration(8 if variant.eigenvalue_stop else 4)
+        self.eigenvalues: list[tuple[int, float]] = []
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+        self.stopped = False
+        self.feature_steps = 0
+        self.note = ""
+        self.progress = 0.0
+        self.skip_dropout = stage.skip_dropout
+
+    # -- one epoch ------------------------------------------------------------------------------------------------------
+
+    def epoch(self, number: int, within: int, epochs: int) -> dict[str, Any]:
+        """Train for one epoch and describe it. within, epochs: position in this stage and its length."""
+        settings, variant, architecture = self.settings, self.variant, self.architecture
+        self.progress = within / max(1, epochs - 1)
+        schedule = variant.temperature or settings.temperature
+        architecture.temperature = schedule.at(self.progress)
+        architecture.auxiliary_weight = variant.auxiliary * (1.0 - self.progress)
+        self.skip_dropout = self.stage.skip_dropout * (1.0 - self.progress)
+        warmup = min(epochs // 2, max(settings.alpha_warmup_epochs, round(variant.warmup * epochs)))
+        learns = variant.order > 0 and within >= warmup
+        validation = self.batches(self.validation_bars)
+        losses, norms = [], []
+        training = self.batches(self.train_bars)
+        # they come in random order, so that the first ones are a sample
+        for step, batch in enumerate(training[: max(1, round(settings.fraction * len(training)))]):
+            if learns:
+                norms.append(self.alpha_step(validation[step % len(validation)], batch))
+            losses.append(self.weight_step(batch))
+        self.schedule.step()
+        if variant.eigenvalue_stop is not None or variant.skip_stop is not None:
+            self.snapshots[number] = {k: v.clone() for k, v in architecture.state_dict().items()}
+        return self.describe(number, within, epochs, losses, norms)
+
+    def batches(self, bars: Sequence[slice]) -> list[Batch]:
+        """One epoch of random batches of the stretches `bars`: (x, y, weight) as of `nas.network.stretches.batches`."""
+        settings = self.settings
+        return list(
+            batches_over(
+                self.tensors,
+                bars,
+                length=settings.length,
+                batch=settings.batch,
+                context=self.context,
+                generator=self.generator,
+            )
+        )
+
+    def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:
+        """Loss of the supernet with this mix on one batch, scalar. weights: in place of its own. InputError once it is not finite."""
+        x, y, w = batch
+        mix = self.placed(mix)
+        out = self.network(x, *mix) if weights is None else self.stand_in(weights, x, *mix)
+        loss = self.loss_function(out[:, :, self.context :], y, w)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(
+                f"the search loss became {value} ({self.variant.name}): the weights exploded; "
+                f"lower learning_rate ({self.settings.learning_rate}) or gradient_clip ({self.settings.gradient_clip})"
+            )
+        return loss
+
+    def placed(self, mix: Mix) -> Mix:
+        """`mix` where the network is."""
+        return mix if self.device.type == "cpu" else Mix(*(None if m is None else m.to(self.device) for m in mix))  # type: ignore[arg-type]
+
+    def alpha_step(self, validation: Batch, train: Batch) -> float:
+        """Returns the norm of the gradient of the validation loss by the alphas that still move."""
+        variant, architecture, settings = self.variant, self.architecture, self.settings
+        self.feature_steps += 1
+        choosing = self.feature_steps <= settings.feature_steps
+        alphas = [p for p in self.alphas if choosing or p is not architecture.features]
+        noisy = variant.alpha_relaxation(self.progress) if variant.alpha_relaxation else None
+
+        def mix() -> Mix:
+            return self.architecture.mix(self.draw if noisy else None, noisy)
+
+        if variant.order == 2:
+            gradients = second_order_gradient(
+                lambda weights: self.loss(mix(), train, dict(weights)),
+                lambda weights: self.loss(mix(), validation, dict(weights)),
+                self.parameters,
+                alphas,
+                self.weights,
+                mode=variant.mode,
+                clip=settings.gradient_clip,
+            )
+        else:
+            gradients = first_order_gradient(self.loss(mix(), validation), alphas)
+        size = norm(gradients)
+        prices = []
+        if settings.parameter_cost > 0.0:
+            prices.append((architecture.op_weights() * self.prices).sum() * settings.parameter_cost * self.progress)
+        if choosing and self.feature_price > 0.0:
+            prices.append(architecture.column_weights().sum() * self.feature_price)
+        if variant.regulariser is not None:
+            prices.append(variant.regulariser(architecture, self.progress))
+        if prices:
+            extra = first_order_gradient(torch.stack(prices).sum(), alphas)
+            gradients = [g + e for g, e in zip(gradients, extra, strict=True)]
+        for parameter in self.alphas:
+            parameter.grad = None
+        for parameter, gradient in zip(alphas, gradients, strict=True):
+            parameter.grad = gradient
+        self.alpha.step()
+        return size
+
+    def weight_step(self, batch: Batch) -> float:
+        """One step of the weights down the training loss, the architecture held. Returns the loss before the step."""
+        variant = self.variant
+        noisy = variant.weight_relaxation(self.progress) if variant.weight_relaxation else None
+        with torch.no_grad():
+            draws = noisy is not None or self.skip_dropout > 0.0
+            fixed = self.architecture.mix(self.draw if draws else None, noisy, self.skip_dropout)
+        loss = self.loss(fixed, batch)
+        return lean_torch.descend(self.weights, self.learned, loss, self.settings.gradient_clip)
+
+    # -- what is told about it ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def validation(self, mix: Mix) -> tuple[float, float]:
+        """(loss, correlation) of the supernet with this mix over the validation bars, blocks weighed by their length."""
+        mix = self.placed(mix)
+        parts = self.validation_bars
+        return evaluate_over(lambda x: self.network(x, *mix), self.tensors, parts, self.context, self.loss_function)
+
+    def eigenvalue(self) -> float:
+        """Of the Hessian of the validation loss by the op logits, on one fixed batch spread over the validation bars."""
+        return self.power(lambda: self.loss(self.architecture.mix(), self.fixed_batch), [self.architecture.ops])
+
+    @cached_property
+    def fixed_batch(self) -> Batch:
+        """The batch that eigenvalues are measured on: stretches evenly spread over the validation bars."""
+        bars, groups = self.validation_bars, self.tensors.x.shape[0]
+        length = min(self.settings.length, *(b.stop - b.start for b in bars))
+        count = groups_per_batch(self.tensors, self.settings.batch)
+        places = []
+        for k in range(count):
+            part = bars[k % len(bars)]
+            room = part.stop - part.start - length
+            places.append((k % groups, part.start + (room * k) // max(1, count - 1)))
+        return stack_stretches(self.tensors, places, length, self.context)
+
+    def describe(
+        self, number: int, within: int, epochs: int, losses: list[float], norms: list[float]
+    ) -> dict[str, Any]:
+        """The row of the history for one epoch (docs/variants.md lists its fields). losses, norms: of the epoch's steps."""
+        variant, architecture, settings = self.variant, self.architecture, self.settings
+        with torch.no_grad():
+            mix = architecture.mix()
+            ops, features = architecture.op_weights(), architecture.feature_weights()
+        validation_loss, correlation = self.validation(mix)
+        genotype = architecture.genotype()
+        every = settings.diagnostics_every
+        due = every > 0 and (within % every == every - 1 or within == epochs - 1)
+        eigenvalue: float | None = None
+        if variant.order > 0 and (variant.eigenvalue_stop or due):
+            eigenvalue = self.eigenvalue()
+            self.eigenvalues.append((number, eigenvalue))
+        gap = self.validation(architecture.chosen_mix(genotype))[0] - validation_loss if due else None
+        self.judge(number, epochs, genotype)
+        return {
+            "epoch": number,
+            "train_loss": sum(losses) / len(losses),
+            "validation_loss": validation_loss,
+            "validation_correlation": correlation,
+            "entropy": entropy(ops),
+            "feature_entropy": entropy(features),
+            "temperature": architecture.temperature,
+            "eigenvalue": eigenvalue,
+            "gap": gap,
+            "gradient_norm": sum(norms) / len(norms) if norms else None,
+            "op_histogram": leading_ops(ops, self.space.ops),
+            "op_weights": [[round(v, 5) for v in row] for row in ops.tolist()],
+            "architecture": genotype.key(),
+        }
+
+    def judge(self, number: int, epochs: int, genotype: Genotype) -> None:
+        """Stop here, and go back where the variant says so."""
+        variant, back = self.variant, None
+        if variant.eigenvalue_stop is not None and len(self.eigenvalues) > 1:
+            # the rule's 10 of 50 epochs, for any length
+            rule = replace(
+                variant.eigenvalue_stop, first_epoch=max(1, round(epochs * variant.eigenvalue_stop.first_epoch / 50))
+            )
+            when, values = zip(*self.eigenvalues, strict=True)
+            back = rule.roll_back_to(when, values)
+            why = "its dominant eigenvalue grew"
+        if variant.skip_stop is not None and genotype.skips >= variant.skip_stop and number - 1 in self.snapshots:
+            back, why = number - 1, f"the cell held {genotype.skips} skips"
+        if back is not None:
+            self.architecture.load_state_dict(self.snapshots[back])
+            self.stopped, self.note = True, f"stopped after epoch {number}: {why}; back to epoch {back}"

@@ -1,0 +1,165 @@
+"""How a genotype is chosen where the weights of a supernet do not say it: by removal, by shared weights, by training from scratch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from nas.network.lean_torch import descend
+from nas.network.links import leaders_of, together
+from nas.network.model import network_of
+from nas.network.stretches import Tensors
+from nas.network.training import train
+from nas.search.variants import Variant
+from nas.space.genotype import Connection, Genotype
+from nas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.search.loop import SearchResult
+    from nas.search.run import SearchRun
+    from nas.search.settings import SearchSettings
+
+SHARED_CANDIDATES = 32
+
+
+def select_by_removal(run: SearchRun) -> Genotype:
+    """DARTS-PT (Wang et al. 2021): an op is worth what the validation loss loses when it is taken out of the supernet.
+
+    Edge by edge in random order: the op whose removal hurts most stays, alone; the weights get one more epoch. Then per node the
+    edges whose removal hurts most stay. Then, input by input, the pipeline whose removal hurts most, or none where that does not hurt.
+    """
+    architecture, space = run.architecture, run.space
+    with torch.no_grad():
+        ops, features = architecture.op_weights().clone(), architecture.feature_weights().clone()
+    choices = architecture.op_choices.mask
+
+    def loss(o: Tensor, f: Tensor) -> float:
+        return run.validation(architecture.assemble(o, f))[0]
+
+    def without(table: Tensor, row: int, column: int) -> Tensor:
+        changed = table.clone()
+        changed[row, column] = 0.0
+        return changed
+
+    chosen: dict[int, int] = {}
+    for edge in torch.randperm(len(space.edges), generator=run.draw).tolist():
+        names = [k for k, name in enumerate(space.ops) if name != "zero" and bool(choices[edge, k])]
+        if not names:
+            continue
+        # removal renormalises nothing, as in the original: what is missing is the op's own contribution
+        chosen[edge] = max(names, key=lambda k, e=edge: loss(without(ops, e, k), features))  # type: ignore[misc]
+        ops[edge] = 0.0
+        ops[edge, chosen[edge]] = 1.0
+        for batch in run.batches(run.train_bars):
+            tune(run, architecture.assemble(ops, features), batch)
+    strength = {edge: loss(without(ops, edge, op), features) for edge, op in chosen.items()}
+    base = loss(ops, features)
+    nodes = []
+    for node in range(space.nodes):
+        mine = sorted((e for e in chosen if space.edges[e][1] == node), key=lambda e: -strength[e])[
+            : space.edges_per_node
+        ]
+        nodes.append(
+            tuple(
+                Connection(space.ops[chosen[e]], space.edges[e][0], strength[e] - base)
+                for e in sorted(mine, key=lambda e: space.edges[e][0])
+            )
+        )
+    picked: list[tuple[str, str]] = []
+    hurts: list[tuple[float, str, str]] = []
+    for row, (name, pipelines) in enumerate(space.features):
+        cost, best = max((loss(ops, without(features, row, k)) - base, -k) for k in range(len(pipelines)))
+        hurts.append((cost, name, pipelines[-best]))
+        if cost > 0.0:
+            picked.append((name, pipelines[-best]))
+    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(picked) or (max(hurts)[1:],))
+
+
+def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    """One weight step under a given mix."""
+    loss = run.loss(mix, batch)  # type: ignore[arg-type]
+    descend(run.weights, run.learned, loss, run.settings.gradient_clip)
+
+
+def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
+    """Every node: `edges_per_node` of its sources, ops other than zero; every input: a pipeline or none. All equally likely."""
+
+    def pick(count: int) -> int:
+        return int(torch.randint(count, (1,), generator=generator))
+
+    ops = [name for name in space.ops if name != "zero"]
+    nodes = []
+    for node in range(space.nodes):
+        sources = torch.randperm(node + 1, generator=generator)[: space.edges_per_node].tolist()
+        nodes.append(tuple(Connection(ops[pick(len(ops))], source) for source in sorted(sources)))
+    features = []
+    for name, pipelines in space.features:
+        k = pick(len(pipelines) + 1)
+        if k < len(pipelines):
+            features.append((name, pipelines[k]))
+    if not features:
+        name, pipelines = space.features[pick(len(space.features))]
+        features.append((name, pipelines[pick(len(pipelines))]))
+    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(features))
+
+
+def select_shared(run: SearchRun) -> Genotype:
+    """The best of random architectures by validation loss with the supernet's shared weights (Li and Talwalkar 2019)."""
+    candidates: dict[str, Genotype] = {}
+    for _ in range(SHARED_CANDIDATES):
+        genotype = random_genotype(run.space, run.draw)
+        candidates.setdefault(genotype.key(), genotype)
+    return min(candidates.values(), key=lambda g: run.validation(run.architecture.chosen_mix(g))[0])
+
+
+def best_of_random(
+    space: SearchSpace,
+    tensors: Tensors,
+    splits: tuple[tuple[slice, ...], tuple[slice, ...]],
+    settings: SearchSettings,
+    seed: int,
+    variant: Variant,
+    on_epoch: Callable[[int], None],
+) -> SearchResult:
+    """The control: random architectures trained from scratch with the passes a first-order search makes, the best by validation.
+
+    A search of E epochs passes over the data twice per epoch, once for the weights and once for alpha: 2E epochs of single networks are
+    spent, as evenly as possible on breadth and length (sqrt(2E) candidates). Each is cheaper than a supernet pass, which favours
+    the search's budget, not this one's: the count of gradient steps is what is held equal.
+    """
+    from nas.search.loop import SearchResult
+
+    generator = Generator().manual_seed(seed)
+    passes = 2 * settings.epochs
+    count = max(2, round(math.sqrt(passes)))
+    training = settings.training(max(1, passes // count))
+    best: tuple[float, Genotype] | None = None
+    leaders = leaders_of(space, tensors, splits[0])
+    for k in range(count):
+        genotype = together(random_genotype(space, generator), space, leaders)
+        network, part = network_of(genotype, seed + k), tensors.only(space.columns(genotype.features))
+        outcome = train(network, part, *splits, training, seed + k)
+        loss = outcome.validation_losses[outcome.best_epoch]
+        if best is None or loss < best[0]:
+            best = loss, genotype
+        on_epoch(min(settings.epochs, (k + 1) * settings.epochs // count) - 1)
+    assert best is not None
+    genotype = best[1]
+    chosen = {(c.source, node): c.op for node, row in enumerate(genotype.nodes) for c in row}
+    pipelines = dict(genotype.features)
+    return SearchResult(
+        genotype,
+        (),
+        tuple(tuple(float(chosen.get(edge) == op) for op in space.ops) for edge in space.edges),
+        tuple(
+            tuple(float(pipelines.get(name, "none") == p) for p in (*candidates, "none"))
+            for name, candidates in space.features
+        ),
+        space,
+        variant.name,
+        f"the best of {count} random architectures, each trained for {training.epochs} epochs",
+    )

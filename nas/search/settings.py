@@ -1,0 +1,84 @@
+"""How one search runs: its lengths, rates and prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data.panel import InputError
+from nas.network.losses import LOSSES
+from nas.network.training import TrainingSettings
+from nas.search.relaxation import Temperature
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How one search runs. lengths in bars. Alpha moves by Adam as in DARTS; its betas and decay are the original's.
+
+    epochs: passes over the training stretch. learning_rate, weight_decay: of the network's weights, by AdamW.
+    alpha_learning_rate, alpha_weight_decay: of the op logits. alpha_warmup_epochs: before alpha moves at all.
+    length, batch: bars of a stretch with loss (its context comes before them), and stretches per step.
+    temperature: of the softmax over a search. gradient_clip: largest norm of a weight gradient. loss: one of `nas.network.losses.LOSSES`.
+    random_init: logits start as a real preference (standard normal) instead of all but equal.
+    blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
+    fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
+    diagnostics_every: epochs between measurements of the dominant eigenvalue and the discretisation gap, and after the last one (0: the
+    eigenvalue only where the variant stops by it, every epoch). Every 5: a tenth of the search's time and less (docs/performance.md).
+    parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing
+    from 0, n the training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that
+    forecast alike; 0 leaves parameters free. It grows, because a learned op must first have the time to show what it can do.
+    feature_learning_rate: of the logits of pipelines, by Adam without weight decay: their gradients are as small as the decay of the
+    originals, which would hold every choice at its start.
+    feature_cost: an input has to lower the validation loss by this many 1 / sqrt(training bars x validation bars), or `none` wins:
+    that is the spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
+    feature_steps: alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights
+    make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
+    finalists: so many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the
+    result (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    device: cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
+    """
+
+    epochs: int = 20
+    learning_rate: float = 5e-3
+    weight_decay: float = 3e-3
+    alpha_learning_rate: float = 2e-2
+    alpha_weight_decay: float = 1e-3
+    alpha_warmup_epochs: int = 3
+    length: int = 256
+    batch: int = 4
+    temperature: Temperature = field(default_factory=Temperature)
+    gradient_clip: float = 1.0
+    loss: str = "huber"
+    blocks: int = 0
+    diagnostics_every: int = 5
+    random_init: bool = False
+    fraction: float = 1.0
+    parameter_cost: float = 0.0
+    feature_learning_rate: float = 0.1
+    feature_cost: float = 1.5
+    feature_steps: int = 70
+    finalists: int = 1
+    finalist_epochs: int = 20
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
+        if not 0.0 < self.fraction <= 1.0:
+            raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
+        if self.loss not in LOSSES:
+            raise InputError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
+
+    def training(self, epochs: int) -> TrainingSettings:
+        """How the search trains a candidate by itself: at its own rates and lengths, all of the epochs."""
+        return TrainingSettings(
+            epochs=epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            length=self.length,
+            batch=self.batch,
+            patience=epochs,
+            gradient_clip=self.gradient_clip,
+            loss=self.loss,
+            device=self.device,
+        )

@@ -1,0 +1,191 @@
+"""The variants of differentiable architecture search, each a few settings and hooks on the one loop of `nas.search`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from data.panel import InputError
+from nas.search.architect import Mode
+from nas.search.diagnostics import EigenvalueStop
+from nas.search.relaxation import Relaxation, Temperature, perturbed, sampled, sigmoid, softmax, uniform_path
+from nas.search.supernet import Architecture
+from nas.space.discretisation import Rule
+
+Regulariser = Callable[
+    [Architecture, float], Tensor
+]  # (architecture, progress in [0, 1]) -> scalar added to the validation loss
+NoisyRelaxation = Callable[[float], Relaxation]  # progress -> relaxation
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a search: depth as a share of the evaluation network's cells, share of ops still in the race, dropout of skips."""
+
+    depth: float | None = None  # None: the depth of the search network
+    ops: float = 1.0
+    skip_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One algorithm. What is not named here is the loop's own: first order, softmax, strongest op per edge, strongest edges per node.
+
+    title, source: as tables show them; the paper. order: 1 or 2, of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
+    mode: of the second order, `finite` differences or `exact` (`nas.search.architect`). relaxation: see `nas.search.relaxation`.
+    weight_relaxation, alpha_relaxation: noise drawn anew in every weight or alpha step. temperature: None for the settings' own.
+    warmup: least share of the epochs before alpha moves. partial: K; 1 / K of the channels goes through the ops (PC-DARTS).
+    normalised: the edges of a node compete by a softmax of their own (PC-DARTS). without_zero: no op `zero` in the race (FairDARTS).
+    regulariser: added to the validation loss. alpha_decay: weight decay of alpha; None for the settings' own.
+    auxiliary: weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
+    eigenvalue_stop: rolls back when curvature grows (RobustDARTS). skip_stop: stops before the cell holds so many skips (DARTS+).
+    stages: parts of the search, each deeper and with fewer ops (P-DARTS). rule: how the cell is read off (`nas.space.discretisation`).
+    selection: by the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random`
+    cells trained from scratch.
+    """
+
+    name: str
+    title: str
+    source: str
+    order: Literal[0, 1, 2] = 1  # 0: alpha is not learned
+    mode: Mode = "finite"
+    relaxation: Relaxation = softmax
+    weight_relaxation: NoisyRelaxation | None = None  # drawn anew in every weight step
+    alpha_relaxation: NoisyRelaxation | None = None  # drawn anew in every alpha step
+    temperature: Temperature | None = None  # None: the settings' own
+    warmup: float = 0.0  # share of the epochs before alpha moves
+    partial: int = 1
+    normalised: bool = False
+    without_zero: bool = False
+    regulariser: Regulariser | None = None
+    alpha_decay: float | None = None
+    auxiliary: float = 0.0  # weight of the extra skip on every edge at the start; falls linearly to 0
+    eigenvalue_stop: EigenvalueStop | None = None
+    skip_stop: int | None = None  # stop before the cell holds so many skips
+    stages: tuple[Stage, ...] = (Stage(),)
+    rule: Rule = field(default_factory=Rule)
+    selection: Literal["weights", "removal", "shared", "random"] = "weights"
+
+
+VARIANTS: dict[str, Variant] = {}
+
+
+def register(variant: Variant) -> Variant:
+    """Make a variant known to `--variant` and every test of variants. ValueError where the name is taken."""
+    if variant.name in VARIANTS:
+        raise ValueError(f"variant {variant.name!r} is registered already")
+    VARIANTS[variant.name] = variant
+    return variant
+
+
+def get_variant(name: str) -> Variant:
+    """The variant of that name; InputError lists what there is."""
+    if name not in VARIANTS:
+        raise InputError(f"no search variant {name!r}; there are {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def zero_one(weight: float) -> Regulariser:
+    """-weight * mean((sigmoid - 1/2)^2): pushes every choice to yes or no (FairDARTS, Chu et al. 2020, equation 6).
+
+    `none` and `zero` carry nothing and are left where they start: at 1/2 `none` is the bar that a pipeline has to clear.
+    """
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        named = torch.tensor([name != "zero" for name in architecture.space.ops])
+        ops = architecture.op_weights()[architecture.op_choices.mask & named]
+        features = architecture.feature_weights()[architecture.is_pipeline]
+        return -weight * torch.stack([(w - 0.5).square().mean() for w in (ops, features) if len(w)]).sum()
+
+    return loss
+
+
+def beta_decay(weight: float) -> Regulariser:
+    """weight * progress * mean over edges of log sum exp alpha: Beta-DARTS (Ye et al. 2022, equation 11), weight growing linearly."""
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        masked = [
+            logits.masked_fill(~choices.mask, float("-inf")).logsumexp(-1).mean()
+            for logits, choices in (
+                (architecture.ops, architecture.op_choices),
+                (architecture.features, architecture.feature_choices),
+            )
+            if len(logits)
+        ]
+        return weight * progress * torch.stack(masked).sum()
+
+    return loss
+
+
+_STOP = EigenvalueStop()
+register(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
+register(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
+register(
+    Variant("darts-2nd-exact", "DARTS, second order by autograd", "Liu et al. 2019, equation 6", order=2, mode="exact")
+)
+register(
+    Variant(
+        "pc", "PC-DARTS", "Xu et al. 2020, arXiv 1907.05737",
+        partial=4, normalised=True, warmup=0.3,  # 15 of its 50 epochs
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126",
+        # 0.1: the paper's 10 stands beside a cross-entropy; differences of our Huber loss are a hundred times smaller
+        relaxation=sigmoid, without_zero=True, regulariser=zero_one(0.1), rule=Rule("sparse", 0.85),
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
+        auxiliary=1.0, eigenvalue_stop=_STOP, alpha_decay=3e-3,
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "plus-skips", "DARTS+ with skip count", "Liang et al. 2019, arXiv 1909.06035, criterion 1",
+        auxiliary=1.0, skip_stop=2, alpha_decay=3e-3,
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "progressive", "P-DARTS", "Chen et al. 2019, arXiv 1904.12760",
+        # its networks of 5, 11 and 17 cells on the way to 20; 8, 5 and 3 ops; skip dropout 0, 0.4, 0.7
+        stages=(Stage(5 / 20), Stage(11 / 20, 5 / 8, 0.4), Stage(17 / 20, 3 / 8, 0.7)), rule=Rule(skip_limit=2),
+    )
+)  # fmt: skip
+register(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
+register(
+    Variant(
+        "sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283",
+        weight_relaxation=lambda progress: perturbed(0.03 + 0.27 * progress),
+    )
+)  # fmt: skip
+register(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
+register(
+    Variant(
+        "gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465",
+        relaxation=softmax, weight_relaxation=lambda _: sampled, alpha_relaxation=lambda _: sampled,
+        temperature=Temperature(10.0, 0.1, "linear"),
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638",
+        order=0, weight_relaxation=lambda _: uniform_path, selection="shared",
+    )
+)  # fmt: skip
+register(
+    Variant(
+        "random",
+        "random architectures at equal budget",
+        "Li and Talwalkar 2019; Yu et al. 2020",
+        order=0,
+        selection="random",
+    )
+)

@@ -1,0 +1,136 @@
+"""A discrete architecture: immutable, JSON, text. `nas.space.discretisation` has the rules that make one of relaxed weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas.space.ops import SKIPS, get_op
+
+
+@dataclass(frozen=True)
+class Link:
+    """`leader` moves `follower` `lag` bars later; weight: signed, |weight| <= 1, by how far the evidence is beyond chance.
+
+    state: "volatile" for a link that holds in the volatile market only, else empty."""
+
+    follower: str
+    leader: str
+    lag: int
+    weight: float
+    state: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without an empty state: links that always hold read as they did before there were states."""
+        return {k: v for k, v in asdict(self).items() if k != "state" or v}
+
+    def __str__(self) -> str:
+        return f"{self.leader} leads {self.follower} by {self.lag}{when(self.state)} ({self.weight:+.2f})"
+
+
+def when(state: str) -> str:
+    """Words for what a link depends on; none for one that always holds."""
+    return f" when {state}" if state else ""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An op on an edge into a node; source 0 is the cell input, source k + 1 is node k. weight: its relaxed weight when chosen.
+
+    links: of a lead-lag op, who leads whom.
+    """
+
+    op: str
+    source: int
+    weight: float = 1.0
+    links: tuple[Link, ...] = ()
+
+
+def _plain(connection: Connection) -> dict[str, Any]:
+    found: dict[str, Any] = {"op": connection.op, "source": connection.source, "weight": round(connection.weight, 6)}
+    return found | ({"links": [link.to_dict() for link in connection.links]} if connection.links else {})
+
+
+def _told(links: tuple[Link, ...]) -> str:
+    return ": " + ", ".join(map(str, links)) if links else ""
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """nodes: per node its incoming connections (empty = dead, nothing reads it). features: input -> pipeline.
+
+    assets: of a network that reads several together (empty: one at a time, any). share: what they share, as in `SearchSpace`.
+    """
+
+    nodes: tuple[tuple[Connection, ...], ...]
+    channels: int
+    cells: int
+    horizons: tuple[int, ...]
+    features: tuple[tuple[str, str], ...]
+    assets: tuple[str, ...] = ()
+    share: str = "all"
+
+    def __post_init__(self) -> None:
+        # one order whatever it was read from: the columns of a network's stem follow it, and JSON objects have none
+        object.__setattr__(self, "features", tuple(sorted(self.features)))
+
+    @property
+    def skips(self) -> int:
+        """Connections that pass a value on without work."""
+        return sum(c.op in SKIPS for node in self.nodes for c in node)
+
+    @property
+    def receptive_field(self) -> int:
+        """Bars of features a forecast depends on, its own bar included."""
+        reach: list[int] = [0]
+        for connections in self.nodes:
+            reach.append(max((reach[c.source] + get_op(c.op).receptive_field - 1 for c in connections), default=0))
+        return self.cells * max(reach) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: cells (inputs, nodes), channels, features, horizons, and assets and share where it reads several."""
+        nodes = [[_plain(c) for c in node] for node in self.nodes]
+        return {
+            **({"assets": list(self.assets), "share": self.share} if self.assets else {}),
+            "cells": [{"inputs": 1, "nodes": nodes} for _ in range(self.cells)],
+            "channels": self.channels,
+            "features": dict(self.features),
+            "horizons": list(self.horizons),
+        }
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> Genotype:
+        """What `to_dict` made. KeyError where a key is missing."""
+        nodes = tuple(
+            tuple(
+                Connection(c["op"], c["source"], c["weight"], tuple(Link(**link) for link in c.get("links", ())))
+                for c in node
+            )
+            for node in raw["cells"][0]["nodes"]
+        )
+        features = tuple((k, v) for k, v in raw["features"].items())
+        assets, share = tuple(raw.get("assets", ())), raw.get("share", "all")
+        return Genotype(nodes, raw["channels"], len(raw["cells"]), tuple(raw["horizons"]), features, assets, share)
+
+    def key(self) -> str:
+        """Short name of the architecture: equal choices, equal name; weights do not count."""
+        plain = self.to_dict()
+        for cell in plain["cells"]:
+            cell["nodes"] = [[{k: v for k, v in c.items() if k != "weight"} for c in node] for node in cell["nodes"]]
+            for link in (link for node in cell["nodes"] for c in node for link in c.get("links", ())):
+                del link["weight"]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+
+    def __str__(self) -> str:
+        def name(source: int) -> str:
+            return "input" if source == 0 else f"node{source}"
+
+        lines = [
+            f"node{k + 1} = " + " + ".join(f"{c.op}({name(c.source)}{_told(c.links)})" for c in node)
+            for k, node in enumerate(self.nodes)
+            if node
+        ]
+        return "; ".join(lines)

@@ -1,0 +1,127 @@
+"""What may be chosen: ops per edge, nodes, cells, candidate pipelines per input. JSON in, JSON out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from data.panel import InputError
+from nas.space.ops import DEFAULT_OPS, get_op
+
+SHARES = ("all", "embedding", "none")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """One cell structure, `cells` of them stacked; node k may read the cell input and every earlier node.
+
+    features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a smaller proxy,
+    `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`.
+    assets: the assets searched together (empty: one at a time). share: `all` weights, `embedding` (all, beside a learned vector per
+    asset) or `none` (one architecture, every asset with weights of its own; `passes` says what that costs).
+    """
+
+    ops: tuple[str, ...] = DEFAULT_OPS
+    nodes: int = 2
+    cells: int = 1
+    channels: int = 16
+    edges_per_node: int = 2
+    horizons: tuple[int, ...] = (1,)
+    features: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    search_cells: int | None = None
+    search_channels: int | None = None
+    assets: tuple[str, ...] = ()
+    share: str = "all"
+
+    def __post_init__(self) -> None:
+        if not self.ops:
+            raise InputError("the search space has no ops; name at least one besides zero")
+        for name in self.ops:
+            get_op(name)
+        if len(set(self.ops)) != len(self.ops):
+            raise InputError(f"ops are named twice: {', '.join(self.ops)}")
+        if all(name == "zero" for name in self.ops):
+            raise InputError("zero is the only op; no network can be built from it")
+        if self.share not in SHARES:
+            raise InputError(f"no share {self.share!r}; there are {', '.join(SHARES)}")
+        alone = [name for name in self.ops if get_op(name).across]
+        if alone and len(self.assets) < 2:
+            raise InputError(
+                f"op {alone[0]} reads other assets, and there is one; leave it out or give several symbols"
+            )
+        if self.share != "all" and len(self.assets) < 2:
+            raise InputError(f"share {self.share} says what several assets share, and there is one; leave it out")
+        counts = {
+            name: getattr(self, name)
+            for name in ("nodes", "cells", "channels", "edges_per_node", "search_cells", "search_channels")
+        }
+        for label, value in counts.items():
+            if value is not None and value < 1:
+                raise InputError(f"{label} must be at least 1, not {value}")
+        if not self.horizons or min(self.horizons) < 1:
+            raise InputError(f"horizons must be at least one bar ahead, not {self.horizons}")
+
+    @property
+    def together(self) -> bool:
+        """Whether networks of this space read all assets at once."""
+        return self.share != "all" or any(get_op(name).across for name in self.ops)
+
+    @property
+    def passes(self) -> int:
+        """Assets computed for one forecast of each: as many as there are, or their square where each has a network that reads them all."""
+        count = max(1, len(self.assets))
+        reads = any(get_op(name).across for name in self.ops)
+        return count * count if self.share == "none" and reads else count
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """(source, node) of one cell, node by node, inputs first; source 0 is the cell input, source k + 1 is node k."""
+        return tuple((source, node) for node in range(self.nodes) for source in range(node + 1))
+
+    @property
+    def receptive_field(self) -> int:
+        """Bars that a forecast of the deepest possible network depends on, its own bar included."""
+        longest = max(get_op(name).receptive_field for name in self.ops)
+        return max(self.cells, self.search_cells or 0) * self.nodes * (longest - 1) + 1
+
+    def op_parameters(self) -> tuple[int, ...]:
+        """Learned numbers of every op on one edge of the network to come."""
+        return tuple(get_op(name).parameters(self.channels) for name in self.ops)
+
+    def columns(self, features: Sequence[tuple[str, str]]) -> list[int]:
+        """Places of these pipelines among all candidates, input by input: columns of a bank or of its tensors."""
+        every = self.pipelines
+        return [every.index(item) for item in features]
+
+    @property
+    def pipelines(self) -> list[tuple[str, str]]:
+        """Every candidate (input, pipeline), input by input: the columns of a bank."""
+        return [(name, pipeline) for name, pipelines in self.features for pipeline in pipelines]
+
+    def with_features(self, features: Mapping[str, tuple[str, ...]]) -> SearchSpace:
+        """The same space with these candidate pipelines per input."""
+        return replace(self, features=tuple((k, tuple(v)) for k, v in features.items()))
+
+    def to_json(self) -> str:
+        """All fields, keys in order: equal spaces give equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> SearchSpace:
+        """What `to_json` wrote; KeyError where a field is missing that every version had."""
+        raw: dict[str, Any] = json.loads(text)
+        return SearchSpace(
+            ops=tuple(raw["ops"]),
+            nodes=raw["nodes"],
+            cells=raw["cells"],
+            channels=raw["channels"],
+            edges_per_node=raw["edges_per_node"],
+            horizons=tuple(raw["horizons"]),
+            features=tuple((k, tuple(v)) for k, v in raw["features"]),
+            search_cells=raw.get("search_cells"),
+            search_channels=raw.get("search_channels"),
+            assets=tuple(raw.get("assets", ())),
+            share=raw.get("share", "all"),
+        )

@@ -1,0 +1,265 @@
+"""The units of work of a walk-forward run: pure functions of (samples, window, settings, seed) to a result that can be stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+import torch
+
+from nas.baselines import BASELINES, Fit, build_baseline
+from nas.network.model import TrainedModel, forecasts_of, network_of
+from nas.network.stretches import Samples, Scaler, Tensors
+from nas.network.training import TrainingSettings, first_horizon_score, train
+from nas.search.loop import Weights, search
+from nas.search.settings import SearchSettings
+from nas.search.watch import recorder
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
+from nas.tasks.windows import Window
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Search one architecture on one window: reads its train and validation stretches, nothing later.
+
+    initial: relaxed weights (ops, features) of an earlier window's search to start from; None starts from indifference.
+    """
+
+    window: Window
+    variant: str
+    seed: int
+    space: SearchSpace
+    settings: SearchSettings
+    initial: tuple[Weights, Weights] | None = None
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Train one network from scratch on one window and forecast its stop and test stretches.
+
+    genotype: the searched architecture, or None where `name` is a hand-designed network of `nas.baselines`.
+    """
+
+    window: Window
+    name: str
+    seed: int
+    space: SearchSpace
+    settings: TrainingSettings
+    genotype: Genotype | None = None
+
+
+Task = SearchTask | TrainTask
+
+
+def stage_of(task: Task) -> str:
+    """What a run's profile counts this task under."""
+    if isinstance(task, SearchTask):
+        return "search"
+    return "rivals" if task.genotype is None else "training"
+
+
+def task_key(task: Task, data_fingerprint: str, code_version: str) -> str:
+    """Hash of everything that decides the result."""
+    text = json.dumps([type(task).__name__, asdict(task), data_fingerprint, code_version], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """What a task leaves behind: arrays (trained weights, forecasts) and a report that is plain JSON.
+
+    A TrainTask's `stop_forecasts` and `test_forecasts` are [bar, asset], NaN where a feature is not known. cpu_s: processor seconds
+    it took; worker_mib: peak memory of the process of its own that computed it, 0 where none did. Both are told once, where it was
+    computed, and no part of what is stored or compared.
+    """
+
+    arrays: dict[str, npt.NDArray[Any]]
+    report: dict[str, Any] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    worker_mib: float = 0.0
+
+    @property
+    def stop_forecasts(self) -> npt.NDArray[np.float64]:
+        return self.arrays["stop_forecasts"]
+
+    @property
+    def test_forecasts(self) -> npt.NDArray[np.float64]:
+        return self.arrays["test_forecasts"]
+
+    @property
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {k.removeprefix("weights."): v for k, v in self.arrays.items() if k.startswith("weights.")}
+
+    def to_bytes(self) -> bytes:
+        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+        text = json.dumps(self.report, sort_keys=True)
+        arrays["digest"] = np.frombuffer(_digest(arrays, text), dtype=np.uint8)
+        return bytes(safetensors.numpy.save(arrays, metadata={"report": text}))
+
+    @staticmethod
+    def from_bytes(content: bytes) -> TaskResult:
+        """ValueError where the content is not what `to_bytes` wrote (cut short, a flipped bit)."""
+        try:
+            arrays = safetensors.numpy.load(content)
+            size = int.from_bytes(content[:8], "little")
+            text = json.loads(content[8 : 8 + size])["__metadata__"]["report"]
+            digest = arrays.pop("digest").tobytes()
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"damaged task result: {error}") from None
+        if digest != _digest(arrays, text):
+            raise ValueError("damaged task result: its checksum does not fit")
+        return TaskResult(arrays, json.loads(text))
+
+
+def _digest(arrays: dict[str, npt.NDArray[Any]], text: str) -> bytes:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(name.encode() + str(arrays[name].dtype).encode() + str(arrays[name].shape).encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.digest()
+
+
+def run_task(task: Task, samples: Samples, watch: Path | None = None) -> TaskResult:
+    """Single-threaded, so that the same task gives the same bytes in any process. watch: folder for `nas.search.watch`."""
+    torch.set_num_threads(1)
+    return _search(task, samples, watch) if isinstance(task, SearchTask) else _train(task, samples)
+
+
+def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
+    """`task` with a warm start from what an earlier window's search of the same space found."""
+    ops = tuple(tuple(row) for row in earlier.report["weights"]["values"])
+    rows = [tuple(entry["weights"]) for entry in earlier.report["features"]]
+    width = max(len(row) for row in rows)  # rows are told without their padding
+    return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
+
+
+def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
+    window = task.window
+    scaler = Scaler.fit(samples.bank.values, window.train)
+    tensors = Tensors.of(samples, scaler, together=task.space.together)
+    found = search(
+        task.space,
+        tensors,
+        window.train,
+        window.validation,
+        task.settings,
+        task.seed,
+        variant=task.variant,
+        initial=task.initial,
+        on_record=recorder(
+            watch,
+            f"window{window.number}-{task.variant}-seed{task.seed}",
+            {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
+        ),
+    )
+    report = {
+        "variant": task.variant,
+        "seed": task.seed,
+        "genotype": found.genotype.to_dict(),
+        "architecture": found.genotype.key(),
+        "text": str(found.genotype),
+        "history": list(found.history),
+        "note": found.note,
+        "weights": {
+            "edges": [list(edge) for edge in task.space.edges],
+            "ops": list(task.space.ops),
+            "values": [list(row) for row in found.op_weights],
+        },
+        "features": [
+            {
+                "input": name,
+                "choices": [*choices, "none"],
+                "weights": list(found.feature_weights[k][: len(choices) + 1]),
+            }
+            for k, (name, choices) in enumerate(task.space.features)
+        ],
+    }
+    return TaskResult({}, report)
+
+
+def _train(task: TrainTask, samples: Samples) -> TaskResult:
+    window = task.window
+    report: dict[str, Any] = {"name": task.name, "seed": task.seed}
+    network: torch.nn.Module | None = None
+    if task.genotype is not None:
+        features = task.genotype.features
+        network = network_of(task.genotype, task.seed)
+        report |= {"genotype": task.genotype.to_dict(), "architecture": task.genotype.key()}
+    else:
+        # hand-designed rivals read the first candidate pipeline of every input
+        features = tuple((name, choices[0]) for name, choices in task.space.features)
+        if BASELINES[task.name].fit is None:
+            network = build_baseline(task.name, len(features), len(task.space.horizons), task.seed)
+        report |= {"architecture": task.name}
+    columns = samples.columns(features)
+    scaler = Scaler.fit(samples.bank.values[:, columns], window.fit)
+    together = task.genotype is not None and bool(task.genotype.assets)
+    tensors = Tensors.of(samples, scaler, columns, together)
+    x, known = scaler.apply(samples.bank.values[:, columns])
+    if network is None:
+        found = _fit(task, samples, tensors, known)
+    else:
+        outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
+        arrays = {}
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
+            arrays[name] = forecasts_of(network, x, known, bars, together)
+        arrays |= {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
+        found = TaskResult(
+            arrays,
+            {
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "receptive_field": int(network.receptive_field),  # type: ignore[arg-type]
+                "validation_loss": outcome.validation_losses[outcome.best_epoch],
+                "validation_correlation": outcome.correlation,
+                "epochs": len(outcome.train_losses),
+                "train_losses": list(outcome.train_losses),
+                "stop_losses": list(outcome.validation_losses),
+            },
+        )
+    report |= {
+        **found.report,
+        "pipelines": [list(item) for item in features],
+        "mean": scaler.mean.tolist(),
+        "deviation": scaler.deviation.tolist(),
+    }
+    return TaskResult(found.arrays, report)
+
+
+def _fit(task: TrainTask, samples: Samples, tensors: Tensors, known: npt.NDArray[np.bool_]) -> TaskResult:
+    """A rival that is no torch module: it fits itself and is judged on the stop stretch like the others."""
+    fit, window = BASELINES[task.name].fit, task.window
+    assert fit is not None
+    job = Fit(samples, tensors, window.fit, window.stop, task.space.horizons, task.settings, task.seed)
+    fitted = fit(job)
+    arrays = {
+        name: np.where(known[:, bars], fitted.forecast(bars), np.nan).T
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test))
+    }
+    loss, correlation = first_horizon_score(arrays["stop_forecasts"].T, tensors, window.stop)
+    report = {
+        "parameters": fitted.parameters,
+        "receptive_field": fitted.receptive_field,
+        "validation_loss": loss,
+        "validation_correlation": correlation,
+        "epochs": fitted.rounds,
+        "train_losses": [],
+        "stop_losses": [loss],
+    }
+    return TaskResult(arrays, report)
+
+
+def model_of(result: TaskResult, interval_ns: int, forecast_scale: float, extra: dict[str, Any]) -> TrainedModel:
+    """The searched network of a finished task, ready to be saved for paper trading."""
+    genotype = Genotype.from_dict(result.report["genotype"])
+    network = network_of(genotype, 0)
+    network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in result.weights.items()})
+    scaler = Scaler(np.array(result.report["mean"]), np.array(result.report["deviation"]))
+    return TrainedModel(genotype, network, scaler, interval_ns, forecast_scale, extra)

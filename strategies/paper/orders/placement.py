@@ -1,0 +1,242 @@
+"""From a target to orders: sizes and ids, and sending an order so that it exists at most once whatever is lost on the way.
+
+The id of an order is derived from (run, symbol, bar, leg, attempt): the same decision always gives the same id, and the
+exchange refuses a second one. An order whose answer was lost is looked up; only when the exchange knows none, it is sent
+again, under the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from strategies.paper.orders.account_rows import Instrument, OrderState
+from strategies.paper.orders.exchange import DUPLICATE, Ambiguous, Exchange, ExchangeError, Order, Refused, Unavailable
+from strategies.paper.records.journal import Journal, now_ms
+
+#: the exchange forgets cancelled and rejected orders after a day
+FORGOTTEN_MS = 86_400_000
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def link_id(run: str, symbol: str, open_ms: int, leg: int, attempt: int) -> str:
+    """At most 36 characters of [A-Za-z0-9_-]. leg: 0 or 1 (hedge mode closes one side, then opens the other)."""
+    short = hashlib.sha256(f"{run}/{symbol}".encode()).hexdigest()[:8]
+    name = re.sub("[^A-Za-z0-9]", "", symbol)[:12]
+    bar, value = "", open_ms // 1000
+    while value:
+        value, digit = divmod(value, 36)
+        bar = _DIGITS[digit] + bar
+    return f"p{short}-{name}-{bar}-{leg}-{attempt}"
+
+
+def wanted_size(
+    target: float, reached: float, held: Decimal, equity: Decimal, close: float, instrument: Instrument, band: float
+) -> Decimal | None:
+    """The position to hold, in steps of the instrument; None where the backtest would not trade either.
+
+    target: fraction of equity. reached: target of the last order. The rule of `strategies.backtest.perpetual.TargetStrategy`: trade
+    when the target has changed, or the weight has drifted from it by more than `band`.
+    """
+    if equity <= 0:
+        return None
+    weight = float(held) * close / float(equity)
+    if target == reached and abs(weight - target) <= band:
+        return None
+    return instrument.round_qty(target * float(equity) / close)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One order's worth of change."""
+
+    side: str
+    qty: Decimal
+    reduce_only: bool
+    position_idx: int
+
+
+def legs(held: Decimal, wanted: Decimal, hedge: bool) -> list[Leg]:
+    """Orders from one position to another: exits are reduce-only; hedge mode closes one side before it opens the other."""
+    change = wanted - held
+    if change == 0:
+        return []
+    side = "Buy" if change > 0 else "Sell"
+    if held * wanted < 0 and not hedge:
+        return [Leg(side, abs(change), False, 0)]
+    parts = [held, wanted] if held * wanted < 0 else [change]
+    out = []
+    for k, part in enumerate(parts):
+        closing = (held != 0 and abs(wanted) < abs(held) and held * wanted >= 0) or (len(parts) == 2 and k == 0)
+        long = held > 0 if closing else wanted > 0
+        out.append(Leg(side, abs(part), closing, (1 if long else 2) if hedge else 0))
+    return out
+
+
+def too_small(leg: Leg, price: float, instrument: Instrument) -> str:
+    """Why the exchange would refuse this quantity; empty where it would not. Exits have no minimum value."""
+    if leg.qty < instrument.min_qty:
+        return f"quantity {leg.qty} is below the minimum {instrument.min_qty}"
+    if not leg.reduce_only and float(leg.qty) * price < float(instrument.min_notional):
+        return f"order of {float(leg.qty) * price:.2f} is below the minimum value {instrument.min_notional}"
+    return ""
+
+
+class Desk:
+    """Sends orders and finds out what became of them. settle_s: how long an order may take to close; poll_s: between looks."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        journal: Journal,
+        *,
+        settle_s: float = 20.0,
+        poll_s: float = 0.5,
+        tries: int = 4,
+        listen: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.exchange, self.journal = exchange, journal
+        self.settle_s, self.poll_s, self.tries = settle_s, poll_s, tries
+        self._listen = listen  # waits, and takes what streams bring meanwhile
+
+    def place(self, order: Order, open_ms: int, reference: float) -> str:
+        """Write the intent, send, and find out: the intent's status afterwards ('unknown' where nobody can tell yet)."""
+        known = self.journal.intent(order.link_id)
+        if known is not None and known["status"] == "lost":
+            # looked up in vain before a restart: it may still show up, so the same id is used again, never a new one
+            self.journal.update_intent(order.link_id, qty=str(order.qty), status="intended", reference=reference)
+            return self._send(order)
+        self.journal.intend(
+            order.link_id, open_ms=open_ms, symbol=order.symbol, side=order.side, qty=str(order.qty), kind=order.kind,
+            price=None if order.price is None else str(order.price), reduce_only=int(order.reduce_only),
+            position_idx=order.position_idx, reference=reference,
+        )  # fmt: skip
+        return self._send(order)
+
+    def _send(self, order: Order) -> str:
+        for attempt in range(self.tries):
+            sends = self.journal.rows("SELECT sends FROM intents WHERE link_id = ?", order.link_id)[0]["sends"]
+            self.journal.update_intent(order.link_id, status="sent", sends=sends + 1)
+            try:
+                order_id = self.exchange.create(order)
+                self.journal.update_intent(order.link_id, status="open", order_id=order_id)
+                return "open"
+            except Refused as error:
+                if error.code != DUPLICATE:
+                    return self._close(order.link_id, "rejected", str(error))
+                self.journal.event("order", f"{order.link_id} exists already: adopted")
+                self.journal.update_intent(order.link_id, status="open")
+                found = self._find(order.link_id)
+                if found is not None:
+                    self._note(found)
+                return self._status(order.link_id)
+            except Ambiguous as error:
+                self.journal.event("order", f"{order.link_id}: answer lost ({error}); looking it up")
+                self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
+            found = self._find(order.link_id)
+            if found is not None:
+                self._note(found)
+                return str(
+                    self.journal.rows("SELECT status FROM intents WHERE link_id = ?", order.link_id)[0]["status"]
+                )
+            if attempt + 1 < self.tries:
+                self.journal.event("order", f"{order.link_id}: the exchange knows no such order; sent again, same id")
+        return "unknown"
+
+    def _find(self, link: str) -> OrderState | None:
+        """Looks several times: an order may show up late. Unavailable where the exchange does not answer."""
+        for attempt in range(self.tries):
+            if attempt:
+                self._listen(self.poll_s * 2 ** (attempt - 1))
+            found = self.exchange.order(self._symbol(link), link)
+            if found is not None:
+                return found
+        return None
+
+    def look_up(self, link: str) -> str:
+        """Settles an intent whose fate is open. An order the exchange does not know after all looks never existed."""
+        found = self._find(link)
+        if found is not None:
+            self._note(found)
+            return self._status(link)
+        row = self.journal.intent(link)
+        if row is not None and row["status"] == "open" and now_ms() - row["written_ms"] < FORGOTTEN_MS:
+            raise Unavailable(f"{link} was acknowledged, but the exchange does not show it yet")
+        return self._close(link, "lost", "the exchange knows no such order")
+
+    def _symbol(self, link: str) -> str:
+        row = self.journal.intent(link)
+        assert row is not None  # an order is journaled before anybody asks for it
+        return str(row["symbol"])
+
+    def _status(self, link: str) -> str:
+        row = self.journal.intent(link)
+        return "" if row is None else str(row["status"])
+
+    def wait(self, link: str) -> OrderState | None:
+        """Until the order is closed; None where it still is not after `settle_s`."""
+        deadline = time.monotonic() + self.settle_s
+        pause = self.poll_s / 8
+        while True:
+            state = self.exchange.order(self._symbol(link), link)
+            if state is not None:
+                self._note(state)
+                if state.closed:
+                    return state
+            if time.monotonic() > deadline:
+                return None
+            self._listen(pause)
+            pause = min(2 * pause, self.poll_s)
+
+    def cancel(self, link: str) -> OrderState | None:
+        """Cancel and learn the fate; fills that were faster are kept."""
+        try:
+            self.exchange.cancel(self._symbol(link), link)
+        except ExchangeError as error:
+            self.journal.event("order", f"{link}: cancel: {error}")
+        return self.wait(link)
+
+    def settle_all(self) -> list[str]:
+        """Finds out about every order whose fate is open; returns the ids of those that are alive at the exchange."""
+        alive = []
+        for row in self.journal.unsettled():
+            if row["status"] == "intended" and not row["sends"]:
+                self._close(row["link_id"], "lost", "never sent")
+            elif self.look_up(row["link_id"]) == "open":
+                alive.append(str(row["link_id"]))
+        return alive
+
+    def note_stream(self, state: OrderState) -> None:
+        """An update from the private stream; late ones never reopen a closed order."""
+        row = self.journal.intent(state.link_id)
+        if row is not None and row["status"] not in ("filled", "cancelled", "rejected"):
+            self._note(state)
+
+    def _note(self, state: OrderState) -> None:
+        status = "open"
+        if state.closed:
+            status = "filled" if state.status == "Filled" else "rejected" if state.status == "Rejected" else "cancelled"
+        self.journal.update_intent(
+            state.link_id, status=status, order_id=state.order_id, filled=str(state.filled), average=str(state.average),
+            **({"settled_ms": now_ms(), "reason": state.reason} if state.closed else {}),
+        )  # fmt: skip
+
+    def _close(self, link: str, status: str, reason: str) -> str:
+        self.journal.update_intent(link, status=status, reason=reason, settled_ms=now_ms())
+        self.journal.event("order", f"{link}: {status}: {reason}")
+        return status
+
+    def market(self, order: Order, open_ms: int, reference: float) -> OrderState | None:
+        """Place a market order and wait for its end; None where it was refused or its fate is unknown."""
+        return (
+            self.wait(order.link_id)
+            if self.place(order, open_ms, reference) in ("open", "filled", "cancelled")
+            else None
+        )
+
+
+__all__ = ["Desk", "Leg", "Unavailable", "legs", "link_id", "too_small", "wanted_size"]

@@ -1,0 +1,286 @@
+"""Journal against exchange: orders whose fate is open, fills that were missed, positions and orders that are not ours.
+
+The same code runs at every start, after every reconnection and before every order: there is no other way to begin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+from data.panel import InputError
+from strategies.paper.orders.account_rows import Position, Wallet
+from strategies.paper.orders.exchange import Exchange, ExchangeError, Order, Unavailable
+from strategies.paper.orders.placement import Desk, link_id
+from strategies.paper.orders.risk import Halt
+from strategies.paper.records.journal import Execution, Journal
+
+#: why of a stop that did not reach the exchange
+NOT_CLEAN = "orders could not be cancelled: look at the account"
+WEEK_MS = 7 * 86_400_000
+FOREIGN = ("halt", "adopt", "flatten")
+
+
+class Books:
+    """What we hold and own, by the journal and by the exchange. foreign: what happens to positions and orders not ours.
+
+    Other symbols than `symbols` are neither read nor touched; what they earn or lose is in the account's equity.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        journal: Journal,
+        desk: Desk,
+        symbols: Sequence[str],
+        interval_ms: int,
+        *,
+        foreign: str,
+        hedge: bool,
+        pause: Callable[[float], None],
+    ) -> None:
+        if foreign not in FOREIGN:
+            raise InputError(f"--foreign must be one of {', '.join(FOREIGN)}, not {foreign!r}")
+        self.exchange, self.journal, self.desk, self.symbols = exchange, journal, desk, tuple(symbols)
+        self.interval_ms, self.foreign, self.hedge = interval_ms, foreign, hedge
+        self._pause = pause
+
+    # reading
+
+    def size(self, symbol: str) -> Decimal:
+        """The position by the journal: where it began plus every execution."""
+        return self._baseline("size", symbol) + self.journal.ledger(symbol).size
+
+    def equity(self, marks: Mapping[str, Decimal]) -> Decimal:
+        """Equity of the account by the journal alone, at mark prices."""
+        worth = Decimal(self.journal.get("baseline_wallet", "0"))
+        for symbol in self.symbols:
+            size, average, mark = self._baseline("size", symbol), self._baseline("average", symbol), marks[symbol]
+            worth += size * (mark - average) + self.journal.ledger(symbol).profit(mark)
+        return worth
+
+    def _baseline(self, what: str, symbol: str) -> Decimal:
+        return Decimal(self.journal.get(f"baseline_{what}:{symbol}", "0"))
+
+    def sync_executions(
+        self, until_ms: int, since_ms: int | None = None, symbols: Sequence[str] | None = None
+    ) -> list[Execution]:
+        """Executions the journal lacks, from the exchange's list; with an overlap, because late ones are filed by their time."""
+        found = []
+        for symbol in self.symbols if symbols is None else symbols:
+            start = self._synced_ms(symbol) if since_ms is None else since_ms
+            new = self.journal.add_executions(self.exchange.executions(symbol, start, until_ms), "rest")
+            self.journal.set(**{f"synced:{symbol}": str(until_ms)})
+            self.note_foreign(new)
+            found += new
+        return found
+
+    def _synced_ms(self, symbol: str) -> int:
+        """From where the exchange's list may hold executions that the journal lacks."""
+        overlap = max(60_000, 2 * self.interval_ms)
+        began = max(self.journal.last_execution_ms(symbol) - overlap, int(self.journal.get("began_ms", "0")))
+        # a symbol that stays flat has no executions: its whole past would be asked for at every bar
+        return max(began, int(self.journal.get(f"synced:{symbol}", "0")) - WEEK_MS)
+
+    def note_foreign(self, new: list[Execution]) -> None:
+        """Fills of orders this journal never wrote: a person, another program, or a liquidation."""
+        for e in new:
+            if e.kind == "Funding" or self.journal.intent(e.link_id) is not None:
+                continue
+            text = f"{e.side} {e.qty} {e.symbol} at {e.price}"
+            if e.kind != "Trade":
+                self.journal.event("liquidation", f"{e.kind}: {text}")
+                self.journal.set(foreign=f"the exchange closed the position: {e.kind} {text}")
+            else:
+                self.journal.event("foreign", f"execution of an order that is not ours: {text}")
+                self.journal.set(foreign=f"an order that is not ours was filled: {text}")
+
+    def held(self, symbol: str) -> tuple[Decimal, list[Position]]:
+        """The position by the exchange (never assumed flat: Unavailable where it does not answer)."""
+        rows = self.exchange.positions(symbol)
+        return sum((row.size for row in rows), Decimal(0)), rows
+
+    # reconciling
+
+    def begin(self, time_ms: int) -> None:
+        """First start of a journal: where the account stands. A position that is there already is foreign."""
+        if self.journal.get("baseline_wallet"):
+            return
+        for _ in range(5):
+            found = {symbol: self.held(symbol) for symbol in self.symbols}
+            earlier = [
+                e.exec_id
+                for symbol in self.symbols
+                for e in self.exchange.executions(symbol, time_ms - 3_600_000, time_ms + WEEK_MS - 3_600_001)
+            ]
+            wallet = self.exchange.wallet()
+            if all(self.held(symbol)[0] == held for symbol, (held, _) in found.items()):
+                break
+        else:
+            raise Unavailable("the position keeps changing while it is read; asked again")
+        there = {symbol: held for symbol, (held, _) in found.items() if held}
+        if there and self.foreign == "halt":
+            raise InputError(
+                f"the account holds {_said(there)} already; close it, or give --foreign adopt (go on from it) or "
+                "--foreign flatten (close it first)"
+            )
+        baseline = {}
+        for symbol, (held, rows) in found.items():
+            baseline[f"baseline_size:{symbol}"] = str(held)
+            baseline[f"baseline_average:{symbol}"] = str(_average(rows))
+        with self.journal.together():
+            self.journal.set(
+                before=json.dumps(earlier), baseline_wallet=str(wallet.balance), began_ms=str(time_ms), **baseline
+            )
+            self.journal.event("start", f"wallet {wallet.balance} USDT, position {_said(there) or 0}")
+        if there and self.foreign == "flatten":
+            self.flatten(time_ms, "start")
+
+    def reconcile(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
+        """Returns (position by symbol, wallet) once journal and exchange agree. Raises Halt, Unavailable or Ambiguous otherwise."""
+        alive = set(self.desk.settle_all())
+        for symbol in self.symbols:
+            self._open_orders(symbol)
+        for link in alive:
+            self.desk.look_up(link)
+        self.sync_executions(until_ms)
+        return self.agree(until_ms)
+
+    def _open_orders(self, symbol: str) -> None:
+        for order in self.exchange.open_orders(symbol):
+            if self.journal.intent(order.link_id) is not None:
+                self.desk.cancel(order.link_id)  # a start begins without orders of an older decision
+            elif self.foreign == "flatten":
+                self.exchange.cancel_all(symbol)
+                self.journal.event("foreign", f"open order {order.order_id} that is not ours: cancelled")
+            elif self.foreign == "halt":
+                raise Halt(
+                    f"an open order that is not ours: {order.side} {order.qty} {symbol} ({order.order_id}); cancel it, or "
+                    "give --foreign adopt (leave it) or --foreign flatten (cancel it)"
+                )
+            elif self.journal.get(f"foreign_order:{symbol}") != order.order_id:
+                self.journal.set(**{f"foreign_order:{symbol}": order.order_id})
+                self.journal.event("foreign", f"open order {order.order_id} that is not ours: left alone")
+
+    def agree(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
+        """Positions and wallet by the exchange, after the journal was brought to the same positions."""
+        found = {symbol: self._agree(symbol, until_ms) for symbol in self.symbols}
+        strange = {s: missing for s, (held, _) in found.items() if (missing := held - self.size(s))}
+        if strange:
+            self._adopt(strange, {symbol: rows for symbol, (_, rows) in found.items()})
+        self._check_foreign()
+        for symbol, (held, rows) in found.items():
+            self.journal.position(until_ms, symbol, held, _average(rows))
+        return {symbol: held for symbol, (held, _) in found.items()}, self.exchange.wallet()
+
+    def _agree(self, symbol: str, until_ms: int) -> tuple[Decimal, list[Position]]:
+        """One symbol; what the journal still cannot explain after every execution was asked for is left to the caller."""
+        began = int(self.journal.get("began_ms", "0"))
+        for attempt in range(4):
+            held, rows = self.held(symbol)
+            if held == self.size(symbol):
+                return held, rows
+            if attempt:
+                self._pause(0.2 * attempt)
+            self.sync_executions(until_ms, began if attempt >= 2 else None, (symbol,))
+        return self.held(symbol)
+
+    def _adopt(self, strange: Mapping[str, Decimal], found: Mapping[str, list[Position]]) -> None:
+        text = f"the exchange holds {_said(strange)} more than all executions explain"
+        if self.foreign == "halt":
+            raise Halt(f"{text}; give --foreign adopt or --foreign flatten to go on")
+        for symbol, missing in strange.items():
+            average, began = _average(found[symbol]), self._baseline("size", symbol)
+            # as if the missing part had been there from the start, bought at the average the exchange shows
+            total = began + missing
+            mixed = (began * self._baseline("average", symbol) + missing * average) / total if total else Decimal(0)
+            self.journal.set(**{f"baseline_size:{symbol}": str(total), f"baseline_average:{symbol}": str(mixed)})
+        # at the positions' own average prices there is no open profit: equity by the journal is the wallet's balance
+        balance = self.equity({symbol: _average(rows) for symbol, rows in found.items()})
+        drift = self.exchange.wallet().balance - balance
+        self.journal.set(baseline_wallet=str(Decimal(self.journal.get("baseline_wallet")) + drift))
+        self.journal.event("foreign", f"{text}: adopted; balance corrected by {drift}")
+
+    def _check_foreign(self) -> None:
+        why = self.journal.get("foreign")
+        if why and self.foreign == "halt":
+            raise Halt(f"{why}; look at the account, then go on with --resume")
+        if why:
+            self.journal.set(foreign="")
+
+    # ending
+
+    def close_down(self, flatten: bool, last_ms: int) -> str:
+        """Cancel what is open, flatten if asked, bring the journal up to date; what was reached, or "" where no answer came.
+
+        last_ms: open time of the newest bar known, which may be long ago (or none: 0 and below).
+        """
+        for attempt in range(5):
+            try:
+                now = self.exchange.server_time_ms()
+                bar = last_ms if last_ms > 0 else now // self.interval_ms * self.interval_ms
+                for link in self.desk.settle_all():
+                    self.desk.cancel(link)
+                self.cancel_all()
+                if flatten and not self.flatten(bar, "stop"):
+                    raise Unavailable("the position could not be closed")
+                self.sync_executions(max(bar, now) + 3 * self.interval_ms)
+                return "flat" if flatten else "position kept"
+            except ExchangeError as error:
+                self.journal.event("stop", f"try {attempt + 1}: {error}")
+                self._pause(0.2)
+        return ""
+
+    def cancel_all(self) -> None:
+        """Every symbol's orders; one that fails does not keep the others from it (raised at the end)."""
+        failed: ExchangeError | None = None
+        for symbol in self.symbols:
+            try:
+                self.exchange.cancel_all(symbol)
+            except ExchangeError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def flatten(self, open_ms: int, why: str) -> bool:
+        """Close every position with reduce-only market orders; True once the exchange says that all are flat.
+
+        A symbol that fails does not keep the others from it; once they are flat, the caller says whether to go on.
+        """
+        for attempt in range(8):
+            flat, failed = True, False
+            for symbol in self.symbols:
+                try:
+                    flat = self._flatten(symbol, open_ms, why, attempt) and flat
+                except ExchangeError as error:
+                    self.journal.event("flatten", f"{symbol}: {error}")
+                    failed = True
+            if flat:
+                return not failed
+            self._pause(0.1 * (attempt + 1))
+        return False
+
+    def _flatten(self, symbol: str, open_ms: int, why: str, attempt: int) -> bool:
+        """True where nothing is held; otherwise orders are sent, and the next look tells."""
+        rows = [row for row in self.held(symbol)[1] if row.size]
+        for k, row in enumerate(rows):
+            side = "Sell" if row.size > 0 else "Buy"
+            used = len(self.journal.rows("SELECT 1 FROM intents WHERE open_ms = ? AND symbol = ?", open_ms, symbol))
+            link = link_id(f"{self.journal.get('id')}/{why}", symbol, open_ms, k, 100 + used + attempt)
+            order = Order(link, symbol, side, abs(row.size), reduce_only=True, position_idx=row.position_idx)
+            self.desk.market(order, open_ms, 0.0)
+        if rows:
+            self.sync_executions(open_ms + 3 * self.interval_ms, None, (symbol,))
+        return not rows
+
+
+def _average(rows: Sequence[Position]) -> Decimal:
+    return next((row.average for row in rows if row.size), Decimal(0))
+
+
+def _said(sizes: Mapping[str, Decimal]) -> str:
+    return ", ".join(f"{size} {symbol}" for symbol, size in sizes.items())
+
+
+__all__ = ["Books", "Unavailable"]

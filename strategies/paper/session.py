@@ -1,0 +1,309 @@
+"""What the paper command does: open a journal, connect, trade, and tell a person about it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from data.atomic import make_folder
+from data.intervals import interval_name
+from data.panel import InputError
+from data.progress import console_of
+from strategies.paper.decisions.decide import Strategy, load_strategy
+from strategies.paper.orders.exchange import ExchangeError, Keys, KeysRefused, load_keys
+from strategies.paper.orders.risk import Limits, Risk
+from strategies.paper.records.journal import Journal
+from strategies.paper.records.status import standing
+from strategies.paper.supervision import KILL_FILE, Held, say_decision, status_table, write_page
+from strategies.paper.trader import HALTED, RECONCILING, Trader
+from strategies.paper.venues import VENUES, LocalExchange, connect, save_candles
+
+PAGE_EVERY_S = 600.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags of `run` (strategies.paper)."""
+
+    run: Path
+    symbol: str | None
+    venue: str
+    keys: Path | None
+    interval: str | None
+    orders: str
+    hedge: bool
+    leverage: int
+    foreign: str
+    max_position: float
+    daily_loss: float
+    drawdown: float
+    orders_per_bar: int
+    collar_bps: float
+    stale_s: float
+    on_stop: str
+    on_halt: str
+    resume: bool
+    research: str | None
+    any_code: bool
+    webhook: str | None
+    bars: int | None
+    history: int | None
+    speed: float
+    endpoint: str | None
+    out: Path
+    quiet: bool
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("venue", VENUES), ("orders", ("market", "limit")), ("on_stop", ("keep", "flatten")),
+            ("on_halt", ("keep", "flatten")), ("foreign", ("halt", "adopt", "flatten")),
+            ("research", (None, "weekly", "drift")),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value not in known:
+                more = " (mainnet is not offered)" if name == "venue" else ""
+                choices = ", ".join(str(k) for k in known if k)
+                raise InputError(f"--{name.replace('_', '-')} must be one of {choices}, not {value!r}{more}")
+        if self.symbol is not None:
+            names = self.symbol.split(",")
+            if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names) or len(set(names)) != len(names):
+                raise InputError(
+                    f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {self.symbol!r}"
+                )
+        if self.webhook is not None and not re.match(r"https?://[^/\s]", self.webhook):
+            raise InputError(f"--webhook must be a URL like https://example.org/hook, not {self.webhook!r}")
+        if self.leverage < 1:
+            raise InputError(f"--leverage must be at least 1, not {self.leverage}")
+
+
+def last_model(run: Path) -> Path:
+    """The model folder of a run's last window. InputError where there is none."""
+    models = run / "models"
+    numbers = sorted(int(p.name) for p in models.iterdir() if p.name.isdigit()) if models.is_dir() else []
+    if not numbers:
+        raise InputError(
+            f"{run} holds no finished run (no models/<window>); make one first: python -m strategies.walkforward --symbol BTCUSDT"
+        )
+    return models / str(numbers[-1])
+
+
+def trade(s: Settings) -> int:
+    """`run`: returns the exit code."""
+    import torch
+
+    torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
+    console = console_of(s.json, s.quiet)
+    model_folder = last_model(s.run)
+    local: LocalExchange | None = None
+    keys = _keys(s)
+    strategy = load_strategy(model_folder, s.symbol, s.interval, s.any_code)
+    limits = Limits(
+        max_position=s.max_position, daily_loss=s.daily_loss, drawdown=s.drawdown, orders_per_bar=s.orders_per_bar,
+        collar_bps=s.collar_bps, stale_s=s.stale_s or _stale_s(strategy, s.venue),
+    )  # fmt: skip
+    name = f"{_called(strategy.traded)}-{s.venue}-{s.run.resolve().name[-6:]}"
+    endpoint, anchor_ms = s.endpoint, None
+    if s.venue == "local" and endpoint is None:
+        name += time.strftime("-%m%d%H%M%S", time.gmtime())  # each local exchange begins a new account
+    folder = s.out / "paper" / name
+    make_folder(folder, "--out")
+    if strategy.stays_flat:
+        console.print(
+            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 0 in the run's "
+            "settings lowers that bar)"
+        )
+    with Held(folder):
+        journal = Journal(folder / "journal.sqlite")
+        if journal.symbols not in ((), strategy.traded):
+            raise InputError(
+                f"{folder.name} trades {','.join(journal.symbols)}; give --symbol {','.join(journal.symbols)}, or another --out"
+            )
+        if s.venue == "local" and endpoint is None:
+            console.print(
+                "[bold black on yellow] SIMULATED MARKET [/] a stand-in exchange on this machine; no real prices"
+            )
+            local, anchor_ms = _local(s, strategy, folder)
+            endpoint, keys = local.url, local.keys
+        assert keys is not None
+        try:
+            return _trade(s, console, name, folder, journal, strategy, limits, keys, endpoint, anchor_ms)
+        finally:
+            if local is not None:
+                local.stop()
+            journal.close()
+
+
+def _called(symbols: Sequence[str]) -> str:
+    more = f"-and-{len(symbols) - 4}" if len(symbols) > 4 else ""
+    return "-".join(symbols[:4]).lower() + more
+
+
+def _keys(s: Settings) -> Keys | None:
+    return None if s.venue == "local" and s.endpoint is None else load_keys(s.keys, s.venue)
+
+
+def _stale_s(strategy: Strategy, venue: str) -> float:
+    return 60.0 if venue == "local" else max(180.0, 3 * strategy.model.interval_ns / 1e9)
+
+
+def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange, int]:
+    """A stand-in that replays the simulated market at the model's interval, from the history the model needs."""
+    import numpy as np
+
+    from data.simulated import simulate
+    from strategies.paper.research import bars_needed
+
+    start = np.datetime64("2024-01-01", "ns")
+    need = s.history or strategy.history_bars
+    if s.research:
+        need = max(need, bars_needed(s.run, strategy.model.interval_ns))
+    count = need + (s.bars or 20_000) + 1000
+    panel = simulate(strategy.traded, interval_name(strategy.model.interval_ns), start=start,
+                     end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"))  # fmt: skip
+    save_candles(folder / "market.npz", panel)
+    length = strategy.model.interval_ns // 1_000_000
+    first = int(panel.timestamps[0].astype("datetime64[ms]").astype(np.int64))
+    return LocalExchange(folder / "market.npz", first + need * length + length // 2, s.speed), first
+
+
+def _trade(
+    s: Settings, console: Console, name: str, folder: Path, journal: Journal, strategy: Strategy, limits: Limits,
+    keys: Keys, endpoint: str | None, anchor_ms: int | None,
+) -> int:  # fmt: skip
+    interval = interval_name(strategy.model.interval_ns)
+    settings = {"run": str(s.run.resolve())} | {
+        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "json")
+    }
+    journal.set(
+        id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
+        endpoint=endpoint or "", model=str(strategy.folder),
+    )  # fmt: skip
+    venue = connect(
+        s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))
+    )
+    risk = Risk(limits, journal, strategy.model.interval_ns // 1_000_000)
+    if s.resume and journal.get("state") == HALTED:
+        journal.set(state=RECONCILING, why="", foreign="")
+        last = journal.last_decision()
+        risk.restart(0 if last is None else int(last["open_ms"]))
+    trader = Trader(
+        interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
+        data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
+        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
+        anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
+        flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
+    )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(trader, "stopping", trader.stopping or "signal"))
+    page = folder.parent / f"{name}.html"
+    if s.research:
+        from strategies.paper.research import Research
+
+        research = Research(s.run, s.research, folder, trader, s.any_code)
+        trader.reload, trader.at_end = research.poll, research.stop
+    try:
+        with _View(console, trader, name, quiet=s.quiet):
+            try:
+                code = trader.run()
+            finally:
+                trader.at_end()
+    except KeysRefused as error:
+        raise InputError(f"the exchange refuses the keys: {error}; make a pair for {s.venue}") from None
+    except ExchangeError as error:
+        raise InputError(f"the exchange did not let us start: {error}") from None
+    write_page(folder, page)
+    result = console_of(s.json)  # also where progress is not wanted
+    result.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
+    result.print(f"page: {page}", markup=False, soft_wrap=True)
+    if s.json:
+        print(_json({**standing(journal), "page": str(page)}))
+    return code
+
+
+def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
+    """Tell a webhook of a halt, from a thread: a dead webhook must not keep anything waiting."""
+    if not url:
+        return
+    outcome: list[str] = []
+
+    def post() -> None:
+        import requests
+
+        try:
+            answer = requests.post(url, json={"paper": name, "state": HALTED, "why": why}, timeout=5)
+            outcome.append(f"webhook told: HTTP {answer.status_code}")
+        except requests.RequestException as error:
+            outcome.append(f"webhook could not be told ({type(error).__name__})")
+
+    thread = threading.Thread(target=post, daemon=True)
+    thread.start()
+    thread.join(6.0)
+    journal.event("webhook", outcome[0] if outcome else "webhook is slow")
+
+
+class _View:
+    """A live table on a terminal; a line per bar elsewhere; and the page, every PAGE_EVERY_S."""
+
+    def __init__(self, console: Console, trader: Trader, name: str, quiet: bool) -> None:
+        self._trader, self._name, self._console = trader, name, console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not quiet else None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._quiet = quiet
+
+    def __enter__(self) -> None:
+        if self._live is not None:
+            self._live.start()
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._live is not None:
+            self._live.stop()
+
+    def _page(self, journal: Journal) -> None:
+        """Weeks may pass before the end: the page is written anew now and then. A page that fails stops no trading."""
+        if journal.last_decision() is None:
+            return
+        try:
+            write_page(journal.path.parent, journal.path.parent.parent / f"{self._name}.html")
+        except Exception as error:
+            self._console.print(f"the page could not be written: {error}", markup=False)
+
+    def _run(self) -> None:
+        journal = Journal(self._trader.journal.path, read_only=True)
+        seen, paged = "", time.monotonic()
+        while not self._stop.wait(0.5):
+            if time.monotonic() - paged > PAGE_EVERY_S:
+                self._page(journal)
+                paged = time.monotonic()
+            if self._quiet:
+                continue
+            if self._live is not None:
+                self._live.update(status_table(journal), refresh=True)
+                continue
+            line = say_decision(journal)
+            line = f"{self._trader.status:<11} {line} {self._trader.why}"
+            if line != seen:
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                seen = line
+        journal.close()
+
+
+def _json(values: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(values, sort_keys=True)
+
+
+__all__ = ["Settings", "trade"]

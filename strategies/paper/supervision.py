@@ -1,0 +1,241 @@
+"""What a person sees and asks of paper accounts from outside: status, stop, replay, the page. A folder each under OUT/paper."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from data.atomic import write_text
+from data.intervals import interval_ns, say_time
+from data.panel import InputError
+from data.progress import console_of
+from strategies.paper.orders.exchange import Keys, load_keys
+from strategies.paper.orders.placement import Desk
+from strategies.paper.orders.reconcile import NOT_CLEAN, Books
+from strategies.paper.records.holdings import exposure, holdings
+from strategies.paper.records.journal import Journal, settings_of
+from strategies.paper.records.status import standing
+from strategies.paper.venues import connect
+
+KILL_FILE = "STOP"
+
+
+def write_page(folder: Path, page: Path) -> None:
+    from reports.paper import build_paper_page
+
+    build_paper_page(folder / "journal.sqlite", page)
+
+
+class Held:
+    """The folder belongs to one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, filelock.FileLock(folder / ".lock")
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(
+                f"{self._folder.name} is being traded already; see: python -m strategies.paper status"
+            ) from None
+        (self._folder / KILL_FILE).unlink(missing_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def say_bar(open_ms: int) -> str:
+    return say_time(np.datetime64(int(open_ms), "ms"))
+
+
+def status_table(journal: Journal) -> Table:
+    """State, position, equity, orders, last events of one paper account."""
+    state = journal.get("state", "never started")
+    style = {"running": "green", "halted": "bold red", "reconciling": "yellow"}.get(state, "")
+    table = Table(title=journal.get("id", "?"), show_header=False)
+    table.add_row("state", f"[{style}]{state}[/]" if style else state)
+    table.add_row("why", escape(journal.get("why")) or "-")
+    table.add_row("market", f"{', '.join(journal.symbols)} {journal.get('interval')} on {journal.get('venue')}")
+    last = journal.last_decision()
+    rows = {} if last is None else journal.decision(int(last["open_ms"]))
+    if last is not None:
+        table.add_row("last bar", say_bar(last["open_ms"]))
+    equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
+    now = float(equity[-1]["equity"]) if equity else 0.0
+    if equity:
+        first = float(equity[0]["equity"])
+        table.add_row("equity", f"{now:,.2f} ({now / first - 1:+.2%} since {say_bar(equity[0]['open_ms'])})")
+    account = holdings(journal, now)
+    for symbol, held in account.items():
+        position = f"position {held.size}"
+        if held.size:
+            position += (f" at {held.average:,.10g}" if held.average else "") + f", {held.weight:+.3f} of equity"
+        table.add_row(symbol, escape(f"{position}{_say_row(rows.get(symbol))}"))
+    if len(account) > 1:
+        gross, net = exposure(account)
+        table.add_row("exposure", f"gross {gross:.3f}, net {net:+.3f} of equity")
+    counts = journal.rows("SELECT status, COUNT(*) AS n FROM intents GROUP BY status ORDER BY status")
+    table.add_row("orders", ", ".join(f"{r['n']} {r['status']}" for r in counts) or "none")
+    kinds = journal.rows("SELECT kind, COUNT(*) AS n FROM executions GROUP BY kind ORDER BY kind")
+    table.add_row("executions", ", ".join(f"{r['n']} {r['kind']}" for r in kinds) or "none")
+    for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
+        table.add_row(say_bar(row["time_ms"]), escape(f"{row['kind']}: {row['text']}"))
+    return table
+
+
+def _say_row(row: Any) -> str:
+    if row is None:
+        return ""
+    return f"; forecast {_number(row['forecast'])}, target {row['target']:+.3f}: {row['note']}"
+
+
+def say_decision(journal: Journal) -> str:
+    """The newest bar in a line: targets and what became of them, by symbol where there are several."""
+    last = journal.last_decision()
+    if last is None:
+        return ""
+    rows = journal.decision(int(last["open_ms"]))
+    several = len(rows) > 1
+    parts = [
+        f"{symbol + ' ' if several else ''}target {row['target']:+.3f}  {row['note']}" for symbol, row in rows.items()
+    ]
+    return f"{say_bar(last['open_ms'])}  " + " | ".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:+.4f}"
+
+
+def _folders(out: Path, name: str | None) -> list[Path]:
+    found = sorted(p.parent for p in (out / "paper").glob("*/journal.sqlite"))
+    chosen = [p for p in found if name in (None, p.name)]
+    if not chosen:
+        there = f"there are {', '.join(p.name for p in found)}" if found else "nothing has been traded yet"
+        raise InputError(f"no paper account {name or ''} in {out / 'paper'}; {there}".replace("  ", " "))
+    return chosen
+
+
+def show_status(out: Path, name: str | None, as_json: bool = False) -> int:
+    console = console_of()
+    accounts = []
+    for folder in _folders(out, name):
+        journal = Journal(folder / "journal.sqlite", read_only=True)
+        alive = _alive(folder)
+        if as_json:
+            accounts.append({**standing(journal), "alive": alive})
+        else:
+            table = status_table(journal)
+            table.add_row("process", "alive" if alive else "not running")
+            console.print(table)
+        journal.close()
+    if as_json:
+        sys.stdout.write(json.dumps(accounts) + "\n")
+    return 0
+
+
+def _alive(folder: Path) -> bool:
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None, as_json: bool = False) -> int:
+    """The kill switch. Where the process is gone, this one cancels and flattens itself. 1 where the exchange did not answer."""
+    folders = _folders(out, name)
+    alive = [f for f in folders if _alive(f)]
+    if name is None and len(alive) > 1:
+        raise InputError(f"several are running: {', '.join(f.name for f in alive)}; name one")
+    if name is None and not alive and len(folders) > 1:
+        raise InputError(f"none is running; name the account to clean up: {', '.join(f.name for f in folders)}")
+    folder = alive[0] if alive else folders[-1]
+    console = console_of(as_json)
+    if alive:
+        write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
+        with console.status(f"stopping {folder.name}"):
+            for _ in range(600):
+                if not _alive(folder):
+                    break
+                time.sleep(0.1)
+            else:
+                raise InputError(f"{folder.name} has not stopped in 60 s; its file {folder / KILL_FILE} asks it to")
+        clean = True
+    else:
+        with Held(folder):
+            journal = Journal(folder / "journal.sqlite")
+            settings, venue = settings_of(journal), journal.get("venue")
+            if venue == "local" and settings.get("endpoint", "None") == "None":
+                raise InputError(f"{folder.name} is not running, and its stand-in exchange ended with it")
+            with console.status(f"{folder.name} is not running: cleaning up its account"):
+                clean = _clean_up(journal, flatten, load_keys(key_file, venue))
+            journal.close()
+    journal = Journal(folder / "journal.sqlite", read_only=True)
+    console.print(f"{folder.name}: {journal.get('state')}: {journal.get('why')}", markup=False)
+    if as_json:
+        sys.stdout.write(json.dumps({**standing(journal), "clean": clean}) + "\n")
+    journal.close()
+    return 0 if clean else 1
+
+
+def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
+    """Cancels and flattens without the process that traded, and without its model: a kill switch must not need either."""
+    symbols, interval, name = journal.symbols, journal.get("interval"), journal.get("venue")
+    endpoint = journal.get("endpoint") if name == "local" else None
+    venue = connect(name, keys, symbols, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text)))
+    desk = Desk(
+        venue.exchange, journal, settle_s=venue.timing.settle_s, poll_s=venue.timing.order_poll_s, listen=time.sleep
+    )  # fmt: skip
+    hedge = settings_of(journal).get("hedge") == "True"
+    books = Books(
+        venue.exchange, journal, desk, symbols, interval_ns(interval) // 1_000_000, foreign="adopt", hedge=hedge, pause=time.sleep
+    )  # fmt: skip
+    done = books.close_down(flatten, journal.last_candle_ms())
+    halted = journal.get("state") == "halted"
+    if halted:  # what a person has to look at stays so
+        journal.event("stop", f"stopped while halted: {done or NOT_CLEAN}")
+    else:
+        journal.set(state="stopped", why=done or NOT_CLEAN)
+        journal.event("state", f"stopped: {done or NOT_CLEAN}")
+    return bool(done)
+
+
+def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
+    from strategies.paper.replay import PARTS, explain
+
+    folder = _folders(out, name)[-1]
+    journal = Journal(folder / "journal.sqlite", read_only=True)
+    told = explain(journal)
+    console = console_of(as_json)
+    console.print(
+        f"{folder.name}: {told.bars} bars; targets identical on {told.identical} of {told.compared}", markup=False
+    )
+    table = Table("part", "USDT")
+    for label, value in told.parts():
+        table.add_row(label, f"{value:,.4f}")
+    console.print(table)
+    if len(told.symbols) > 1:
+        split = Table("symbol", *PARTS, title="by symbol, USDT")
+        for symbol, amounts in told.by_symbol():
+            split.add_row(symbol, *(f"{amount:,.2f}" for amount in amounts))
+        console.print(split)
+    journal.close()
+    page = folder.parent / f"{folder.name}.html"
+    write_page(folder, page)
+    console.print(f"page: {page}", markup=False, soft_wrap=True)
+    if as_json:
+        numbers = {name: value for name, value in vars(told).items() if isinstance(value, (int, float))}
+        parts = {symbol: vars(profit) for symbol, profit in told.symbols.items()}
+        sys.stdout.write(json.dumps({"id": folder.name, **numbers, "symbols": parts, "page": str(page)}) + "\n")
+    return 0 if told.identical == told.compared else 1

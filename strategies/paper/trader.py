@@ -1,0 +1,358 @@
+"""The loop of paper trading: a candle closes, the network forecasts, the position follows; everything is journaled first.
+
+Crash-only: a start is a recovery. States: reconciling (nothing is sent until journal and exchange agree), running, halted
+(nothing is sent until a person has looked), stopped.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.answers import BadAnswer
+from data.bybit import Bybit
+from data.panel import FloatArray, InputError
+from strategies.paper.decisions.decide import Strategy, decide, nothing_before
+from strategies.paper.decisions.feed import Feed
+from strategies.paper.decisions.history import History
+from strategies.paper.decisions.side_inputs import Companions
+from strategies.paper.decisions.streams import DATA, DOWN, UP, Note, Stream
+from strategies.paper.orders.account_rows import execution_of, order_state
+from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Unavailable
+from strategies.paper.orders.placement import Desk
+from strategies.paper.orders.rebalance import Rebalancer
+from strategies.paper.orders.reconcile import NOT_CLEAN, Books
+from strategies.paper.orders.risk import Halt, Risk
+from strategies.paper.records.journal import Journal, now_ms
+
+RUNNING, RECONCILING, HALTED, STOPPED = "running", "reconciling", "halted", "stopped"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; late_s: how long the candles of
+    the other symbols may take once one symbol has closed a bar; check_clock: whether the venue's clock is the wall clock (a
+    replayed market's is not)."""
+
+    poll_s: float = 2.0
+    order_poll_s: float = 0.5
+    settle_s: float = 20.0
+    reprice_s: float = 15.0
+    late_s: float = 60.0
+    check_clock: bool = True
+
+
+@dataclass
+class Trader:
+    """The symbols of a strategy on one account. `run()` returns 0 after a clean stop, 1 where it stopped halted."""
+
+    interval: str
+    strategy: Strategy
+    journal: Journal
+    exchange: Exchange  # orders and account
+    market: Exchange  # public data: candles, funding
+    risk: Risk
+    streams: list[Stream]
+    inbox: queue.Queue[Note]
+    timing: Timing
+    kill_file: Path
+    data: Bybit | None = None  # public data that only some models read (strategies.paper.decisions.side_inputs)
+    hedge: bool = False
+    limit_orders: bool = False
+    leverage: int = 10
+    foreign: str = "halt"
+    band: float = 0.1
+    history_bars: int = 0
+    anchor_ms: int | None = None
+    most_bars: int | None = None
+    flatten_on_stop: bool = False
+    flatten_on_halt: bool = False
+    on_halt: Callable[[str], None] = lambda _: None
+    on_change: Callable[[], None] = lambda: None
+    reload: Callable[[], Strategy | None] = lambda: None
+    at_end: Callable[[], None] = lambda: None
+    stopping: str = ""
+    status: str = RECONCILING
+    why: str = "starting"
+    bars: int = 0
+    _coming: Strategy | None = None  # the model that takes over
+    _waits_for: str = ""
+
+    def __post_init__(self) -> None:
+        self.symbols = self.strategy.traded
+        self.interval_ms = self.strategy.model.interval_ns // 1_000_000
+        self.companions = Companions(self.journal, self.data, self.strategy.companions)
+        self.history = History.of(self.journal, self.strategy)
+        self.history.companions = self.companions.rows
+        self.feed = Feed(
+            self.market, self.journal, self.history, self.companions, self.interval, late_s=self.timing.late_s,
+            history_bars=self.history_bars, anchor_ms=self.anchor_ms,
+        )  # fmt: skip
+        self.desk = Desk(
+            self.exchange, self.journal, settle_s=self.timing.settle_s, poll_s=self.timing.order_poll_s, listen=self.listen
+        )  # fmt: skip
+        self.books = Books(
+            self.exchange, self.journal, self.desk, self.symbols, self.interval_ms, foreign=self.foreign, hedge=self.hedge,
+            pause=self.listen,
+        )  # fmt: skip
+        self.orders = Rebalancer(
+            self.exchange, self.journal, self.desk, self.books, self.risk, self.listen, self.hedge, self.limit_orders,
+            self.band, self.timing.reprice_s, self.timing.order_poll_s,
+        )  # fmt: skip
+        self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
+        self._doubt = "starting"  # why journal and exchange must be compared before the next order
+
+    # the loop
+
+    def run(self) -> int:
+        if self.journal.get("state") == HALTED:
+            self._enter(HALTED, self.journal.get("why"))
+        else:
+            self._enter(RECONCILING, "starting")
+        for stream in self.streams:
+            stream.start()
+        try:
+            while not self._stop_asked():
+                self.step()
+                if self.most_bars is not None and self.bars >= self.most_bars:
+                    break
+                self.listen(self.timing.poll_s)
+            return self.shut()
+        finally:
+            for stream in self.streams:
+                stream.stop()
+
+    def step(self) -> None:
+        """One look at the market and the account. Whatever fails leaves the state `reconciling` and is tried again."""
+        try:
+            if self._doubt:
+                self._recover()
+            self._candles()
+        except Halt as halt:
+            self._halt(str(halt))
+        except KeysRefused as error:
+            self._halt(f"the exchange refuses the keys: {error}")
+        except ExchangeError as error:
+            self._doubt = str(error)
+            if self.status != HALTED:
+                self._enter(RECONCILING, str(error))
+
+    def listen(self, seconds: float) -> None:
+        """Wait, and take what the streams bring; a closed candle or a full second ends nothing early but the wait."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                note = self.inbox.get(timeout=max(left, 0.0)) if left > 0 else self.inbox.get_nowait()
+            except queue.Empty:
+                return
+            if self._take(note):
+                return
+
+    def _take(self, note: Note) -> bool:
+        """True where the candle stream says that a candle has closed."""
+        if note.kind == UP:
+            if note.stream == "private":
+                self._doubt = self._doubt or "the private stream was opened: fills may have been missed"
+            return False
+        if note.kind == DOWN:
+            self.journal.event("stream", f"{note.stream} stream is down: {note.text}")
+            return False
+        message = note.message or {}
+        topic = str(message.get("topic", ""))
+        try:
+            rows = message["data"]
+            if topic.startswith("execution"):
+                mine = [execution_of(row) for row in rows if row["symbol"] in self.symbols]
+                self.books.note_foreign(self.journal.add_executions(mine, "stream"))
+            elif topic.startswith("order"):
+                for row in rows:
+                    if row["symbol"] in self.symbols:
+                        self.desk.note_stream(order_state(row))
+            elif topic.startswith("kline"):
+                return any(row["confirm"] is True for row in rows)
+        except (BadAnswer, KeyError, TypeError, AttributeError, IndexError) as error:
+            self._doubt = f"a message on {topic} could not be read ({type(error).__name__})"
+        return False
+
+    # starting and recovering
+
+    def _recover(self) -> None:
+        if self.status != HALTED:
+            self._enter(RECONCILING, self._doubt)
+        if self.timing.check_clock:
+            skew = self.exchange.clock_skew_ms()
+            if abs(skew) > self.risk.limits.clock_ms:
+                raise Unavailable(
+                    f"this machine's clock is {skew / 1000:+.1f} s from the exchange's; set it (NTP), nothing is sent until then"
+                )
+        for symbol in self.symbols:
+            if symbol not in self.orders.instruments:
+                self._prepare(symbol)
+        self._fetch()
+        if not self.history.count:
+            raise Unavailable("the first candles of some symbols are not there yet; asked again")
+        now = self.history.next_ms
+        self.books.begin(now)
+        doubt = self._doubt
+        self.books.reconcile(now + 2 * self.interval_ms)
+        if self._doubt == doubt:
+            self._doubt = ""
+        if self.status != HALTED:
+            self._enter(RUNNING, "")
+
+    def _prepare(self, symbol: str) -> None:
+        """Order rules, position mode and leverage. One of several that does not trade at present is skipped until it does."""
+        try:
+            instrument = self.exchange.instrument(symbol)
+        except InputError as error:
+            if len(self.symbols) == 1 or not self.journal.get("baseline_wallet"):
+                raise
+            if symbol not in self.orders.closed:
+                self.journal.event("closed", str(error))
+            self.orders.closed[symbol] = str(error)
+            return
+        self.exchange.set_mode(symbol, self.hedge)
+        self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
+        self.orders.instruments[symbol] = instrument
+        self.orders.closed.pop(symbol, None)
+
+    # bars
+
+    def _candles(self) -> None:
+        self._coming = self.reload() or self._coming
+        if self._coming is not None:
+            try:
+                self._take_over(self._coming)
+            except Unavailable as error:  # the old one goes on meanwhile
+                if self._waits_for != str(error):
+                    self._waits_for = str(error)
+                    self.journal.event("model", f"model {self._coming.name} waits: {error}")
+        self._fetch()
+        last = self.journal.last_decision()
+        if last is None or last["open_ms"] < self.history.last_ms:
+            self._decide(last)
+            last = self.journal.last_decision()
+        assert last is not None
+        if not last["acted"]:
+            self._act(last)
+            self.bars += 1
+        elif self.feed.silent_s > self.risk.limits.stale_s and self.status == RUNNING:
+            self._doubt = f"no new candle for {self.feed.silent_s:.0f} s: data is stale, nothing is entered"
+            self._enter(RECONCILING, self._doubt)
+
+    def _take_over(self, new: Strategy) -> None:
+        """Another model from the next bar on; what it reads is fetched first (Unavailable: tried again, the old one goes on)."""
+        self.companions.follow(new.companions)
+        if self.history.count:
+            self.companions.take(self.companions.news(new.companions, self.history.first_ms, self.history.next_ms))
+        self.journal.event("model", f"model {self.strategy.name} gives way to {new.name}")
+        self.strategy, self._coming = new, None
+        self.journal.set(**{f"model:{new.name}": str(new.folder)})
+
+    def _fetch(self) -> None:
+        self.feed.fetch(self.strategy)
+
+    def _decide(self, last: Any) -> None:
+        """Every bar that closed since the last decision gets one, in order; only the newest is traded."""
+        stop = self.history.count
+        start = stop - 1 if last is None else self.history.bar(last["open_ms"]) + 1
+        with self.journal.together():
+            for d in decide(self.strategy, self.history, self._past(), start, stop):
+                self.journal.decide(
+                    d.open_ms, d.symbol, model=self.strategy.name, features_hash=d.features_hash, forecast=d.forecast,
+                    volatility=d.volatility, target=d.target,
+                )  # fmt: skip
+            for bar in range(start, stop - 1):
+                open_ms = self.history.first_ms + bar * self.interval_ms
+                self.journal.acted(open_ms, "late: closed while this program was away")
+            if last is not None and not last["acted"]:
+                self.journal.acted(last["open_ms"], f"{self.why or 'overtaken by the next bar'}: not traded")
+
+    def _past(self) -> FloatArray:
+        """[m, A]: forecasts of the present model since it took over."""
+        rows = self.journal.forecasts_since_change(self.strategy.name)
+        if not rows:
+            return nothing_before(self.strategy)
+        place = {symbol: a for a, symbol in enumerate(self.symbols)}
+        first = self.history.bar(rows[0]["open_ms"])
+        past = np.full((self.history.bar(rows[-1]["open_ms"]) + 1 - first, len(place)), np.nan)
+        for row in rows:
+            if row["forecast"] is not None:
+                past[self.history.bar(row["open_ms"]) - first, place[row["symbol"]]] = row["forecast"]
+        return past
+
+    def _act(self, row: Any) -> None:
+        open_ms, until_ms = int(row["open_ms"]), self.history.next_ms + 2 * self.interval_ms
+        for symbol in list(self.orders.closed):
+            self._prepare(symbol)
+        self._settle_before()
+        held, wallet = self.books.agree(until_ms)
+        self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
+        if self.status == HALTED:
+            self.journal.acted(open_ms, f"halted: {self.why}")
+            return
+        self.risk.check_equity(open_ms, float(wallet.equity))
+        if any(stream.silent_s > self.risk.limits.stale_s for stream in self.streams):
+            raise Unavailable("a stream is silent: nothing is entered until it is back")
+        rows = self.journal.decision(open_ms)
+        self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
+
+    def _settle_before(self) -> None:
+        """No order is sent while the fate of an earlier one is open."""
+        for link in self.desk.settle_all():
+            self.desk.cancel(link)
+        if self.journal.unsettled():
+            raise Unavailable("the fate of an order is still unknown; nothing is sent until it is")
+
+    # states
+
+    def _enter(self, state: str, why: str) -> None:
+        changed = (state, why) != (self.status, self.why) or self.journal.get("state") != state
+        self.status, self.why = state, why
+        if changed:
+            self.journal.set(state=state, why=why)
+            if state != RUNNING or why:
+                self.journal.event("state", f"{state}: {why}" if why else state)
+            self.on_change()
+
+    def _halt(self, why: str) -> None:
+        self._doubt = self._doubt or why
+        if self.status == HALTED:
+            return
+        self._enter(HALTED, why)
+        try:  # before anybody is told: a slow webhook must not keep orders alive
+            try:
+                self.books.cancel_all()
+            finally:
+                if self.flatten_on_halt:
+                    self.books.flatten(self.history.last_ms, "halt")
+        except ExchangeError as error:
+            self.journal.event("halt", f"could not clean up: {error}")
+        self.on_halt(why)
+
+    def _stop_asked(self) -> bool:
+        if not self.stopping and self.kill_file.exists():
+            self.stopping = self.kill_file.read_text(encoding="utf-8").strip() or "stop"
+        return bool(self.stopping)
+
+    def shut(self) -> int:
+        """Cancel what is open, flatten if asked, keep the rest; the next start goes on from here."""
+        halted, why = self.status == HALTED, self.why
+        done = self.books.close_down(self.flatten_on_stop or "flatten" in self.stopping, self.history.last_ms)
+        self.kill_file.unlink(missing_ok=True)
+        if halted:
+            self.journal.event("stop", f"stopped while halted: {why}")
+            return 1
+        self._enter(STOPPED, done or NOT_CLEAN)
+        return 0 if done else 1
+
+
+__all__ = ["DATA", "Timing", "Trader"]

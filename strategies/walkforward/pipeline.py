@@ -1,0 +1,239 @@
+"""The stages of a run: windows, searches and trainings on an engine, trading, the files. `walkforward.job` opens and closes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from data.errors import InputError, nearest
+from data.panel import Panel
+from nas.baselines import BASELINES
+from nas.network.stretches import Samples
+from nas.search.variants import get_variant
+from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
+from nas.space.search_space import SearchSpace
+from nas.tasks.engine import Engine, InProcess, Processes, Store, Workers
+from nas.tasks.windows import Window, WindowPlan, separation, timeline
+from nas.tasks.work import SearchTask, TrainTask, run_task
+from strategies.backtest.execution import Costs
+from strategies.backtest.rules import RULES
+from strategies.walkforward.config import RunConfig, bars_of
+from strategies.walkforward.job import Options
+from strategies.walkforward.policies import Competition, PolicyOutcome
+from strategies.walkforward.run_files import write_run
+from strategies.walkforward.trading import Book, Contender, portfolio_of, position_rule, trade, trading_terms
+
+WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
+
+
+class Pipeline:
+    """One run on a loaded panel, up to its files (pages come after). timings: seconds per stage. book: what `run` traded."""
+
+    book: Book
+
+    def __init__(
+        self, config: RunConfig, options: Options, panel: Panel, code: str, console: Console, timings: dict[str, float]
+    ) -> None:
+        self.config = config = with_rivals(config)
+        self.options = options
+        self.panel = panel
+        self.code = code
+        self.console = console
+        self.timings = timings
+        self.worker_mib = 0.0  # peak memory of the largest process that computed tasks for this one
+        began = time.perf_counter()
+        self.samples = Samples.of(panel, config.horizon, config.features)
+        timings["features"] = time.perf_counter() - began
+        bank = self.samples.bank
+        self.space = SearchSpace(
+            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
+            assets=panel.assets if len(panel.assets) > 1 else (),
+            share=config.share,
+            nodes=config.nodes,
+            cells=config.cells,
+            channels=config.channels,
+            search_cells=config.search_cells,
+            search_channels=config.search_channels,
+            horizons=config.horizon,
+        ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
+        self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        for name in config.variant:
+            get_variant(name)
+        # what does not fit is said before hours of searching
+        portfolio_of(config)
+        costs: Costs = trading_terms(config)["costs"]
+        position_rule(config)
+        costs.slippage(panel, 0, 1)
+
+    def show_plan(self) -> None:
+        _show_plan(self.console, self.panel, self.windows, self.samples)
+        if note := cost_of_share(self.space):
+            self.console.print(note, markup=False, soft_wrap=True)
+
+    def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
+        """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.search.watch`."""
+        config, panel = self.config, self.panel
+        began = time.perf_counter()
+        store = Store(folder / "tasks", panel.fingerprint(), self.code)
+        with Engine(self._workers(watch), store) as engine:
+            outcomes, rivals = self._compete(engine)
+        self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
+        self.worker_mib = engine.worker_mib
+        began = time.perf_counter()
+        with self.console.status("trading out of sample"):
+            self.book = book = trade(config, panel, self.windows, outcomes, rivals)
+        self.timings["backtests"] = time.perf_counter() - began
+        began = time.perf_counter()
+        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)
+        self.timings["files"] = time.perf_counter() - began
+        return book.headline
+
+    def _jobs(self) -> int:
+        return self.options.jobs or os.cpu_count() or 1
+
+    def _workers(self, watch: Path | None) -> Workers:
+        options = self.options
+        if options.engine == "ray":
+            from nas.tasks.cluster import RayWorkers
+
+            return RayWorkers(
+                self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
+            )
+        if options.engine != "local":
+            raise InputError(f"no engine {options.engine!r}; there are local, ray")
+        if self._jobs() == 1:
+            return InProcess(self.samples, watch)
+        return Processes(self.samples, self._jobs(), watch)
+
+    def _competition(self, engine: Engine, advance: Any) -> tuple[Competition, list[TrainTask]]:
+        competition = Competition(self.config, self.space, self.windows, self.samples, engine, advance)
+        rivals = [
+            TrainTask(w, name, s, self.space, competition.training)
+            for w in self.windows for s in competition.seeds for name in self.config.baselines
+        ]  # fmt: skip
+        return competition, rivals
+
+    def _compete(self, engine: Engine) -> tuple[list[PolicyOutcome], list[Contender]]:
+        """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
+        times = (TimeElapsedColumn(), TextColumn("gone"), TimeRemainingColumn(), TextColumn("left"))
+        columns = (TextColumn("{task.description}"), BarColumn(25), MofNCompleteColumn(), *times)
+        hidden = self.options.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=hidden) as progress:
+            bar = progress.add_task("searching and training", total=None)
+            competition, rivals = self._competition(engine, lambda: progress.advance(bar))
+            progress.update(bar, total=sum(competition.expected_tasks()) + len(rivals))
+            outcomes, fitted = competition.run(rivals)
+        hand = [
+            Contender(t.name, "network", t.window, t.name, t.seed, result)
+            for t, result in zip(rivals, fitted, strict=True)
+        ]
+        return outcomes, hand
+
+    def estimate_s(self) -> float:
+        """About the seconds that searching and training will take here, from one epoch of each kind of task on the first window."""
+        idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
+        competition, rivals = self._competition(idle, lambda: None)
+        search = competition.searches(competition.policies[0], self.windows[0])[0]
+        short = replace(search, settings=replace(search.settings, epochs=1))
+        found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
+        training = replace(competition.training, epochs=1)
+
+        def seconds(task: SearchTask | TrainTask) -> float:
+            began = time.perf_counter()
+            run_task(task, self.samples)
+            return time.perf_counter() - began
+
+        searches, trainings = competition.expected_tasks()
+        total = searches * seconds(short) * search.settings.epochs
+        for task in competition.trainings(self.windows[0], [short], [found]):
+            total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
+        for name in self.config.baselines:
+            first = next(task for task in rivals if task.name == name)
+            count = sum(task.name == name for task in rivals)
+            total += count * seconds(replace(first, settings=training)) * competition.training.epochs
+        return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+
+def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:
+    """The seconds that searching and training took together, told apart by the processor time of each kind of task."""
+    total = sum(cpu_s.values())
+    if total <= 0.0:
+        return {"finished tasks": wall_s}
+    return {stage: wall_s * cpu_s[stage] / total for stage in ("search", "training", "rivals") if stage in cpu_s}
+
+
+def with_rivals(config: RunConfig) -> RunConfig:
+    """`--baselines all|none|a,b,c` resolved: names of networks and of rules may be mixed. InputError for a name that is neither."""
+    named, rules = config.baselines, config.rules
+    if named == ("all",):
+        named, rules = tuple(BASELINES), tuple(RULES)
+    elif named == ("none",):
+        named, rules = (), ()
+    for kind, names, known in (
+        ("baseline", named, {**BASELINES, **RULES}),
+        ("rule", rules, RULES),
+    ):
+        for name in names:
+            if name not in known:
+                raise InputError(f"no {kind} {name!r}{nearest(name, known)}; there are all, none, {', '.join(known)}")
+    rules = tuple(dict.fromkeys((*rules, *(name for name in named if name in RULES))))
+    return config.model_copy(update={"baselines": tuple(name for name in named if name in BASELINES), "rules": rules})
+
+
+def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:
+    """The windows of a run. The purge covers the label's reach (horizon and the bar of the fill) and the receptive field."""
+    length = {name: bars_of(getattr(config, name), panel.interval_ns, name) for name in ("train", "validation", "test")}
+    step = bars_of(config.step, panel.interval_ns, "step") if config.step else length["test"]
+    least = max(config.horizon) + 1 + space.receptive_field
+    gaps = {}
+    for name in ("purge", "embargo"):
+        given = getattr(config, name)
+        gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
+    shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
+    return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
+
+
+def cost_of_share(space: SearchSpace) -> str:
+    """One line where what the assets do not share makes a run grow with the square of their number, else empty."""
+    count = max(1, len(space.assets))
+    if space.passes == count:
+        return ""
+    return (
+        f"--share none: each of {count} assets has a network of its own that reads all {count}, {space.passes:,} passes "
+        f"instead of {count}; --share all and embedding need {count}"
+    )
+
+
+def _show_plan(console: Console, panel: Panel, windows: tuple[Window, ...], samples: Samples) -> None:
+    first, last = windows[0], windows[-1]
+
+    def day(bar: int) -> str:
+        return str(panel.timestamps[min(bar, len(panel) - 1)])[:10]
+
+    missing = f"; without {', '.join(samples.bank.missing)}" if samples.bank.missing else ""
+    console.print(
+        f"{'+'.join(panel.assets)}: {len(panel):,} bars {day(0)} to {day(len(panel))}, {len(samples.bank.names)} candidate "
+        f"pipelines of {len(samples.bank.inputs)} inputs{missing}",
+        markup=False,
+        soft_wrap=not console.is_terminal,
+    )
+    console.print(
+        f"{len(windows)} windows: train {first.train.stop - first.train.start}, validation "
+        f"{first.validation.stop - first.validation.start}, test {first.test.stop - first.test.start} bars, purge {first.purge_bars}, "
+        f"embargo {first.embargo_bars}; traded {day(first.test.start)} to {day(last.test.stop)}",
+        markup=False,
+        soft_wrap=not console.is_terminal,
+    )
+    width = max(20, min(console.width, 110) - 8)
+    shown = timeline(windows, len(panel), width)
+    for position, (number, line) in enumerate(shown):
+        if position and number != shown[position - 1][0] + 1:
+            console.print("    ...")
+        console.print(f"{number:>5}  {line}", markup=False, highlight=False, no_wrap=True)
+    console.print("       - train   = validation   # test (unseen)", markup=False, highlight=False)

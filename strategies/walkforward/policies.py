@@ -1,0 +1,315 @@
+"""When to search again: every window, every N windows, when the market has drifted, never. All side by side in one run.
+
+The first policy named is the run's headline and trades as `searched`; the others trade as `policy:<name>`. Searches and trainings
+that policies share are computed once: a task is a pure function of its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from data.panel import FloatArray, InputError
+from nas.features.bank import causal_volatility
+from nas.network.model import forecasts_of
+from nas.network.stretches import Samples
+from nas.network.training import TrainingSettings
+from nas.search.settings import SearchSettings
+from nas.space.genotype import Genotype
+from nas.space.search_space import SearchSpace
+from nas.tasks.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
+from nas.tasks.engine import Engine
+from nas.tasks.windows import Window
+from nas.tasks.work import SearchTask, TaskResult, TrainTask, continued, model_of
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.trading import Candidate, Contender, judge
+
+RANDOM_VARIANT = "random"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """name: as typed. period: windows from search to search (0: only the first). The rest are the exceptions."""
+
+    name: str
+    title: str
+    period: int = 1
+    drift: bool = False
+    frozen_weights: bool = False
+    variants: tuple[str, ...] | None = None  # instead of the run's
+
+    @property
+    def static(self) -> bool:
+        """Whether its searches are known before anything has run."""
+        return not self.drift
+
+    def search_window(self, number: int) -> int:
+        """Which window's search gives the architecture of window `number` (static policies)."""
+        return number - number % self.period if self.period else 0
+
+
+def parse_policy(text: str) -> Policy:
+    """`every`, `period:3`, `drift`, `never`, `frozen`, `random`. InputError lists them."""
+    name, _, number = text.partition(":")
+    if name == "period":
+        if not number.isdigit() or int(number) < 1:
+            raise InputError(f"policy {text!r}: give the number of windows, e.g. period:3")
+        return Policy(text, f"search every {int(number)} windows", int(number))
+    known = {
+        "every": Policy("every", "search on every window"),
+        "drift": Policy("drift", "search when the market has drifted", drift=True),
+        "never": Policy("never", "architecture of the first window, weights retrained", 0),
+        "frozen": Policy("frozen", "architecture and weights of the first window", 0, frozen_weights=True),
+        "random": Policy("random", "a random architecture on every window, trained alike", variants=(RANDOM_VARIANT,)),
+    }
+    if number or name not in known:
+        raise InputError(f"no policy {text!r}; there are {', '.join(known)} and period:N")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy did at one window: whether it searched, whose search it uses, the alarms heard, and the reason in a word."""
+
+    window: int
+    searched: bool
+    source: int
+    alarms: tuple[Alarm, ...] = ()
+    reason: str = "schedule"
+
+
+@dataclass(eq=False)
+class PolicyOutcome:
+    """Everything a policy's account needs."""
+
+    policy: Policy
+    strategy: str
+    contenders: list[Contender] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class Competition:
+    """Runs the policies of one run on an engine. advance(): called once per finished task."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        space: SearchSpace,
+        windows: Sequence[Window],
+        samples: Samples,
+        engine: Engine,
+        advance: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self.space = space
+        self.windows = list(windows)
+        self.samples = samples
+        self.engine = engine
+        self.advance = advance
+        self.policies = [parse_policy(text) for text in config.policy]
+        names = [policy.name for policy in self.policies]
+        if len(set(names)) != len(names):
+            raise InputError(f"a policy is named twice: {', '.join(names)}")
+        self.seeds = range(config.seed, config.seed + config.seeds)
+        self.search_settings, self.training = self.settings_of(config)
+
+    @staticmethod
+    def settings_of(config: RunConfig) -> tuple[SearchSettings, TrainingSettings]:
+        """How a run searches and trains."""
+        return (
+            SearchSettings(
+                device=config.device,
+                epochs=config.search_epochs,
+                fraction=config.search_fraction,
+                loss=config.loss,
+                finalists=config.finalists,
+                finalist_epochs=config.finalist_epochs,
+            ),
+            TrainingSettings(epochs=config.training_epochs, loss=config.loss, device=config.device),
+        )
+
+    def searches(self, policy: Policy, window: Window) -> list[SearchTask]:
+        """The searches a policy wants of one window: every variant with every seed."""
+        variants = policy.variants or self.config.variant
+        return [SearchTask(window, v, s, self.space, self.search_settings) for s in self.seeds for v in variants]
+
+    def trainings(self, window: Window, searches: Sequence[SearchTask], found: Sequence[TaskResult]) -> list[TrainTask]:
+        """For each finished search of a window, the training of its genotype from scratch."""
+        return [
+            TrainTask(
+                window,
+                task.variant,
+                task.seed,
+                self.space,
+                self.training,
+                Genotype.from_dict(result.report["genotype"]),
+            )
+            for task, result in zip(searches, found, strict=True)
+        ]
+
+    def expected_tasks(self) -> tuple[int, int]:
+        """(searches, trainings) of all policies: exact for static ones, the least for `drift`."""
+        searches = trainings = 0
+        for policy in self.policies:
+            mine = len(self.searches(policy, self.windows[0]))
+            searched = {policy.search_window(w.number) for w in self.windows} if policy.static else {0}
+            searches += mine * len(searched)
+            trainings += mine * (1 if policy.frozen_weights else len(self.windows))
+        return searches, trainings
+
+    def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
+        """The outcome of every policy, in order, and the results of `rivals` (computed beside the first searches)."""
+        static = [policy for policy in self.policies if policy.static]
+        plans = [
+            (policy, number, self.searches(policy, self.windows[number]))
+            for policy in static
+            for number in sorted({policy.search_window(w.number) for w in self.windows})
+        ]
+        found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
+        if self.config.warm_start:  # each window waits for the one before
+            rival_results = self._run(rivals)
+            before: dict[str, list[TaskResult]] = {}
+            for policy, number, tasks in plans:
+                if policy.name in before:
+                    tasks = [continued(task, earlier) for task, earlier in zip(tasks, before[policy.name], strict=True)]
+                before[policy.name] = self._run(tasks)
+                found[policy.name, number] = (tasks, before[policy.name])
+        else:
+            results = self._run([*rivals, *(task for _, _, tasks in plans for task in tasks)])
+            rival_results, at = results[: len(rivals)], len(rivals)
+            for policy, number, tasks in plans:
+                found[policy.name, number] = (tasks, results[at : at + len(tasks)])
+                at += len(tasks)
+
+        jobs: list[tuple[Policy, Window, int, list[TrainTask]]] = []
+        for policy in static:
+            for window in self.windows if not policy.frozen_weights else self.windows[:1]:
+                source = policy.search_window(window.number)
+                jobs.append((policy, window, source, self.trainings(window, *found[policy.name, source])))
+        trained = self._run([task for *_, tasks in jobs for task in tasks])
+        outcomes = {p.name: PolicyOutcome(p, self._strategy(p)) for p in self.policies}
+        at = 0
+        for policy, window, source, trainings in jobs:
+            outcome = outcomes[policy.name]
+            mine = trained[at : at + len(trainings)]
+            at += len(trainings)
+            outcome.contenders += self._contenders(outcome, window, *found[policy.name, source], mine)
+            outcome.decisions.append(Decision(window.number, source == window.number, source))
+            if policy.frozen_weights:
+                for later in self.windows[1:]:
+                    first = [c for c in outcome.contenders if c.window.number == window.number]
+                    singles = [single for contender in first for single in contender.members or (contender,)]
+                    moved = [self._moved(single, later) for single in singles]
+                    outcome.contenders += ensembles(moved) if self.config.ensemble else moved
+                    outcome.decisions.append(Decision(later.number, False, source))
+        for policy in self.policies:
+            if policy.drift:
+                self._follow_drift(outcomes[policy.name])
+        return [outcomes[policy.name] for policy in self.policies], rival_results
+
+    def _run(self, tasks: Sequence[SearchTask | TrainTask]) -> list[TaskResult]:
+        return self.engine.run(tasks, lambda _index, _cached: self.advance())
+
+    def _strategy(self, policy: Policy) -> str:
+        return "searched" if policy is self.policies[0] else f"policy:{policy.name}"
+
+    def _contenders(
+        self,
+        outcome: PolicyOutcome,
+        window: Window,
+        searches: Sequence[SearchTask],
+        found: Sequence[TaskResult],
+        trained: Sequence[TaskResult],
+    ) -> list[Contender]:
+        kind = "random" if outcome.policy.variants == (RANDOM_VARIANT,) else "searched"
+        singles = [
+            Contender(outcome.strategy, kind, window, task.variant, task.seed, after, before)
+            for task, before, after in zip(searches, found, trained, strict=True)
+        ]
+        return ensembles(singles) if self.config.ensemble else singles
+
+    def _moved(self, contender: Contender, window: Window) -> Contender:
+        """The same trained network, forecasting a later window."""
+        model = model_of(contender.trained, self.samples.panel.interval_ns, 1.0, {})
+        columns = self.samples.columns(model.genotype.features)
+        x, known = model.scaler.apply(self.samples.bank.values[:, columns])
+        arrays = dict(contender.trained.arrays)
+        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
+            arrays[name] = forecasts_of(model.network, x, known, bars, bool(model.genotype.assets))
+        return replace(contender, window=window, trained=TaskResult(arrays, contender.trained.report))
+
+    def _follow_drift(self, outcome: PolicyOutcome) -> None:
+        volatility = causal_volatility(self.samples.panel)
+        chosen: list[Candidate] = []
+        searches: list[SearchTask] = []
+        found: list[TaskResult] = []
+        source = 0
+        alarm: int | None = None  # bar of the last alarm while the search data are still mostly older than it
+        for window in self.windows:
+            heard: tuple[Alarm, ...] = ()
+            if window.number > 0:
+                heard = tuple(drift_alarms(self.samples, chosen[source:], window.validation.stop))
+            alarm = max((a.bar for a in heard), default=alarm)
+            # a search right after an alarm learns mostly from the old market: it is repeated until half of the training
+            # stretch lies beyond the alarm
+            reason = (
+                "first" if window.number == 0 else "drift" if heard else "follow-up" if alarm is not None else "none"
+            )
+            if alarm is not None and window.train.start + window.train.stop >= 2 * alarm:
+                alarm = None
+            if reason != "none":
+                source = window.number
+                searches = self.searches(outcome.policy, window)
+                if self.config.warm_start and found:
+                    searches = [continued(task, earlier) for task, earlier in zip(searches, found, strict=True)]
+                found = self._run(searches)
+            trained = self._run(self.trainings(window, searches, found))
+            mine = self._contenders(outcome, window, searches, found, trained)
+            outcome.contenders += mine
+            outcome.decisions.append(Decision(window.number, source == window.number, source, heard, reason))
+            judged = [judge(self.config, self.samples.panel, volatility, contender) for contender in mine]
+            chosen.append(max(judged, key=lambda candidate: candidate.score))
+
+
+def ensembles(singles: Sequence[Contender]) -> list[Contender]:
+    """Per variant, one contender that forecasts the mean of its seeds; NaN where any seed has none. The first seed tells its story."""
+    found = []
+    for variant in dict.fromkeys(single.variant for single in singles):
+        members = [single for single in singles if single.variant == variant]
+        names = ("stop_forecasts", "test_forecasts")
+        arrays = {name: np.mean([member.trained.arrays[name] for member in members], axis=0) for name in names}
+        report = {**members[0].trained.report, "parameters": sum(m.trained.report["parameters"] for m in members)}
+        for name in ("validation_loss", "validation_correlation"):
+            report[name] = float(np.mean([m.trained.report[name] for m in members]))
+        mean = TaskResult({**members[0].trained.arrays, **arrays}, report)
+        found.append(replace(members[0], trained=mean, members=tuple(members)))
+    return found
+
+
+def drift_alarms(samples: Samples, since: Sequence[Candidate], known_until: int) -> list[Alarm]:
+    """Alarms on volatility and forecast error since a search, from what is known at the close of bar `known_until` - 1.
+
+    since: the candidates that traded the windows from the search on. The reference is the stop stretch of the search's window.
+    """
+    panel, reach = samples.panel, samples.horizons[0] + 1
+    first = since[0].contender
+    begin = first.window.stop
+    label: FloatArray = samples.labels[:, 0].T
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)
+    start = first.window.test.start
+    heard = []
+    if known_until - start >= BLOCK_BARS:
+        heard += alarms(
+            "volatility", volatility_stream(returns[begin]), volatility_stream(returns[start:known_until]), start
+        )
+    forecasts = np.concatenate([candidate.contender.trained.test_forecasts for candidate in since])
+    bars = np.concatenate([np.arange(c.contender.window.test.start, c.contender.window.test.stop) for c in since])
+    usable = bars + reach < known_until
+    if usable.sum() >= BLOCK_BARS:
+        known = bars[usable]
+        reference = error_stream(first.trained.stop_forecasts, label[begin])
+        found = alarms("forecast error", reference, error_stream(forecasts[usable], label[known]), 0)
+        heard += [replace(alarm, bar=int(known[alarm.bar]) + reach) for alarm in found]
+    return sorted(heard, key=lambda alarm: alarm.bar)

@@ -1,0 +1,245 @@
+"""The files a run leaves behind (docs/architecture.md lists them), each written whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.atomic import write_atomically, write_text
+from data.panel import Panel
+from nas.network.model import ENSEMBLE_FILE
+from nas.network.stretches import Samples
+from nas.space.distance import edit_distance, total_variation
+from nas.space.genotype import Genotype
+from nas.tasks.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
+from nas.tasks.windows import Window
+from nas.tasks.work import model_of
+from strategies.backtest.contributions import contributions
+from strategies.walkforward.choice import scaled_rule
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.policies import PolicyOutcome
+from strategies.walkforward.provenance import decision_version, package_versions
+from strategies.walkforward.trading import Book, Contender, long_table, portfolio_of, position_rule
+
+
+def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
+    write_atomically(path, lambda file: frame.to_parquet(file, index=index))
+
+
+def _save_models(
+    folder: Path, contender: Contender, interval_ns: int, forecast_scale: float, extra: dict[str, Any]
+) -> None:
+    """The network that traded; of an ensemble every member, in folders of their own, under a file that says so."""
+    if not contender.members:
+        model_of(contender.trained, interval_ns, forecast_scale, extra).save(folder)
+        return
+    for number, member in enumerate(contender.members):
+        model_of(member.trained, interval_ns, forecast_scale, extra).save(folder / "members" / str(number))
+    write_text(folder / ENSEMBLE_FILE, json.dumps({"members": len(contender.members), "forecast": "mean"}) + "\n")
+
+
+def _distance(book: Book, number: int) -> dict[str, float | int | None]:
+    """How far the architecture of a window is from the one before: edits, and total variation of the relaxed weights."""
+    if number == 0:
+        return {"edits": None, "total_variation": None}
+    pair = [book.chosen[k].candidate.contender.found for k in (number - 1, number)]
+    before, now = ({} if result is None else result.report for result in pair)
+    return {
+        "edits": edit_distance(Genotype.from_dict(before["genotype"]), Genotype.from_dict(now["genotype"])),
+        "total_variation": round(total_variation(before["weights"]["values"], now["weights"]["values"]), 6),
+    }
+
+
+def _change_points(panel: Panel, start: int, stop: int) -> list[int]:
+    """Bars where volatility changed, found offline over the traded stretch (for the report's timeline only)."""
+    returns = np.diff(np.log(panel.field("close")), axis=0, prepend=np.nan)[start:stop]
+    return [start + block * BLOCK_BARS for block in change_points(volatility_stream(returns))]
+
+
+def _order_rules(config: RunConfig, panel: Panel, asset: str) -> dict[str, Any]:
+    """Lot, tick and least notional by which an asset's orders were rounded, and where they come from."""
+    if asset not in config.instruments:
+        return {"from": "none"}
+    rules: dict[str, Any] = dict(config.instruments[asset].items())
+    return {**rules, "from": "exchange" if rules == panel.instruments.get(asset) else "settings"}
+
+
+CANDLE_ROWS = 60_000
+
+
+def _candles(panel: Panel, start: int, stop: int) -> pd.DataFrame:
+    """Traded bars of every asset for the chart of trades, stamped with their open; joined to longer ones above CANDLE_ROWS."""
+    step = -(-(stop - start) * len(panel.assets) // CANDLE_ROWS)
+    first = np.arange(start, stop, step)
+    tables = []
+    for asset in panel.assets:
+        high, low = (panel.column(name, asset)[start:stop] for name in ("high", "low"))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "timestamp": pd.DatetimeIndex(panel.timestamps[first]).tz_localize("UTC"),
+                    "asset": asset,
+                    "open": panel.column("open", asset)[first],
+                    "high": np.fmax.reduceat(high, first - start),
+                    "low": np.fmin.reduceat(low, first - start),
+                    "close": panel.column("close", asset)[np.minimum(first + step, stop) - 1],
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_run(
+    folder: Path,
+    config: RunConfig,
+    panel: Panel,
+    samples: Samples,
+    windows: tuple[Window, ...],
+    outcomes: Sequence[PolicyOutcome],
+    book: Book,
+    timings: dict[str, float],
+    code: str,
+) -> None:
+    first = next(iter(book.backtests.values()))
+    start, stop = windows[0].test.start, windows[-1].test.stop
+    stamps = pd.DatetimeIndex(first.timestamps)
+    stamps = stamps if stamps.tz is not None else stamps.tz_localize("UTC")
+    equity = pd.DataFrame({name: b.equity for name, b in book.backtests.items()}, index=stamps.rename("timestamp"))
+    trades = pd.concat([b.trades for b in book.backtests.values()], ignore_index=True)
+    _parquet(folder / "forecasts.parquet", book.forecasts)
+    _parquet(
+        folder / "positions.parquet",
+        long_table(panel, start, stop, {n: b.positions for n, b in book.backtests.items()}, "position"),
+    )
+    _parquet(folder / "equity.parquet", equity, index=True)
+    _parquet(folder / "trades.parquet", trades)
+    _parquet(folder / "sensitivity.parquet", book.sensitivity)
+    if len(panel.assets) > 1:
+        parts = [contributions(panel, b, start) for b in book.backtests.values()]
+        _parquet(folder / "contributions.parquet", pd.concat(parts, ignore_index=True))
+    _parquet(folder / "candles.parquet", _candles(panel, start, stop))
+    _parquet(folder / "trials.parquet", book.trials)
+    _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
+
+    def iso(bar: int) -> str:
+        return str(pd.Timestamp(panel.timestamps[min(bar, len(panel) - 1)]).tz_localize("UTC").isoformat())
+
+    def span(part: slice) -> dict[str, str]:
+        return {"start": iso(part.start), "stop": iso(part.stop)}
+
+    def drift(alarm: Alarm) -> dict[str, str]:
+        return {"time": iso(alarm.bar), "detector": alarm.detector, "stream": alarm.stream}
+
+    headline, portfolio = outcomes[0], portfolio_of(config)
+    decisions = {decision.window: decision for decision in headline.decisions}
+    distances = [_distance(book, number) for number in range(len(windows))]
+    described = []
+    for window, choice in zip(windows, book.chosen, strict=True):
+        contender = choice.candidate.contender
+        found = contender.found.report if contender.found is not None else {}
+        described.append(
+            {
+                "window": window.number,
+                "train": span(window.train),
+                "validation": span(window.validation),
+                "test": span(window.test),
+                "purge_bars": window.purge_bars,
+                "embargo_bars": window.embargo_bars,
+                "policy": headline.policy.name,
+                "searched": decisions[window.number].searched,
+                "source": decisions[window.number].source,
+                "drift": [drift(alarm) for alarm in decisions[window.number].alarms],
+                "distance": distances[window.number],
+                "policies": [
+                    {
+                        "policy": outcome.policy.name,
+                        "searched": decision.searched,
+                        "reason": decision.reason,
+                        "source": decision.source,
+                        "drift": [drift(alarm) for alarm in decision.alarms],
+                    }
+                    for outcome in outcomes
+                    for decision in outcome.decisions
+                    if decision.window == window.number
+                ],
+                "variant": contender.variant,
+                "seed": contender.seed,
+                "plan": choice.plan.name,
+                "threshold": choice.best.threshold,
+                "evidence": {
+                    "best_plan": choice.best.name,
+                    "standard_errors": round(choice.evidence, 4),
+                    "needed": round(choice.needed, 4),
+                },
+                **{k: found[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
+                "diagnostics": {
+                    k: contender.trained.report[k]
+                    for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+                },
+            }
+        )
+        signal = portfolio.signal(contender.trained.stop_forecasts)
+        known = signal[np.isfinite(signal)]
+        spread = float(known.std()) if known.size else 0.0
+        rule = scaled_rule(position_rule(config), signal, choice.plan)
+        extra = {
+            "plan": choice.plan.name,
+            "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
+            "horizons": list(config.horizon),
+            "symbols": list(panel.assets),
+            "category": config.category,
+            **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
+            "code_version": code,
+            "decision_version": decision_version(),
+        }
+        _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)
+    write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")
+    regimes = []
+    if panel.regimes is not None:
+        edges = [0, *(np.flatnonzero(np.diff(panel.regimes)) + 1).tolist(), len(panel)]
+        for a, b in itertools.pairwise(edges):
+            regimes.append({"start": iso(a), "stop": iso(b), "name": panel.regime_names[int(panel.regimes[a])]})
+    run = {
+        "run_id": folder.name,
+        "command": "python -m strategies.walkforward " + " ".join(sys.argv[1:]),
+        "config": config.model_dump(mode="json"),
+        "provenance": {
+            "source": panel.source,
+            "simulated": panel.simulated,
+            "symbols": list(panel.assets),
+            "interval": config.interval,
+            "start": iso(0),
+            "end": str(pd.Timestamp(panel.close_times[-1]).tz_localize("UTC").isoformat()),
+            "bars": len(panel),
+            "data_fingerprint": panel.fingerprint(),
+            "code_version": code,
+            "packages": package_versions(),
+            "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
+            "notes": [*panel.notes, *(f"no {name}: left out" for name in samples.bank.missing)],
+        },
+        "regimes": regimes,
+        "timings": {k: round(v, 2) for k, v in timings.items()},
+        "headline": book.headline,
+        "policies": book.policies,
+        "change_points": [iso(bar) for bar in _change_points(panel, start, stop)],
+        "costs": {
+            "taker_fee_bps": config.taker_fee_bps,
+            "maker_fee_bps": config.maker_fee_bps,
+            **({"fees": config.fees} if config.fees else {}),
+            "slippage_bps": config.slippage_bps,
+            "slippage_model": config.slippage_model,
+            "account": config.account,
+            "order": config.order,
+        },
+        "break_even_bps": book.break_even_bps,
+        "strategies": book.kinds,
+    }
+    write_text(folder / "run.json", json.dumps(run, indent=1) + "\n")
