@@ -33,7 +33,7 @@ FALSE_LINKS = 0.01
 # Standard errors that a lead must show of the same sign by itself, before the leader's return of the follower's bar is allowed for
 # (one-sided 5%): a leader that only leads itself is no news of the follower.
 LEAST_ALONE = 1.645
-SCORE_DEVIATIONS = 1.0  # follower's returns beyond it count as it: the score of the Huber loss that networks learn by (`nas.network.losses`)
+SCORE_DEVIATIONS = 1.0  # follower's returns beyond it count as it: the score of the Huber loss that networks learn by (`network.losses`)
 STATES = ("", "volatile")  # what a link may depend on: nothing, or the state of the market
 MARKET_VOLATILITY = ("market_volatility", "log")  # the feature that tells the state
 LEAST_BARS = 100  # both known, before a pair counts
