@@ -174,7 +174,7 @@ def _describe(i: Instrument, world: World) -> dict[str, Any]:
         "priceFilter": {"minPrice": i.tick_size, "maxPrice": "1999999.80", "tickSize": i.tick_size},
         "lotSizeFilter": {
             "maxOrderQty": i.max_order_qty, "minOrderQty": i.min_order_qty, "qtyStep": i.qty_step,
-            "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_order_qty, "minNotionalValue": i.min_notional,
+            "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_market_qty, "minNotionalValue": i.min_notional,
         },
         "copyTrading": "both", "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375", "isPreListing": False,
     }  # fmt: skip

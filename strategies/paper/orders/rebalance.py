@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from strategies.paper.orders.account_rows import Instrument
-from strategies.paper.orders.exchange import NOT_REDUCING, Ambiguous, Exchange, Order, Unavailable
+from strategies.paper.orders.exchange import Ambiguous, Exchange, Order, Unavailable
 from strategies.paper.orders.placement import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.paper.orders.reconcile import Books
+from strategies.paper.orders.ret_codes import NOT_REDUCING
 from strategies.paper.orders.risk import Risk, capped
 from strategies.paper.records.journal import Journal
 
@@ -192,14 +193,14 @@ class Rebalancer:
     def _order(
         self, symbol: str, leg: Leg, qty: Decimal, number: int, attempt: int, open_ms: int, price: Decimal | None
     ) -> Order:
-        link = link_id(self.journal.get("id"), symbol, open_ms, number, attempt)
+        link = link_id(self.journal.identity, symbol, open_ms, number, attempt)
         kind = "Market" if price is None else "Limit"
         return Order(link, symbol, leg.side, qty, kind, price, leg.reduce_only, leg.position_idx)
 
     def _next_attempt(self, symbol: str, open_ms: int, number: int) -> int:
         """The first unused attempt of a leg; one whose order seems never to have existed is used again (same id)."""
         attempt = 0
-        account = self.journal.get("id")
+        account = self.journal.identity
         while (row := self.journal.intent(link_id(account, symbol, open_ms, number, attempt))) is not None:
             if row["status"] == "lost":
                 return attempt
