@@ -29,7 +29,7 @@ AFTER = (
     "replace",
 )
 #: answers of the private part, before the endpoint runs
-PRIVATE = ("http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
+PRIVATE = ("http_401", "http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
            "code_110017", "code_110094")  # fmt: skip
 KINDS = (*BEFORE, *AFTER, *PRIVATE)
 #: what any read-only call must survive without changing its outcome (a country block does not pass)

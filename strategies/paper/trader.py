@@ -27,11 +27,13 @@ from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.streams import DATA, DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
 from strategies.paper.orders.closing import Closing
-from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Unavailable
+from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.reconcile import Books
+from strategies.paper.orders.ret_codes import advice
 from strategies.paper.orders.risk import Halt, Risk
+from strategies.paper.orders.rules import Rules
 from strategies.paper.records.journal import Journal, JournalError, now_ms
 
 RUNNING, RECONCILING, HALTED, STOPPING, STOPPED = "running", "reconciling", "halted", "stopping", "stopped"
@@ -110,8 +112,8 @@ class Trader:
         )  # fmt: skip
         self.closing = Closing(self.books, pause=self._pause, first_s=self.timing.order_poll_s)
         self.orders = Rebalancer(
-            self.exchange, self.journal, self.desk, self.books, self.risk, self.listen, self.hedge, self.limit_orders,
-            self.band, self.timing.reprice_s, self.timing.order_poll_s,
+            self.exchange, self.journal, self.desk, self.books, self.risk, Rules(self.exchange, self.journal, self.leverage),
+            self.listen, self.hedge, self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
@@ -137,6 +139,9 @@ class Trader:
         except JournalError as error:  # nothing can be traded without it, but what rests can be cancelled
             left = self.closing.round(self.flatten_on_halt, self.history.last_ms, "halt").words
             self.on_halt(f"{error}; {left}")
+            raise
+        except InputError as error:
+            self._enter(STOPPED, f"could not start: {error}")
             raise
         finally:
             for stream in self.streams:
@@ -185,17 +190,23 @@ class Trader:
         try:
             rows = message["data"]
             if topic.startswith("execution"):
-                mine = [execution_of(row) for row in rows if row["symbol"] in self.symbols]
+                mine = [execution_of(row) for row in rows if self._ours(row)]
                 self.books.note_foreign(self.journal.add_executions(mine, "stream"))
             elif topic.startswith("order"):
                 for row in rows:
-                    if row["symbol"] in self.symbols:
+                    if self._ours(row):
                         self.desk.note_stream(order_state(row))
             elif topic.startswith("kline"):
                 return any(row["confirm"] is True for row in rows)
-        except (BadAnswer, KeyError, TypeError, AttributeError, IndexError) as error:
-            self._doubt = f"a message on {topic} could not be read ({type(error).__name__})"
+        except JournalError:
+            raise
+        except (BadAnswer, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            self._doubt = f"a message on {topic[:40]} could not be read ({type(error).__name__})"
         return False
+
+    def _ours(self, row: Any) -> bool:
+        """The private topics tell of all categories: a spot fill of the same name is none of the perpetual."""
+        return row["category"] == "linear" and row["symbol"] in self.symbols
 
     # starting and recovering
 
@@ -207,7 +218,7 @@ class Trader:
             if off:
                 raise Unavailable(off)
         for symbol in self.symbols:
-            if symbol not in self.orders.instruments:
+            if symbol not in self.orders.rules.instruments:
                 self._prepare(symbol)
         self._fetch()
         if not self.history.count:
@@ -233,9 +244,13 @@ class Trader:
                 self.journal.event("closed", str(error))
             self.orders.closed[symbol] = str(error)
             return
-        self.exchange.set_mode(symbol, self.hedge)
-        self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
-        self.orders.instruments[symbol] = instrument
+        try:
+            self.exchange.set_mode(symbol, self.hedge)
+            self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
+        except Refused as error:
+            what = advice(error.code) or "look at the account at the exchange"
+            raise InputError(f"{symbol}: the exchange refuses position mode or leverage ({error}); {what}") from None
+        self.orders.rules.take(instrument)
         self.orders.closed.pop(symbol, None)
 
     # bars

@@ -281,6 +281,17 @@ class Rig:
             equity,
         )
 
+    def check_books(self) -> None:
+        """Position and equity of the journal are the exchange's, whatever was there before it began."""
+        with self.world.lock:
+            marks = {symbol: self.exchange.mark(symbol) for symbol in self.symbols}
+            equity, sizes = (
+                self.exchange.account.equity(marks),
+                {s: self.exchange.account.size(s) for s in self.symbols},
+            )
+        assert {symbol: self.trader.books.size(symbol) for symbol in self.symbols} == sizes
+        assert abs(self.trader.books.equity(marks) - equity) < Decimal("1e-6")
+
     def orders_of(self, open_ms: int) -> list[Any]:
         return self.journal.rows("SELECT * FROM intents WHERE open_ms = ? ORDER BY written_ms, link_id", open_ms)
 

@@ -23,12 +23,15 @@ from strategies.paper.orders.account_rows import (
     OrderState,
     Position,
     Wallet,
+    account_of,
     execution_of,
+    fees_of,
     instrument_of,
     order_state,
     positions_of,
     rows_of,
     ticker_of,
+    tiers_of,
     wallet_of,
 )
 from strategies.paper.orders.keys import Keys
@@ -141,6 +144,11 @@ class Exchange:
             raise InputError(f"no linear instrument {symbol!r} at this venue; give one like BTCUSDT")
         return found
 
+    def tiers(self, symbol: str) -> list[tuple[Decimal, Decimal]]:
+        """(largest position value, largest leverage up to it) of every risk tier, smallest first."""
+        call = self._session.get_risk_limit
+        return self._read(lambda answer: tiers_of(answer["result"], symbol), call, category="linear", symbol=symbol)
+
     def klines(self, symbol: str, interval: str, limit: int, end_ms: int | None = None) -> list[tuple[Any, ...]]:
         """(open_ms, open, high, low, close, volume), oldest first, the forming one included."""
         more = {} if end_ms is None else {"end": end_ms}
@@ -177,6 +185,15 @@ class Exchange:
             category="linear",
             symbol=symbol,
         )
+
+    def account(self) -> tuple[int, str]:
+        """(unifiedMarginStatus, marginMode)."""
+        return self._read(lambda answer: account_of(answer["result"]), self._session.get_account_info)
+
+    def fees(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """(taker, maker) rates, fractions."""
+        call = self._session.get_fee_rates
+        return self._read(lambda answer: fees_of(answer["result"], symbol), call, category="linear", symbol=symbol)
 
     def wallet(self) -> Wallet:
         call = self._session.get_wallet_balance

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from data.panel import InputError
-from strategies.paper.orders.account_rows import Position, Wallet
+from strategies.paper.orders.account_rows import NO_USDT, Position, Wallet
 from strategies.paper.orders.exchange import Exchange, Unavailable
 from strategies.paper.orders.placement import OWN_ID, Desk
 from strategies.paper.orders.risk import Halt
 from strategies.paper.records.journal import Execution, Journal
 
 WEEK_MS = 7 * 86_400_000
+_NEEDS_USDT = f"{NO_USDT}; get some at the exchange (testnet: Assets, Request test coins), then start again"
 FOREIGN = ("halt", "adopt", "flatten")
 
 
@@ -106,6 +107,7 @@ class Books:
         closed first."""
         if self.journal.get("baseline_wallet"):
             return False
+        self._check_account()
         for _ in range(5):
             found = {symbol: self.held(symbol) for symbol in self.symbols}
             earlier = [
@@ -134,6 +136,26 @@ class Books:
             )
             self.journal.event("start", f"wallet {wallet.balance} USDT, position {_said(there) or 0}")
         return bool(there) and self.foreign == "flatten"
+
+    def _check_account(self) -> None:
+        """InputError where the account is set up in a way that can never trade, saying what to change."""
+        status, mode = self.exchange.account()
+        if status == 1:
+            raise InputError(
+                "the account is a classic one, paper trading needs a unified account; upgrade it at the exchange (Assets)"
+            )
+        if mode == "PORTFOLIO_MARGIN":
+            raise InputError(
+                "the account is in portfolio margin, where leverage cannot be set; switch it to cross margin at the exchange"
+            )
+        try:
+            wallet = self.exchange.wallet()
+        except Unavailable as error:
+            if NO_USDT in str(error):
+                raise InputError(_NEEDS_USDT) from None
+            raise
+        if wallet.equity <= 0:
+            raise InputError(_NEEDS_USDT)
 
     def reconcile(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
         """Returns (position by symbol, wallet) once journal and exchange agree. Raises Halt, Unavailable or Ambiguous otherwise."""
