@@ -114,7 +114,8 @@ class Panel:
         before = np.vstack([opens[:1], closes[:-1]])
         before = np.where(np.isnan(before), opens, before)  # a first bar has only itself
         still = (volumes == 0.0) & (highs == lows) & (opens == closes) & (closes == before)
-        return np.isfinite(opens) & np.isfinite(closes) & ~still
+        out: BoolArray = np.isfinite(opens) & np.isfinite(closes) & ~still
+        return out
 
     def tradable(self, start: int, stop: int) -> FloatArray:
         """[n, A, 5]: CANDLE_FIELDS of bars start..stop as an account sees them: NaN in bars that cannot be traded."""

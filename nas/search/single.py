@@ -8,7 +8,8 @@ from typing import Any
 
 from data.panel import InputError, Panel
 from nas.network.stretches import Samples, Scaler, Tensors
-from nas.search.loop import SearchResult, search
+from nas.search.loop import search
+from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.ops import DEFAULT_OPS
 from nas.space.search_space import SearchSpace

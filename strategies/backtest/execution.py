@@ -242,8 +242,9 @@ def backtest(
     """Trade `targets` [n, A] over bars start..stop (n = stop - start) of the panel.
 
     targets[i] (fraction of equity, signed; NaN = flat) is decided at the close of bar start + i and fills at the open
-    of the next bar; the last one is never filled. In bars that cannot be traded (`Panel.traded`) orders wait and nothing is
-    decided; what an asset still holds where it ends before the panel is closed there, at cost. A spot account holds no shorts: negative targets count as 0.
+    of the next bar; the last one is never filled. In bars that cannot be traded (`Panel.traded`) orders wait and nothing
+    is decided; what an asset still holds where it ends before the panel is closed there, at cost. A spot account holds no
+    shorts: negative targets count as 0.
     instruments: the exchange's rules by asset. `cerebro_options` (runonce, preload, exactbars): for the audit.
     """
     targets = checked_targets(panel, targets, start, stop, account)

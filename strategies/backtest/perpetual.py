@@ -2,9 +2,10 @@
 
 One bar in the broker: funding settled at the bar's open (by the position held before it), margin checked at the open,
 orders decided on earlier closes, margin checked at the bar's worst prices, funding settled inside the bar, mark to market
-at the close, and what ends with this bar closed there (`_close_ended`). A bar that cannot be traded (`Panel.traded`) comes as
-NaN: nothing fills in it and nothing is decided on it, orders wait. Cash is the account's equity after every mark: a linear perpetual exchanges no principal, so a position costs
-no cash, only margin. `strategies.backtest.accounting` is a second, independent account of the same rules.
+at the close, and what ends with this bar closed there. A bar that cannot be traded (`Panel.traded`) comes as NaN: nothing
+fills in it and nothing is decided on it, orders wait. Cash is the account's equity after every mark: a linear perpetual
+exchanges no principal, so a position costs no cash, only margin. `strategies.backtest.accounting` is a second, independent
+account of the same rules.
 """
 
 from __future__ import annotations

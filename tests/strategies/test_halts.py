@@ -1,4 +1,4 @@
-"""Bars that did not exist cannot be traded: gaps that were filled, halts, delistings. Backtrader, the fast account and hand arithmetic agree."""
+"""Bars that did not exist cannot be traded: filled gaps, halts, delistings. Two accounts and hand arithmetic agree."""
 
 from __future__ import annotations
 
