@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from data.sources import load_panel
+from data import load_panel
+from nas import Variant, register_variant
 from nas.search import search
 from nas.search.supernet import Architecture
-from nas.search.variants import Variant, register_variant
 
 
 def entropy(architecture: Architecture, progress: float) -> Tensor:

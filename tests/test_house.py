@@ -79,3 +79,27 @@ def test_the_page_of_public_names_lists_them_all() -> None:
 def test_a_package_loads_nothing_before_it_is_asked() -> None:
     code = f"import sys, {', '.join(FACES)}; print(sorted({{'numpy', 'pandas', 'torch'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+def homes() -> dict[str, set[str]]:
+    """Module -> public names that are written there."""
+    found: dict[str, set[str]] = {}
+    for face in FACES:
+        for name in importlib.import_module(face).__all__:
+            found.setdefault(getattr(importlib.import_module(face), name).__module__, set()).add(name)
+    return found
+
+
+def test_examples_of_public_names_run() -> None:
+    """In a process of their own: some register an op, a variant, a source."""
+    files = [str(Path(module.replace(".", "/")).with_suffix(".py")) for module in sorted(homes())]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *files]
+    told = subprocess.run(command, text=True, cwd=ROOT, capture_output=True, check=False)
+    assert told.returncode == 0, told.stdout
+
+
+def test_every_public_name_is_described_with_an_example() -> None:
+    described = {
+        (m, n): importlib.import_module(m).__dict__[n].__doc__ or "" for m, names in homes().items() for n in names
+    }
+    assert [name for name, text in described.items() if "Examples\n    --------\n    >>> " not in text] == []
