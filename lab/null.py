@@ -57,7 +57,7 @@ def market_of(unit: Unit, histories: list[Panel]) -> Panel:
 def compute(unit: Unit, histories: list[Panel]) -> Result:
     """One market through the walk-forward: figures of `shipped` and `bare`."""
     from strategies.walkforward.config import RunConfig
-    from strategies.walkforward.job import Options
+    from strategies.walkforward.options import Options
     from strategies.walkforward.pipeline import Pipeline
     from strategies.walkforward.provenance import code_version
     from strategies.walkforward.trading import daily_net_returns, trading_terms
