@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.panel import FloatArray, Panel, TimeArray
+from data.panel import CANDLE_FIELDS, FloatArray, Panel, TimeArray
 from strategies.backtest.terms import NO_RULES, Account, Costs, Instrument, Orders
 
 TRADE_COLUMNS = ("timestamp", "strategy", "asset", "kind", "size", "price", "fee", "slippage", "funding")
@@ -22,7 +22,7 @@ class Backtest:
     timestamps: [n] close time of each bar (UTC). equity: [n] at those times, after costs; equity[0] = initial.
     positions: [n, A] targets decided at each close (fraction of equity). holdings: [n, A] base units held then.
     cash: [n] equity minus the value of the holdings (negative where they are leveraged).
-    trades: one row per fill, funding payment and liquidation; columns TRADE_COLUMNS (docs/architecture.md).
+    trades: one row per fill, funding payment, liquidation and delisting; columns TRADE_COLUMNS (docs/architecture.md).
     """
 
     name: str
@@ -51,7 +51,9 @@ def backtest(
     """Trade `targets` [n, A] over bars start..stop (n = stop - start) of the panel.
 
     targets[i] (fraction of equity, signed; NaN = flat) is decided at the close of bar start + i and fills at the open
-    of the next bar; the last one is never filled. A spot account holds no shorts: negative targets count as 0.
+    of the next bar; the last one is never filled. In bars that cannot be traded (`Panel.traded`) orders wait and nothing
+    is decided; what an asset still holds where it ends before the panel is closed there, at cost. A spot account holds no
+    shorts: negative targets count as 0.
     instruments: the exchange's rules by asset. `cerebro_options` (runonce, preload, exactbars): for the audit.
     """
     targets = checked_targets(panel, targets, start, stop, account)
@@ -65,10 +67,9 @@ def backtest(
     cerebro.setbroker(broker)
     window = slice(start, stop)
     days = panel.timestamps[window].astype(np.int64) / 86_400e9 + 719_163.0  # bt counts days from year 1
+    tradable = panel.tradable(start, stop)
     for a, asset in enumerate(panel.assets):
-        candles = {
-            f: np.ascontiguousarray(panel.column(f, asset)[window]) for f in ("open", "high", "low", "close", "volume")
-        }
+        candles = {name: np.ascontiguousarray(tradable[:, a, f]) for f, name in enumerate(CANDLE_FIELDS)}
         cerebro.adddata(PanelFeed(columns={"datetime": days, **candles, "target": targets[:, a]}), name=asset)
     cerebro.addstrategy(TargetStrategy, account=account, orders=orders)
     cerebro.run()
