@@ -63,7 +63,7 @@ def main(
     from rich.live import Live
 
     from data.sources import load_panel
-    from nas.search.single import search_panel
+    from nas.search.single import search
     from nas.search.variants import get_variant
     from nas.space.drawing import draw_curves
 
@@ -89,7 +89,7 @@ def main(
                 rows.append(row)
                 live.update(curves(rows, epochs), refresh=True)
 
-            found = search_panel(
+            found = search(
                 panel, variant=variant, horizon=[int(part) for part in horizon.split(",")], seed=seed, nodes=nodes, cells=cells,
                 cell_inputs=cell_inputs,
                 channels=channels, epochs=epochs, loss=loss, fraction=search_fraction, on_record=show,
