@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
@@ -14,14 +13,12 @@ from nas.network.links import leaders_of, together
 from nas.network.model import network_of
 from nas.network.stretches import Tensors
 from nas.network.training import train
+from nas.search.result import SearchResult
+from nas.search.run import SearchRun
+from nas.search.settings import SearchSettings
 from nas.search.variants import Variant
 from nas.space.genotype import Connection, Genotype
 from nas.space.search_space import SearchSpace
-
-if TYPE_CHECKING:
-    from nas.search.loop import SearchResult
-    from nas.search.run import SearchRun
-    from nas.search.settings import SearchSettings
 
 SHARED_CANDIDATES = 32
 
@@ -76,7 +73,7 @@ def select_by_removal(run: SearchRun) -> Genotype:
         hurts.append((cost, name, pipelines[-best]))
         if cost > 0.0:
             picked.append((name, pipelines[-best]))
-    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(picked) or (max(hurts)[1:],))
+    return space.genotype(tuple(nodes), tuple(picked) or (max(hurts)[1:],))
 
 
 def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -94,7 +91,7 @@ def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
     ops = [name for name in space.ops if name != "zero"]
     nodes = []
     for node in range(space.nodes):
-        sources = torch.randperm(node + 1, generator=generator)[: space.edges_per_node].tolist()
+        sources = torch.randperm(space.cell_inputs + node, generator=generator)[: space.edges_per_node].tolist()
         nodes.append(tuple(Connection(ops[pick(len(ops))], source) for source in sorted(sources)))
     features = []
     for name, pipelines in space.features:
@@ -104,7 +101,7 @@ def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
     if not features:
         name, pipelines = space.features[pick(len(space.features))]
         features.append((name, pipelines[pick(len(pipelines))]))
-    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(features))
+    return space.genotype(tuple(nodes), tuple(features))
 
 
 def select_shared(run: SearchRun) -> Genotype:
@@ -131,8 +128,6 @@ def best_of_random(
     spent, as evenly as possible on breadth and length (sqrt(2E) candidates). Each is cheaper than a supernet pass, which favours
     the search's budget, not this one's: the count of gradient steps is what is held equal.
     """
-    from nas.search.loop import SearchResult
-
     generator = Generator().manual_seed(seed)
     passes = 2 * settings.epochs
     count = max(2, round(math.sqrt(passes)))

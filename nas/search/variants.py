@@ -35,37 +35,69 @@ class Stage:
 class Variant:
     """One algorithm. What is not named here is the loop's own: first order, softmax, strongest op per edge, strongest edges per node.
 
-    title, source: as tables show them; the paper. order: 1 or 2, of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
-    mode: of the second order, `finite` differences or `exact` (`nas.search.architect`). relaxation: see `nas.search.relaxation`.
-    weight_relaxation, alpha_relaxation: noise drawn anew in every weight or alpha step. temperature: None for the settings' own.
-    warmup: least share of the epochs before alpha moves. partial: K; 1 / K of the channels goes through the ops (PC-DARTS).
-    normalised: the edges of a node compete by a softmax of their own (PC-DARTS). without_zero: no op `zero` in the race (FairDARTS).
-    regulariser: added to the validation loss. alpha_decay: weight decay of alpha; None for the settings' own.
-    auxiliary: weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
-    eigenvalue_stop: rolls back when curvature grows (RobustDARTS). skip_stop: stops before the cell holds so many skips (DARTS+).
-    stages: parts of the search, each deeper and with fewer ops (P-DARTS). rule: how the cell is read off (`nas.space.discretisation`).
-    selection: by the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random`
-    cells trained from scratch.
+    Parameters
+    ----------
+    name, title, source : str
+        As `--variant` takes it, as tables show it; the paper.
+    order : {0, 1, 2}
+        Of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
+    mode : str
+        Of the second order, `finite` differences or `exact` (`nas.search.architect`).
+    relaxation : callable
+        See `nas.search.relaxation`.
+    weight_relaxation, alpha_relaxation : callable, optional
+        progress -> relaxation with noise, drawn anew in every weight or alpha step.
+    temperature : Temperature, optional
+        None for the settings' own.
+    warmup : float
+        Least share of the epochs before alpha moves.
+    partial : int
+        K; 1 / K of the channels goes through the ops (PC-DARTS).
+    normalised : bool
+        The edges of a node compete by a softmax of their own (PC-DARTS).
+    without_zero : bool
+        No op `zero` in the race (FairDARTS).
+    regulariser : callable, optional
+        (architecture, progress in [0, 1]) -> scalar added to the validation loss.
+    alpha_decay : float, optional
+        Weight decay of alpha; None for the settings' own.
+    auxiliary : float
+        Weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
+    eigenvalue_stop, skip_stop : optional
+        Rolls back when curvature grows (RobustDARTS); stops before the cell holds so many skips (DARTS+).
+    stages : tuple of Stage
+        Parts of the search, each deeper and with fewer ops (P-DARTS).
+    rule : Rule
+        How the cell is read off (`nas.space.discretisation`).
+    selection : str
+        By the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random` cells
+        trained from scratch.
+
+    Examples
+    --------
+    >>> from nas import Variant
+    >>> Variant("half", "PC-DARTS with half of the channels", "after Xu et al. 2020", partial=2, normalised=True).order
+    1
     """
 
     name: str
     title: str
     source: str
-    order: Literal[0, 1, 2] = 1  # 0: alpha is not learned
+    order: Literal[0, 1, 2] = 1
     mode: Mode = "finite"
     relaxation: Relaxation = softmax
-    weight_relaxation: NoisyRelaxation | None = None  # drawn anew in every weight step
-    alpha_relaxation: NoisyRelaxation | None = None  # drawn anew in every alpha step
-    temperature: Temperature | None = None  # None: the settings' own
-    warmup: float = 0.0  # share of the epochs before alpha moves
+    weight_relaxation: NoisyRelaxation | None = None
+    alpha_relaxation: NoisyRelaxation | None = None
+    temperature: Temperature | None = None
+    warmup: float = 0.0
     partial: int = 1
     normalised: bool = False
     without_zero: bool = False
     regulariser: Regulariser | None = None
     alpha_decay: float | None = None
-    auxiliary: float = 0.0  # weight of the extra skip on every edge at the start; falls linearly to 0
+    auxiliary: float = 0.0
     eigenvalue_stop: EigenvalueStop | None = None
-    skip_stop: int | None = None  # stop before the cell holds so many skips
+    skip_stop: int | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
     selection: Literal["weights", "removal", "shared", "random"] = "weights"
@@ -74,8 +106,25 @@ class Variant:
 VARIANTS: dict[str, Variant] = {}
 
 
-def register(variant: Variant) -> Variant:
-    """Make a variant known to `--variant` and every test of variants. ValueError where the name is taken."""
+def register_variant(variant: Variant) -> Variant:
+    """Make a variant known to `--variant` and every test of variants.
+
+    Parameters
+    ----------
+    variant : Variant
+        With a name that is free.
+
+    Raises
+    ------
+    ValueError
+        Where the name is taken.
+
+    Examples
+    --------
+    >>> from nas import Variant, register_variant
+    >>> register_variant(Variant("third", "PC-DARTS with a third of the channels", "after Xu et al. 2020", partial=3)).name
+    'third'
+    """
     if variant.name in VARIANTS:
         raise ValueError(f"variant {variant.name!r} is registered already")
     VARIANTS[variant.name] = variant
@@ -122,65 +171,65 @@ def beta_decay(weight: float) -> Regulariser:
 
 
 _STOP = EigenvalueStop()
-register(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
-register(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
-register(
+register_variant(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
+register_variant(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
+register_variant(
     Variant("darts-2nd-exact", "DARTS, second order by autograd", "Liu et al. 2019, equation 6", order=2, mode="exact")
 )
-register(
+register_variant(
     Variant(
         "pc", "PC-DARTS", "Xu et al. 2020, arXiv 1907.05737",
         partial=4, normalised=True, warmup=0.3,  # 15 of its 50 epochs
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126",
         # 0.1: the paper's 10 stands beside a cross-entropy; differences of our Huber loss are a hundred times smaller
         relaxation=sigmoid, without_zero=True, regulariser=zero_one(0.1), rule=Rule("sparse", 0.85),
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
         auxiliary=1.0, eigenvalue_stop=_STOP, alpha_decay=3e-3,
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "plus-skips", "DARTS+ with skip count", "Liang et al. 2019, arXiv 1909.06035, criterion 1",
         auxiliary=1.0, skip_stop=2, alpha_decay=3e-3,
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "progressive", "P-DARTS", "Chen et al. 2019, arXiv 1904.12760",
         # its networks of 5, 11 and 17 cells on the way to 20; 8, 5 and 3 ops; skip dropout 0, 0.4, 0.7
         stages=(Stage(5 / 20), Stage(11 / 20, 5 / 8, 0.4), Stage(17 / 20, 3 / 8, 0.7)), rule=Rule(skip_limit=2),
     )
 )  # fmt: skip
-register(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
-register(
+register_variant(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
+register_variant(
     Variant(
         "sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283",
         weight_relaxation=lambda progress: perturbed(0.03 + 0.27 * progress),
     )
 )  # fmt: skip
-register(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
-register(
+register_variant(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
+register_variant(
     Variant(
         "gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465",
         relaxation=softmax, weight_relaxation=lambda _: sampled, alpha_relaxation=lambda _: sampled,
         temperature=Temperature(10.0, 0.1, "linear"),
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638",
         order=0, weight_relaxation=lambda _: uniform_path, selection="shared",
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "random",
         "random architectures at equal budget",

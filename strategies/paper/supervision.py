@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,8 @@ from strategies.paper.records.status import standing
 from strategies.paper.venues import connect
 
 KILL_FILE = "STOP"
-
-
-def write_page(folder: Path, page: Path) -> None:
-    from reports.paper import build_paper_page
-
-    build_paper_page(folder / "journal.sqlite", page)
+#: writes the page of a journal; handed in from above
+Pages = Callable[[Path, Path], object]
 
 
 class Held:
@@ -251,8 +248,11 @@ def _closing(journal: Journal, keys: Keys) -> Closing:
     return Closing(books, pause=time.sleep, first_s=venue.timing.order_poll_s)
 
 
-def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
-    from strategies.paper.replay import PARTS, explain
+def show_replay(out: Path, name: str | None, as_json: bool, write_page: Pages) -> int:
+    from strategies.paper.replay import (  # loads the model's libraries; status and stop answer without them
+        PARTS,
+        explain,
+    )
 
     folder = _folders(out, name)[-1]
     journal = Journal(folder / "journal.sqlite", read_only=True)
@@ -272,7 +272,7 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
         console.print(split)
     journal.close()
     page = folder.parent / f"{folder.name}.html"
-    write_page(folder, page)
+    write_page(folder / "journal.sqlite", page)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
     if as_json:
         numbers = {name: value for name, value in vars(told).items() if isinstance(value, (int, float))}

@@ -20,11 +20,12 @@ import numpy as np
 from data.answers import BadAnswer
 from data.bybit import Bybit
 from data.panel import FloatArray, InputError
-from strategies.paper.decisions.decide import Strategy, decide, nothing_before
+from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.feed import Feed
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
-from strategies.paper.decisions.streams import DATA, DOWN, UP, Note, Stream
+from strategies.paper.decisions.strategy import Strategy
+from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
 from strategies.paper.orders.closing import Closing
 from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
@@ -35,24 +36,9 @@ from strategies.paper.orders.ret_codes import advice
 from strategies.paper.orders.risk import Halt, Risk
 from strategies.paper.orders.rules import Rules
 from strategies.paper.records.journal import Journal, JournalError, now_ms
+from strategies.paper.timing import Timing
 
 RUNNING, RECONCILING, HALTED, STOPPING, STOPPED = "running", "reconciling", "halted", "stopping", "stopped"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; late_s: how long the candles of
-    the other symbols may take once one symbol has closed a bar; check_clock: whether the venue's clock is the wall clock (a
-    replayed market's is not); give_up_s: how long a stop that keeps the positions goes on trying to cancel orders (one that closes them
-    goes on without end, until it is asked again)."""
-
-    poll_s: float = 2.0
-    order_poll_s: float = 0.5
-    settle_s: float = 20.0
-    reprice_s: float = 15.0
-    late_s: float = 60.0
-    check_clock: bool = True
-    give_up_s: float = 60.0
 
 
 @dataclass
@@ -428,6 +414,3 @@ class Trader:
         asked, deadline = self.asked, time.monotonic() + seconds
         while self.asked == asked and time.monotonic() < deadline:
             self.listen(min(0.5, max(deadline - time.monotonic(), 0.0)))
-
-
-__all__ = ["DATA", "Timing", "Trader"]

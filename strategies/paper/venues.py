@@ -25,7 +25,7 @@ from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.paper.decisions.streams import Note, Stream
 from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.keys import Keys
-from strategies.paper.trader import Timing
+from strategies.paper.timing import Timing
 from strategies.walkforward.provenance import ROOT
 
 VENUES = ("testnet", "demo", "local")
