@@ -40,7 +40,8 @@ class Settlements:
 class Panel:
     """Candles (and further fields) of several assets on one regular time grid.
 
-    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`.
+    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`; where the market rests (nights, weekends,
+                holidays) there are no bars, and the next one follows the last one after a multiple of it.
     values:     [T, A, F] float64, read-only; NaN where an asset is not listed yet or a field is not known.
                 Value t of every field is known at the bar's close (`timestamps[t] + interval_ns`), never later.
     settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
@@ -62,6 +63,7 @@ class Panel:
     regime_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     instruments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rests: bool = False
 
     def __post_init__(self) -> None:
         stamps = self.timestamps.astype("datetime64[ns]")
@@ -73,8 +75,9 @@ class Panel:
         if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
             raise ValueError("assets and fields must be unique")
         steps = np.diff(stamps.astype(np.int64))
-        if np.any(steps != self.interval_ns):
-            at = int(np.argmax(steps != self.interval_ns))
+        odd = (steps % self.interval_ns != 0) | (steps <= 0) if self.rests else steps != self.interval_ns
+        if np.any(odd):
+            at = int(np.argmax(odd))
             raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
         object.__setattr__(self, "timestamps", _frozen(stamps))
         object.__setattr__(self, "values", _frozen(np.asarray(self.values, dtype=np.float64)))
@@ -137,8 +140,19 @@ class Panel:
 
     @property
     def bars_per_year(self) -> float:
-        """Bars of a market that never closes."""
-        return 365.0 * 86_400e9 / self.interval_ns
+        """Bars of a year of 365 days; of a market that rests, by its own count."""
+        if not self.rests:
+            return 365.0 * 86_400e9 / self.interval_ns
+        span = float((self.timestamps[-1] - self.timestamps[0]) / np.timedelta64(1, "ns")) + self.interval_ns
+        return len(self) * 365.0 * 86_400e9 / span
+
+    @property
+    def days_per_year(self) -> float:
+        """Days of a year on which there are bars: 365, or the market's own count where it rests (about 252 or 261)."""
+        if not self.rests:
+            return 365.0
+        days = self.timestamps.astype("datetime64[D]")
+        return len(np.unique(days)) * 365.0 / (float((days[-1] - days[0]) / np.timedelta64(1, "D")) + 1.0)
 
     def cut(self, start: int, stop: int) -> Panel:
         """Bars start..stop (half-open) as a panel of their own; settlements after its last close are dropped."""
@@ -150,7 +164,7 @@ class Panel:
         return Panel(
             self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
             self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
-            self.instruments,
+            self.instruments, self.rests,
         )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -114,6 +114,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
             ran, worker_mib = True, pipeline.worker_mib
         if options.pages:
             _pages(folder, console, timings)
+        else:
+            from reports.run_folder import link_latest
+
+            link_latest(folder)  # the newest run, with pages or without
         if ran:
             keep_timings(folder, timings)
         _export(folder, options, console)

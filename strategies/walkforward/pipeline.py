@@ -188,13 +188,14 @@ def with_rivals(config: RunConfig) -> RunConfig:
 
 def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:
     """The windows of a run. The purge covers the label's reach (horizon and the bar of the fill) and the receptive field."""
-    length = {name: bars_of(getattr(config, name), panel.interval_ns, name) for name in ("train", "validation", "test")}
-    step = bars_of(config.step, panel.interval_ns, "step") if config.step else length["test"]
+    bar_ns = 365.0 * 86_400e9 / panel.bars_per_year  # of the calendar: more than its length where the market rests
+    length = {name: bars_of(getattr(config, name), bar_ns, name) for name in ("train", "validation", "test")}
+    step = bars_of(config.step, bar_ns, "step") if config.step else length["test"]
     least = max(config.horizon) + 1 + space.receptive_field
     gaps = {}
     for name in ("purge", "embargo"):
         given = getattr(config, name)
-        gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
+        gaps[name] = separation(name, bars_of(given, bar_ns, name) if given else None, least)
     shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
     return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
 

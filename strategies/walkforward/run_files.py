@@ -219,6 +219,7 @@ def write_run(
             "start": iso(0),
             "end": str(pd.Timestamp(panel.close_times[-1]).tz_localize("UTC").isoformat()),
             "bars": len(panel),
+            "days_per_year": round(panel.days_per_year, 2),
             "data_fingerprint": panel.fingerprint(),
             "code_version": code,
             "packages": package_versions(),
