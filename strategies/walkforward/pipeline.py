@@ -24,6 +24,7 @@ from nas.tasks.work import SearchTask, TrainTask, run_task
 from strategies.backtest.execution import Costs
 from strategies.backtest.rules import RULES
 from strategies.walkforward.config import RunConfig, bars_of
+from strategies.walkforward.fitting import Reach, fitting_ops, left_out
 from strategies.walkforward.job import Options
 from strategies.walkforward.policies import Competition, PolicyOutcome
 from strategies.walkforward.run_files import write_run
@@ -48,11 +49,16 @@ class Pipeline:
         self.timings = timings
         self.worker_mib = 0.0  # peak memory of the largest process that computed tasks for this one
         began = time.perf_counter()
-        self.samples = Samples.of(panel, config.horizon, config.features)
+        reach = Reach.of(config, panel)
+        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
+        default_ops = DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)
+        ops, self.said = fitting_ops(config, default_ops, reach)
+        if bank.longer:
+            self.said.append(left_out(bank.longer, reach))
         self.space = SearchSpace(
-            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
+            ops=ops,
             assets=panel.assets if len(panel.assets) > 1 else (),
             share=config.share,
             nodes=config.nodes,
@@ -73,8 +79,9 @@ class Pipeline:
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
-        if note := cost_of_share(self.space):
-            self.console.print(note, markup=False, soft_wrap=True)
+        for note in (*self.said, cost_of_share(self.space)):
+            if note:
+                self.console.print(note, markup=False, soft_wrap=True)
 
     def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
         """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.search.watch`."""
@@ -90,7 +97,7 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)
+        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code, self.said)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 

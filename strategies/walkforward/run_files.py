@@ -107,6 +107,7 @@ def write_run(
     book: Book,
     timings: dict[str, float],
     code: str,
+    said: Sequence[str] = (),
 ) -> None:
     first = next(iter(book.backtests.values()))
     start, stop = windows[0].test.start, windows[-1].test.stop
@@ -224,7 +225,7 @@ def write_run(
             "code_version": code,
             "packages": package_versions(),
             "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
-            "notes": [*panel.notes, *(f"no {name}: left out" for name in samples.bank.missing)],
+            "notes": [*panel.notes, *said, *(f"no {name}: left out" for name in samples.bank.missing)],
         },
         "regimes": regimes,
         "timings": {k: round(v, 2) for k, v in timings.items()},
