@@ -25,9 +25,9 @@ from nas.tasks.work import model_of
 from strategies.backtest.contributions import contributions
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.policies import PolicyOutcome
+from strategies.walkforward.contenders import Contender, PolicyOutcome
 from strategies.walkforward.provenance import decision_version, package_versions
-from strategies.walkforward.trading import Book, Contender, long_table, portfolio_of, position_rule
+from strategies.walkforward.trading import Book, long_table, portfolio_of, position_rule
 
 
 def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:

@@ -15,7 +15,7 @@ from data.simulated import simulate
 from nas.space.ops import DEFAULT_OPS
 from strategies.walkforward.config import resolve
 from strategies.walkforward.fitting import Reach, fitting_ops
-from strategies.walkforward.job import Options
+from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 
 HOUR = 3_600_000_000_000
@@ -77,7 +77,7 @@ def test_reach_counts_days_of_the_market() -> None:
 
 
 def test_latest_points_to_a_run_without_pages(tmp_path: Path) -> None:
-    from strategies.walkforward.job import run_job
+    from commands.walkforward import run_job
     from tests.strategies.small_run import CONFIG, market
 
     market(1_500).to_parquet(tmp_path / "market.parquet")
