@@ -28,6 +28,8 @@ def search(
     channels: int = 16,
     search_cells: int | None = None,
     search_channels: int | None = None,
+    cell_inputs: int = 1,
+    edges_per_node: int = 2,
     features: str | Mapping[str, tuple[str, ...]] = "default",
     settings: SearchSettings | None = None,
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -48,7 +50,8 @@ def search(
     bank = samples.bank
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, horizons=horizons,
-        search_cells=search_cells, search_channels=search_channels, assets=panel.assets if len(panel.assets) > 1 else (),
+        search_cells=search_cells, search_channels=search_channels, cell_inputs=cell_inputs, edges_per_node=edges_per_node,
+        assets=panel.assets if len(panel.assets) > 1 else (),
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
     train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)

@@ -67,6 +67,9 @@ class Pipeline:
             channels=config.channels,
             search_cells=config.search_cells,
             search_channels=config.search_channels,
+            cell_inputs=config.cell_inputs,
+            edges_per_node=config.edges_per_node,
+            sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)

@@ -180,7 +180,9 @@ def write_run(
                     "standard_errors": round(choice.evidence, 4),
                     "needed": round(choice.needed, 4),
                 },
-                **{k: found[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
+                **{k: found[k] for k in ("text", "weights", "history", "features")},
+                # in the size in which it trades
+                **{k: contender.trained.report[k] for k in ("genotype", "architecture", "sizes")},
                 "diagnostics": {
                     k: contender.trained.report[k]
                     for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
