@@ -75,7 +75,9 @@ class Panel:
         if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
             raise ValueError("assets and fields must be unique")
         steps = np.diff(stamps.astype(np.int64))
-        odd = (np.mod(steps, np.int64(self.interval_ns)) != 0) | (steps <= 0) if self.rests else steps != self.interval_ns
+        odd = (
+            (np.mod(steps, np.int64(self.interval_ns)) != 0) | (steps <= 0) if self.rests else steps != self.interval_ns
+        )
         if np.any(odd):
             at = int(np.argmax(odd))
             raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
