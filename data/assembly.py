@@ -188,9 +188,9 @@ def build_panel(
         if len(listed) > len(times):
             cut[symbol] = stand_still(cut[symbol], listed)
         if times[-1] < grid[-1]:
-            end = say_time(times[-1] + np.timedelta64(interval, "ns"))
+            last = say_time(times[-1] + np.timedelta64(interval, "ns"))
             said.append(
-                f"{symbol} ends at {end}, before the others: a position is closed there at its last price, at cost"
+                f"{symbol} ends at {last}, before the others: a position is closed there at its last price, at cost"
             )
 
     further = sorted({str(c) for table in cut.values() for c in table.columns} - set(CANDLE_FIELDS))
