@@ -25,7 +25,7 @@ from strategies.backtest.rules import RULES
 from strategies.backtest.terms import Costs
 from strategies.walkforward.config import RunConfig, bars_of
 from strategies.walkforward.contenders import Contender, PolicyOutcome
-from strategies.walkforward.fitting import Reach, fitting_ops, left_out
+from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.run_files import write_run
@@ -54,12 +54,8 @@ class Pipeline:
         self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
-        default_ops = DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)
-        ops, self.said = fitting_ops(config, default_ops, reach)
-        if bank.longer:
-            self.said.append(left_out(bank.longer, reach))
-        self.space = SearchSpace(
-            ops=ops,
+        space = SearchSpace(
+            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
             assets=panel.assets if len(panel.assets) > 1 else (),
             share=config.share,
             nodes=config.nodes,
@@ -72,6 +68,9 @@ class Pipeline:
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
+        self.space, self.said = fitting_space(config, space, reach)
+        if bank.longer:
+            self.said.append(left_out(bank.longer, reach))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
         for name in config.variant:
             get_variant(name)

@@ -13,8 +13,9 @@ from rich.console import Console
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from data.simulated import simulate
 from nas.space.ops import DEFAULT_OPS
+from nas.space.search_space import SearchSpace
 from strategies.walkforward.config import resolve
-from strategies.walkforward.fitting import Reach, fitting_ops
+from strategies.walkforward.fitting import Reach, fitting_space
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 
@@ -36,15 +37,15 @@ def planned(panel: Panel, **settings: Any) -> Pipeline:
 def test_hours_keep_all_ops_and_features_and_nothing_is_said() -> None:
     found = planned(bars(1, 9_000))
     assert found.space.ops == DEFAULT_OPS
-    assert found.windows[0].purge_bars == 222
+    assert found.windows[0].purge_bars == 4 * 107 + 1 + 7
     assert not found.said
     assert not found.samples.bank.longer
 
 
-@pytest.mark.parametrize(
-    ("hours", "lost"),
-    [(4, {"ema36"}), (8, {"ema36", "ema12", "attention"}), (24, {"ema36", "ema12", "ema4", "attention"})],
-)
+FAR = {"ema36", "ema12", "attention"}
+
+
+@pytest.mark.parametrize(("hours", "lost"), [(4, FAR), (8, FAR), (24, {*FAR, "ema4", "dilated3"})])
 def test_longer_bars_lose_what_reaches_too_far_and_the_plan_says_so(hours: int, lost: set[str]) -> None:
     found = planned(bars(hours, 2_500))
     assert set(DEFAULT_OPS) - set(found.space.ops) == lost
@@ -58,10 +59,10 @@ def test_longer_bars_lose_what_reaches_too_far_and_the_plan_says_so(hours: int, 
 
 
 def test_ops_of_ones_own_are_kept_or_refused_never_changed() -> None:
-    panel = bars(4, 2_500)
+    panel = bars(4, 3_500)
     kept = planned(panel, ops=("zero", "identity", "ema36"))
     assert kept.space.ops == ("zero", "identity", "ema36")
-    assert "37.0 days" in kept.said[0]
+    assert "72.7 days" in kept.said[0]
     with pytest.raises(InputError, match="--ops zero,identity,ema36 look so far back"):
         planned(bars(24, 2_500), ops=("zero", "identity", "ema36"))
 
@@ -71,8 +72,8 @@ def test_reach_counts_days_of_the_market() -> None:
     panel = Panel(stamps, ("A",), CANDLE_FIELDS, np.ones((len(stamps), 1, 5)), 24 * HOUR, "test", rests=True)
     reach = Reach.of(resolve("quick", None, {}), panel)
     assert reach.train_bars == pytest.approx(150 * 5 / 7, abs=2)
-    ops, said = fitting_ops(resolve("quick", None, {}), DEFAULT_OPS, reach)
-    assert "ema36" not in ops
+    space, said = fitting_space(resolve("quick", None, {}), SearchSpace(ops=DEFAULT_OPS, nodes=4), reach)
+    assert "ema36" not in space.ops
     assert "107 bars" in said[0]
 
 
