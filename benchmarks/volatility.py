@@ -85,7 +85,8 @@ def main(
         rmse = float(np.sqrt(np.nanmean(np.concatenate(squares[name]))))
         day = str(np.datetime64(worst[0], "ns"))[:10]
         print(
-            f"  {name:9s} QLIKE {np.mean(list(losses[name].values())):.3f}  - {names[0]} {np.mean(by_date):+.3f} ({low:+.3f} to {high:+.3f})  "
+            f"  {name:9s} QLIKE {np.mean(list(losses[name].values())):.3f}  "
+            f"- {names[0]} {np.mean(by_date):+.3f} ({low:+.3f} to {high:+.3f})  "
             f"RMSE of the log {rmse:.3f}  worst window {ratio[worst]:.2f} ({worst[1]} {day})  {seconds[name]:.1f} s"
         )
 
