@@ -20,7 +20,23 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Mean and standard deviation of each feature column, fitted on a training stretch only. mean, deviation: [column]."""
+    """Mean and standard deviation of each feature column, fitted on a training stretch only.
+
+    Parameters
+    ----------
+    mean, deviation : float [column]
+        `Scaler.fit` makes them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nas import Scaler
+    >>> values = np.array([[[1.0, 3.0, 1.0, 3.0, 99.0]]], dtype=np.float32)  # [asset, column, time]
+    >>> scaler = Scaler.fit(values, slice(0, 4))
+    >>> scaled, known = scaler.apply(values)
+    >>> scaled[0, 0].tolist(), known.all()
+    ([-1.0, 1.0, -1.0, 1.0, 5.0], np.True_)
+    """
 
     mean: FloatArray
     deviation: FloatArray
@@ -57,7 +73,22 @@ def labels(panel: Panel, horizons: tuple[int, ...], volatility: FloatArray | Non
 class Samples:
     """Everything of one panel that searches and trainings read; each window slices it.
 
-    labels: [asset, horizon, time], NaN where unknown.
+    Parameters
+    ----------
+    panel, bank
+        The market and its features.
+    labels : float [asset, horizon, time]
+        What forecasts are about, in standard deviations; NaN where unknown.
+    horizons : tuple of int
+        Bars ahead.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import Samples
+    >>> Samples.of(panel, horizons=(1, 6)).labels.shape
+    (1, 2, 1440)
     """
 
     panel: Panel
@@ -78,15 +109,33 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
-    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time].
+    """Scaled inputs and labels of one window, ready for networks.
 
-    Where assets are read together, x is [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`), and
-    returns [asset, time] are the log returns over their volatility, NaN where not known (who leads whom is found in them).
+    Parameters
+    ----------
+    x : Tensor [asset, column, time]
+        Where assets are read together [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`).
+    y : Tensor [asset, horizon, time]
+        Labels.
+    weight : Tensor [asset, 1, time]
+        1 where every input is known and the bar may carry loss.
+    returns : float [asset, time], optional
+        Where assets are read together: log returns over their volatility, NaN where not known (who leads whom is found in them).
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import Samples, Scaler, Tensors
+    >>> samples = Samples.of(panel, horizons=(6,))
+    >>> tensors = Tensors.of(samples, Scaler.fit(samples.bank.values, slice(200, 1000)))
+    >>> tensors.x.shape[1] == len(samples.bank.names), tensors.y.shape
+    (True, torch.Size([1, 1, 1440]))
     """
 
     x: Tensor
     y: Tensor
-    weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+    weight: Tensor
     returns: FloatArray | None = None
 
     def to(self, device: str | torch.device) -> Tensors:
@@ -97,10 +146,12 @@ class Tensors:
 
     @property
     def together(self) -> bool:
+        """Whether assets are read together."""
         return self.x.dim() == 4
 
     @property
     def columns(self) -> int:
+        """How many inputs there are, presence apart."""
         return self.x.shape[-2] - self.together
 
     def only(self, columns: Sequence[int]) -> Tensors:
