@@ -15,7 +15,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("data", "nas", "strategies", "reports", "lab")
+PACKAGES = ("data", "nas", "strategies", "reports", "lab", "commands")
 
 
 def test_no_modules_import_each_other() -> None:

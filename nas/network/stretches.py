@@ -13,9 +13,9 @@ from torch import Tensor
 
 from data.panel import InputError, Panel
 from nas.features.bank import Choice, FeatureBank, build_bank, causal_volatility
+from nas.targets.returns import CLIP_DEVIATIONS, scaled_return
 
 FloatArray = npt.NDArray[np.float64]
-CLIP_DEVIATIONS = 5.0  # a 20-sigma candle must not own the gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +61,12 @@ class Scaler:
         return scaled.astype(np.float32), everything
 
 
-def labels(panel: Panel, horizons: tuple[int, ...]) -> FloatArray:
-    """What a forecast at bar t is about: log return from open t+1 to open t+1+h over (volatility_t * sqrt(h)).
+def labels(panel: Panel, horizons: tuple[int, ...], volatility: FloatArray | None = None) -> FloatArray:
+    """What a forecast of returns at bar t is about, as `nas.targets.returns.scaled_return` has it, per horizon.
 
-    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. Scaled by the volatility at t, so the
-    unit is standard deviations; clipped at +-5.
+    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. volatility: [time, asset] (None: EWMA).
     """
-    log_open = np.log(panel.field("open"))
-    volatility = causal_volatility(panel)
-    bars = len(panel)
-    out = np.full((len(panel.assets), len(horizons), bars), np.nan)
-    for k, h in enumerate(horizons):
-        if bars > h + 1:
-            change = log_open[1 + h :] - log_open[1:-h]
-            scaled = change / (np.maximum(volatility[: bars - 1 - h], 1e-8) * np.sqrt(h))
-            out[:, k, : bars - 1 - h] = np.clip(scaled, -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
-    return out
+    return np.stack([scaled_return(panel, horizon, volatility) for horizon in horizons], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +97,15 @@ class Samples:
     horizons: tuple[int, ...]
 
     @staticmethod
-    def of(panel: Panel, horizons: tuple[int, ...], features: Choice | str = "default") -> Samples:
-        """features: as `choice` of `build_bank`."""
-        return Samples(panel, build_bank(panel, features), labels(panel, horizons), horizons)
+    def of(
+        panel: Panel,
+        horizons: tuple[int, ...],
+        features: Choice | str = "default",
+        most_memory: int | None = None,
+    ) -> Samples:
+        """features, most_memory: as of `build_bank`."""
+        bank = build_bank(panel, features, most_memory=most_memory)
+        return Samples(panel, bank, labels(panel, horizons), horizons)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""
