@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -69,10 +69,10 @@ def setting(
     return Field(default, description=help, json_schema_extra={"shown": shown}, **bounds)  # type: ignore[dict-item]
 
 
-def same_as(model: type[Settings], name: str, group: str | None = None) -> Any:
+def same_as(model: type[Settings], name: str, group: str | None = None, *, flag: bool = True) -> Any:
     """A setting that means the same in another command: its default, help and names from there."""
     field = model.model_fields[name]
-    return setting(field.default, str(field.description), group)
+    return setting(field.default, str(field.description), group, flag=flag)
 
 
 class Settings(BaseModel):
@@ -117,6 +117,7 @@ def declared(model: type[Settings]) -> Iterator[tuple[str, FieldInfo, Shown]]:
 
 _SAID = {
     "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
     "less_than_equal": "must be at most {le}",
     "too_short": "needs at least {min_length}",
     "int_parsing": "must be a whole number",
@@ -128,6 +129,7 @@ _SAID = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "string_type": "must be a text",
+    "literal_error": "must be {expected}",
     "tuple_type": "must be a list",
 }
 
@@ -203,6 +205,8 @@ def kind_of(field: FieldInfo, shown: Shown) -> Any:
         kind = kinds[0] if len(kinds) == 1 else str
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        kind = type(get_args(kind)[0])
     return kind if kind in (bool, int, float, Path) else str
 
 

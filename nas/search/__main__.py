@@ -58,6 +58,7 @@ def main(**given: Any) -> None:
 
             found = search(
                 panel, variant=asked.variant, horizon=asked.horizon, seed=asked.seed, nodes=asked.nodes, cells=asked.cells,
+                cell_inputs=asked.cell_inputs,
                 channels=asked.channels, epochs=asked.epochs, loss=asked.loss, fraction=asked.search_fraction, on_record=show,
             )  # fmt: skip
     except KeyboardInterrupt:

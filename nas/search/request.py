@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from data.commandline import JSON_HELP, QUIET_HELP
 from data.market_settings import MarketSettings
@@ -23,6 +24,7 @@ class SearchRequest(MarketSettings):
     )
     search_fraction: float = setting(1.0, "Share of the training stretches that a search epoch looks at.", SEARCH)
     nodes: Count = setting(2, "Nodes of the cell.", SEARCH)
+    cell_inputs: Literal[1, 2] = setting(1, "What a cell reads: 1, the cell before; 2, the two before.", SEARCH)
     cells: Count = setting(1, "Cells on top of each other.", SEARCH)
     channels: Count = setting(16, "Channels of the network.", SEARCH)
     seed: int = setting(0, "Same seed, same data, same code: same bytes.", SEARCH, ge=0, le=MOST_SEED)

@@ -5,6 +5,7 @@ A further setting is one line in `RunConfig`: its flag, its place in files and -
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -60,6 +61,11 @@ class RunConfig(MarketSettings):
     nodes: Count = same_as(SearchRequest, "nodes", SEARCH)
     cells: Count = same_as(SearchRequest, "cells", SEARCH)
     channels: Count = same_as(SearchRequest, "channels", SEARCH)
+    cell_inputs: Literal[1, 2] = same_as(SearchRequest, "cell_inputs", SEARCH, flag=False)
+    edges_per_node: Count = setting(2, "Edges that each node keeps.", SEARCH, flag=False)
+    sizes: tuple[str, ...] = setting(
+        (), "Cells x channels to train the found network in, e.g. 1x8,2x32; validation chooses.", SEARCH, flag=False
+    )
     ops: tuple[str, ...] = setting(
         (), "Ops an edge may choose, e.g. identity,dense,ema12,attention (default: all of docs/variants.md).", SEARCH
     )
@@ -74,6 +80,19 @@ class RunConfig(MarketSettings):
     search_cells: Count | None = setting(None, "Cells of the search's proxy (default: cells).", SEARCH, flag=False)
     search_channels: Count | None = setting(
         None, "Channels of the search's proxy (default: channels).", SEARCH, flag=False
+    )
+    search_length: Count = setting(256, "Bars of a stretch that a search learns from in one piece.", SEARCH, flag=False)
+    search_batch: Count = setting(4, "Such stretches per step.", SEARCH, flag=False)
+    alpha_learning_rate: float = setting(2e-2, "Of the architecture's weights.", SEARCH, flag=False, gt=0)
+    alpha_weight_decay: float = setting(1e-3, "Of the architecture's weights.", SEARCH, flag=False, ge=0)
+    temperature: float = setting(1.0, "Of the softmax over ops.", SEARCH, flag=False, gt=0)
+    temperature_end: float | None = setting(None, "What it becomes by the end of a search.", SEARCH, flag=False, gt=0)
+    temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = setting(
+        "exponential", "Its way there.", SEARCH, flag=False
+    )
+    random_init: bool = setting(False, "A search starts from a random preference.", SEARCH, flag=False)
+    parameter_cost: float = setting(
+        0.0, "Price of an op's parameters; 1: the Bayesian information criterion.", SEARCH, flag=False, ge=0
     )
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
     search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)
@@ -151,6 +170,14 @@ class RunConfig(MarketSettings):
     )
     initial_equity: float = setting(100_000.0, "Money at the start, in the quote currency.", TRADING)
 
+    @field_validator("sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
+                raise ValueError(f"{text!r} is no size: give cells x channels, e.g. 1x16 or 2x32")
+        return value
+
     @field_validator("fees", mode="before")
     @classmethod
     def _fees(cls, value: Any) -> Any:
@@ -184,7 +211,11 @@ def resolve_all(
     written = read_settings(file) if file is not None else {}
     preset = str(preset if preset is not None else written.get("preset", "default"))
     values = of_preset(preset)
-    values |= written | {key: value for key, value in flags.items() if value is not None} | {"preset": preset}
+    given = written | {key: value for key, value in flags.items() if value is not None}
+    if given.keys() & {"cells", "channels"}:
+        # who names a size means it: a preset's others are not tried, nor its proxy
+        values = {k: v for k, v in values.items() if k not in ("sizes", "search_cells", "search_channels")}
+    values |= given | {"preset": preset}
     known = [*RunConfig.model_fields, *also]
     for key, value in _of_category(str(values.get("category", "linear")), values).items():
         values.setdefault(key, value)
@@ -237,7 +268,7 @@ def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"account": "spot", "taker_fee_bps": 10.0, "maker_fee_bps": 10.0}
 
 
-def bars_of(duration: str, interval_ns: int, name: str) -> int:
+def bars_of(duration: str, interval_ns: float, name: str) -> int:
     """`180d`, `36h` or a plain number of bars -> bars."""
     text = duration.strip().lower()
     if text.isdigit():

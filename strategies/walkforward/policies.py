@@ -16,6 +16,7 @@ from nas.features.bank import causal_volatility
 from nas.network.model import forecasts_of
 from nas.network.stretches import Samples
 from nas.network.training import TrainingSettings
+from nas.search.relaxation import Temperature
 from nas.search.settings import SearchSettings
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -72,6 +73,15 @@ class Competition:
                 loss=config.loss,
                 finalists=config.finalists,
                 finalist_epochs=config.finalist_epochs,
+                length=config.search_length,
+                batch=config.search_batch,
+                alpha_learning_rate=config.alpha_learning_rate,
+                alpha_weight_decay=config.alpha_weight_decay,
+                temperature=Temperature(
+                    config.temperature, config.temperature_end or config.temperature, config.temperature_schedule
+                ),
+                random_init=config.random_init,
+                parameter_cost=config.parameter_cost,
             ),
             TrainingSettings(epochs=config.training_epochs, loss=config.loss, device=config.device),
         )
