@@ -34,6 +34,13 @@ def run(
     orders: Annotated[str, typer.Option(help="market, or limit: post-only, re-priced, the rest by market.")] = "market",
     hedge: Annotated[bool, typer.Option("--hedge/--one-way", help="Position mode of the account.")] = False,
     leverage: Annotated[int, typer.Option(min=1, max=125, help="Leverage set at the exchange.")] = 10,
+    stop_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="A stop at the exchange, this many volatilities of a day from the entry; 0: none (default: the run's).",
+        ),
+    ] = None,
     foreign: Annotated[str, typer.Option(help="Positions and orders not ours: halt, adopt or flatten.")] = "halt",
     max_position: Annotated[
         float, typer.Option(min=0.0, help="Largest sum of |position| over all symbols, in equities.")

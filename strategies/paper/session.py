@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import threading
@@ -44,6 +45,7 @@ class Settings:
     orders: str
     hedge: bool
     leverage: int
+    stop_loss: float | None
     foreign: str
     max_position: float
     daily_loss: float
@@ -84,6 +86,8 @@ class Settings:
                 )
         if self.webhook is not None and not re.match(r"https?://[^/\s]", self.webhook):
             raise InputError(f"--webhook must be a URL like https://example.org/hook, not {self.webhook!r}")
+        if self.stop_loss is not None and not (math.isfinite(self.stop_loss) and self.stop_loss >= 0):
+            raise InputError(f"--stop-loss must be a number of volatilities from 0, not {self.stop_loss}")
         if self.leverage < 1:
             raise InputError(f"--leverage must be at least 1, not {self.leverage}")
 
@@ -185,6 +189,8 @@ def _trade(
     settings = {"run": str(s.run.resolve())} | {
         k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "json")
     }
+    stop_loss = strategy.stop_loss if s.stop_loss is None else s.stop_loss
+    settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
         endpoint=endpoint or "", model=str(strategy.folder),
@@ -200,8 +206,8 @@ def _trade(
     trader = Trader(
         interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
         data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
-        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
-        anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
+        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, stop_loss=stop_loss, foreign=s.foreign,
+        history_bars=s.history or 0, anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
         flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -204,6 +204,7 @@ def write_run(
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": code,
             "decision_version": decision_version(),
+            "stop_loss": config.stop_loss,
         }
         _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)
     write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")
