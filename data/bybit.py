@@ -7,12 +7,15 @@ the console (docs/data.md). The host is `session.endpoint`, so a stand-in on loo
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import random
 import re
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -79,10 +82,6 @@ class Bybit:
 
     def reachable(self, timeout_s: float = 3.0) -> bool:
         """One quick question for the time; False where no sane answer comes within `timeout_s`. Never raises."""
-        import json
-        import urllib.error
-        import urllib.request
-
         answered: list[bool] = []
 
         def ask() -> None:
@@ -174,7 +173,7 @@ class Bybit:
 
     def _sort_out(self, error: Exception) -> str:
         """What was wrong, in words; raises what no second attempt can mend."""
-        import requests
+        import requests  # start-up time: only who asks the exchange needs it
 
         code = getattr(error, "status_code", None)
         kind = type(error).__name__
@@ -259,7 +258,7 @@ class _Refused(Exception):
 
 
 def _new_session(endpoint: str, timeout_s: float) -> Any:
-    from pybit.unified_trading import HTTP
+    from pybit.unified_trading import HTTP  # start-up time: only who asks the exchange needs it
 
     session = HTTP(max_retries=1, retry_codes={-1}, timeout=timeout_s, return_response_headers=True)
     session.endpoint = endpoint

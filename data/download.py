@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from typing import Annotated
 
 import typer
 
 from data.commandline import Json, Quiet, application, command
+from data.errors import InputError
+from data.progress import console_of, download_progress
 
 app = application()
 
@@ -37,17 +41,13 @@ def main(
     json_: Json = False,
 ) -> None:
     """Download history; only what the store lacks is asked for. An interrupted download goes on where it was."""
-    import json
-    import time
-
+    # start-up time: `--help` needs no numpy
     import numpy as np
 
     from data.bybit import Bybit, Unreachable
     from data.history import History
     from data.intervals import parse_interval, parse_span
     from data.market import DEFAULT_SPAN
-    from data.panel import InputError
-    from data.progress import console_of, download_progress
     from data.series import DOWNLOADS, KINDS, SeriesKey, series_key
     from data.store import Store
 

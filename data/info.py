@@ -8,6 +8,8 @@ import sys
 import typer
 
 from data.commandline import Json, application, command
+from data.errors import InputError
+from data.progress import console_of
 
 app = application()
 
@@ -15,11 +17,10 @@ app = application()
 @command(app, "python -m data.info", "python -m data.info --json")
 def main(json_: Json = False) -> None:
     """Per series: rows, first and last time (UTC), missing rows in gaps, size on disk. Every file's checksum is checked."""
+    # start-up time: `--help` needs no numpy
     import numpy as np
     from rich.table import Table
 
-    from data.errors import InputError
-    from data.progress import console_of
     from data.store import Damaged, Store
 
     store = Store()

@@ -19,7 +19,7 @@ PIPED_COLUMNS = 160
 
 def console_of(stderr: bool = False, quiet: bool = False) -> Console:
     """As wide as the terminal; in a pipe or a file PIPED_COLUMNS wide (where COLUMNS does not say), without colours or live tables."""
-    from rich.console import Console
+    from rich.console import Console  # start-up time: `--help` and `--quiet` print nothing with it
 
     free = not (sys.stderr if stderr else sys.stdout).isatty() and "COLUMNS" not in os.environ
     return Console(stderr=stderr, quiet=quiet, highlight=False, width=PIPED_COLUMNS if free else None)
@@ -30,6 +30,7 @@ def download_progress(
     console: Console, hidden: bool = False
 ) -> Iterator[tuple[Callable[[str], None], Callable[[str], Progress]]]:
     """Yields (say, progress): `say` prints a line above the bars; `progress(name)` starts a bar and returns its callback."""
+    # start-up time: only downloads show bars
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.text import Text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +11,8 @@ from typing import Annotated
 import typer
 
 from data.commandline import Json, Quiet, application, command
+from data.errors import InputError
+from data.progress import console_of
 
 app = application()
 
@@ -31,15 +35,11 @@ def main(
     json_: Json = False,
 ) -> None:
     """Record order books. Features per bar: docs/data.md. What was recorded is in the store at once."""
-    import asyncio
-    import json
-
+    # start-up time: `--help` needs no numpy
     import numpy as np
 
     from data.bybit import Bybit, Unreachable
     from data.intervals import parse_interval
-    from data.panel import InputError
-    from data.progress import console_of
     from data.recorder import BookBars, Recorder, read_archive, store_bars
     from data.series import series_key
     from data.store import Store

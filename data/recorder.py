@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 
 from data.book_messages import BadMessage, BookMessage, read_book, read_frame
@@ -156,8 +157,6 @@ class Recorder:
     async def run(self, most_bars: int | None = None) -> None:
         """Until cancelled, or until `most_bars` bars were stored."""
         pause = self.first_pause_s
-        import aiohttp
-
         async with aiohttp.ClientSession() as session:
             while most_bars is None or self.stored < most_bars:
                 before = self.messages
@@ -176,8 +175,6 @@ class Recorder:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
     async def _listen(self, socket: Any, most_bars: int | None) -> None:
-        import aiohttp
-
         await socket.send_json({"op": "subscribe", "args": [self._topic(s) for s in self.bars]})
         pinged = heard = time.monotonic()
         while most_bars is None or self.stored < most_bars:

@@ -109,6 +109,7 @@ def _from_bybit(
     progress: Callable[[str], Callable[[int, int], None]] | None,
 ) -> Panel | None:
     """None, and why is said, where the source is "auto" and Bybit does not answer."""
+    # start-up time: files and simulated markets need no client
     from data.bybit import Bybit
     from data.history import History
     from data.market import load_bybit

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 
 from data.atomic import write_atomically, write_text
@@ -201,9 +203,6 @@ def _checksum(rows: Rows, columns: tuple[str, ...]) -> bytes:
 
 
 def _write_month(path: Path, rows: Rows, columns: tuple[str, ...]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     arrays = [pa.array(rows.times).cast(pa.timestamp("ms", tz="UTC"))]
     arrays += [pa.array(rows.values[:, i]) for i in range(len(columns))]
     table = pa.table(arrays, names=["timestamp", *columns]).replace_schema_metadata(
@@ -213,9 +212,6 @@ def _write_month(path: Path, rows: Rows, columns: tuple[str, ...]) -> None:
 
 
 def _read_month(path: Path, columns: tuple[str, ...]) -> Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         table: Any = pq.read_table(path, memory_map=False, use_threads=True, partitioning=None)
         if table.column_names != ["timestamp", *columns]:

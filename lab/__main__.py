@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from data.atomic import write_text
 from data.commandline import Json, Quiet, application, command
 from data.panel import InputError, Panel
+from data.progress import console_of
 from lab.units import Result, Unit
 
 KEPT = "interrupted: finished units are kept; the same command goes on from here"
@@ -36,7 +38,7 @@ def null(
     json_: Json = False,
 ) -> None:
     """The whole walk-forward on markets without signal: simulated GARCH and, with --data, real candles with permuted days."""
-    from lab import null as experiment
+    from lab import null as experiment  # start-up time
 
     histories = histories_of(data)
     wanted = experiment.units(seeds, experiment.MARKETS if histories else ("garch",))
@@ -61,7 +63,7 @@ def forecast(
     json_: Json = False,
 ) -> None:
     """The search as a general forecaster: the long-horizon protocol beside the published errors of others."""
-    from lab import forecast as experiment
+    from lab import forecast as experiment  # start-up time
 
     steps = _numbers("--horizon", horizon, "96,192")
     tables = {table.name: table for table in map(experiment.load, csv)}
@@ -92,7 +94,7 @@ def search_vs_random(
     json_: Json = False,
 ) -> None:
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
-    from lab import comparison as experiment
+    from lab import comparison as experiment  # start-up time
 
     sizes = _numbers("--finalists", finalists, "3,5,8")
     histories = histories_of(data)
@@ -110,7 +112,7 @@ def power(
     json_: Json = False,
 ) -> None:
     """Detection curve: planted signals of rising strength for search, hand-designed networks and random architectures."""
-    from lab import power as experiment
+    from lab import power as experiment  # start-up time
 
     _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet, json_)
 
@@ -124,8 +126,7 @@ def evidence(
     page: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/evidence.md"),
 ) -> None:
     """Pack finished units into the committed result files and write the page from those files."""
-    from data.atomic import write_text
-    from lab import evidence as experiment
+    from lab import evidence as experiment  # start-up time
 
     written = experiment.collect(store, folder)
     if not any(folder.glob("*.json")):
@@ -144,7 +145,7 @@ def _run(
     as_json: bool,
 ) -> None:
     """Compute what is missing; then verdict and table of what is finished."""
-    from data.progress import console_of
+    # start-up time: `--help` needs no torch
     from lab.evidence import EXPERIMENTS
     from lab.units import complete
     from strategies.walkforward.provenance import code_version
@@ -172,7 +173,7 @@ def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
 
 def histories_of(data: list[Path] | None) -> list[Panel]:
     """Candle files, each named after its symbol: BTCUSDT_1h.parquet."""
-    from data.sources import load_panel
+    from data.sources import load_panel  # start-up time
 
     return [load_panel((path.name.split("_")[0].split(".")[0],), "60", files=(path,)) for path in data or []]
 

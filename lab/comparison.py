@@ -11,7 +11,8 @@ from data.panel import InputError, Panel
 from lab.tasks import Task, judge_genotype, planted, real
 from lab.units import Result, Unit
 from nas.search.finalists import final
-from nas.search.loop import SearchResult, search
+from nas.search.loop import search
+from nas.search.result import SearchResult
 from nas.search.selection import random_genotype
 from nas.search.settings import SearchSettings
 

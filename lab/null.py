@@ -15,10 +15,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from scipy.stats import spearmanr
 
 from data.panel import FloatArray, Panel
 from lab.markets import garch, permuted
 from lab.units import Result, Unit
+from reports.luck import trial_matrix
+from reports.performance import daily_frame, sharpe_ratio
+from reports.run_folder import BENCHMARK, SEARCHED, load_run
+from reports.statistics import against_benchmark, luck, overfitting, sharpes
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.job import Options
+from strategies.walkforward.pipeline import Pipeline
+from strategies.walkforward.provenance import code_version
+from strategies.walkforward.trading import daily_net_returns, trading_terms
 
 MARKETS = ("garch", "permuted")
 TRADED = ("shipped", "bare")
@@ -56,12 +66,6 @@ def market_of(unit: Unit, histories: list[Panel]) -> Panel:
 
 def compute(unit: Unit, histories: list[Panel]) -> Result:
     """One market through the walk-forward: figures of `shipped` and `bare`."""
-    from strategies.walkforward.config import RunConfig
-    from strategies.walkforward.job import Options
-    from strategies.walkforward.pipeline import Pipeline
-    from strategies.walkforward.provenance import code_version
-    from strategies.walkforward.trading import daily_net_returns, trading_terms
-
     panel = market_of(unit, histories)
     given = {k: v for k, v in unit.settings.items() if k not in ("market", "bars", "signs")}
     config = RunConfig(symbol=panel.assets, **given)
@@ -89,11 +93,6 @@ def figures(folder: Path, gross: pd.DataFrame) -> dict[str, float | int | None]:
 
     gross: daily returns of the same configurations, holding the same, without costs.
     """
-    from reports.luck import trial_matrix
-    from reports.performance import daily_frame, sharpe_ratio
-    from reports.run_folder import BENCHMARK, SEARCHED, load_run
-    from reports.statistics import against_benchmark, luck, overfitting
-
     run = load_run(folder)
     daily = daily_frame(run.equity)[list(run.strategies)]
     trials = trial_matrix(run, daily.index)
@@ -128,10 +127,6 @@ def cost_figures(net: FloatArray, gross: FloatArray) -> dict[str, float]:
     the configurations apart. cost_rank: Spearman correlation of a configuration's costs with its net Sharpe ratio, mean of both
     halves of the days; NaN where nothing is charged.
     """
-    from scipy.stats import spearmanr
-
-    from reports.statistics import overfitting, sharpes
-
     cost = (gross - net).mean(0)
     equal = gross - (gross - net).mean(1, keepdims=True)
     found = {name: overfitting(each) for name, each in (("pbo_gross", gross), ("pbo_equal_cost", equal))}

@@ -14,7 +14,7 @@ from strategies.paper.__main__ import app as paper
 
 #: name -> module whose `main` is the command
 MODULES = {
-    "walkforward": "strategies.walkforward",
+    "walkforward": "strategies.walkforward.__main__",
     "search": "nas.search.__main__",
     "audit": "strategies.audit",
     "doctor": "strategies.doctor",

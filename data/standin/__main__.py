@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from data.commandline import Json, application, command
+from data.standin import Clock, Market, StandIn, World
 
 app = application()
 
@@ -21,8 +22,6 @@ def main(
     json_: Json = False,
 ) -> None:
     """Serve a simulated Bybit v5 on loopback (HTTP and WebSocket)."""
-    from data.standin import Clock, Market, StandIn, World
-
     with StandIn(World(Market(seed=seed), Clock(speed=speed)), port=port) as exchange:
         typer.echo(
             json.dumps({"url": exchange.url}) if json_ else f"stand-in exchange: {exchange.url}  (Ctrl-C ends it)"

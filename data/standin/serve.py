@@ -11,7 +11,11 @@ import threading
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+
+from data.standin import Clock, Market, StandIn, World
+from data.standin.private import Private
 
 
 def main(
@@ -24,11 +28,6 @@ def main(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
 ) -> None:
     """Serve until terminated, or until the process that started it has gone."""
-    import numpy as np
-
-    from data.standin import Clock, Market, StandIn, World
-    from data.standin.private import Private
-
     with np.load(candles) as arrays:
         tables = {str(s): (arrays[f"{s}/times"], arrays[f"{s}/values"]) for s in arrays["symbols"]}
     first, second = next(iter(tables.values()))[0][:2]

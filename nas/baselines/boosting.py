@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nas.baselines.registry import Fit, Fitted, FloatArray, fitted_baseline
 
@@ -16,8 +17,8 @@ TREES_PER_EPOCH = 4  # the same budget in rounds as networks have in epochs
     "histogram gradient boosting of trees over every input of the last 16 bars (scikit-learn; Friedman 2001, Ke et al. 2017)",
 )
 def boosting(fit: Fit) -> Fitted:
+    # start-up time: scikit-learn takes a second
     from sklearn.ensemble import HistGradientBoostingRegressor
-    from threadpoolctl import threadpool_limits
 
     x = fit.tensors.x.numpy()  # [asset, input, time]
     y, weight = fit.tensors.y.numpy()[:, 0], fit.tensors.weight.numpy()[:, 0] > 0

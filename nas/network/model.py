@@ -210,8 +210,9 @@ class TrainedModel:
     forecast_scale: float
     extra: dict[str, Any]
 
-    def predict(self, panel: Panel, start: int, stop: int) -> npt.NDArray[np.float64]:
-        """Forecasts (first horizon) of bars start..stop: [stop - start, asset]; NaN where a feature is not known yet."""
+    def predict(self, panel: Panel, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float64]:
+        """First-horizon forecasts of bars start..stop (None: to the last): [bar, asset]; NaN where a feature is not known yet."""
+        stop = len(panel) if stop is None else stop
         together = self.genotype.assets
         if not together or panel.assets == together:
             return self.predict_bank(self.bank(panel), start, stop)

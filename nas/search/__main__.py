@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+from data.atomic import make_folder, write_text
 from data.commandline import Json, Quiet, application, command
+from data.errors import InputError
+from data.progress import console_of
 
 app = application()
 _BARS = "▁▂▃▄▅▆▇█"
@@ -53,23 +57,19 @@ def main(
     json_: Json = False,
 ) -> None:
     """Search one network on one stretch; the first three quarters train weights, the last quarter the architecture."""
+    # start-up time: `--help` needs no torch
+    import torch
     from rich.live import Live
 
-    from data.atomic import make_folder, write_text
-    from data.panel import InputError
-    from data.progress import console_of
+    from data.sources import load_panel
+    from nas.search.single import search
     from nas.search.variants import get_variant
+    from nas.space.drawing import draw_curves
 
     console = console_of(json_, quiet)
     rows: list[dict[str, Any]] = []
     try:
         get_variant(variant)
-        import torch
-
-        from data.sources import load_panel
-        from nas.search.single import search_panel
-        from nas.space.drawing import draw_curves
-
         torch.set_num_threads(1)
         if not all(part.strip().isdigit() and int(part) for part in horizon.split(",")):
             raise InputError(f"--horizon {horizon!r} is no list of bars ahead: give e.g. 6 or 1,6,24")
@@ -88,7 +88,7 @@ def main(
                 rows.append(row)
                 live.update(curves(rows, epochs), refresh=True)
 
-            found = search_panel(
+            found = search(
                 panel, variant=variant, horizon=[int(part) for part in horizon.split(",")], seed=seed, nodes=nodes, cells=cells,
                 channels=channels, epochs=epochs, loss=loss, fraction=search_fraction, on_record=show,
             )  # fmt: skip
@@ -110,7 +110,7 @@ def main(
 
 def curves(rows: list[dict[str, Any]], epochs: int) -> RenderableType:
     """The history so far: one line per measured field, the leading ops below."""
-    from rich.table import Table
+    from rich.table import Table  # start-up time
 
     table = Table(title=f"epoch {len(rows)} of {epochs}", title_justify="left", box=None, padding=(0, 1))
     for name in ("", "course", "now"):
@@ -130,3 +130,7 @@ def spark(values: list[float], width: int = 50) -> str:
     low, high = min(shown), max(shown)
     span = (high - low) or 1.0
     return "".join(_BARS[round((v - low) / span * (len(_BARS) - 1))] for v in shown)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

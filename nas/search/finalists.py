@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,14 +19,12 @@ from nas.network.losses import LOSSES
 from nas.network.model import Network, network_of
 from nas.network.stretches import Tensors
 from nas.network.training import train
+from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.space.discretisation import pruned
 from nas.space.genotype import Connection, Genotype
 from nas.space.ops import get_op
 from nas.space.search_space import SearchSpace
-
-if TYPE_CHECKING:
-    from nas.search.settings import SearchSettings
 
 # Of validation; mean losses of blocks count as independent of each other: longer than labels usually reach.
 BLOCK_BARS = 48

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,68 +10,18 @@ import torch
 from data.panel import InputError
 from nas.network.links import lag_preferences, leaders_of, together
 from nas.network.stretches import Tensors, alternating
+from nas.search.finalists import final, likeliest, nominated
+from nas.search.result import SearchResult
 from nas.search.run import SearchRun
+from nas.search.selection import best_of_random, select_by_removal, select_shared
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.search.variants import Variant, get_variant
-from nas.space.drawing import draw_curves, draw_genotype
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
 
 Weights = tuple[tuple[float, ...], ...]  # relaxed weights, row by row
 FEWEST_BARS = 16  # of a training or validation stretch
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found and how it got there.
-
-    history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
-    [inputs][pipelines + none] as they were when the genotype was read off.
-    note: why the search ended where it did. finalists: (architecture, score) of all in the last round, the one that the relaxed
-    weights prefer first.
-    """
-
-    genotype: Genotype
-    history: tuple[dict[str, Any], ...]
-    op_weights: tuple[tuple[float, ...], ...]
-    feature_weights: tuple[tuple[float, ...], ...]
-    space: SearchSpace
-    variant: str = "darts"
-    note: str = ""
-    finalists: tuple[tuple[Genotype, float], ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The network in words: `node1 = ema12(input); ...`."""
-        return str(self.genotype)
-
-    @property
-    def svg(self) -> str:
-        """The network as a picture."""
-        return draw_genotype(self.genotype.to_dict())
-
-    def to_json(self) -> str:
-        """Genotype, weights and history; `Genotype.from_dict` reads its `genotype`."""
-        content = {
-            "variant": self.variant,
-            "note": self.note,
-            "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
-            "genotype": self.genotype.to_dict(),
-            "edges": [list(edge) for edge in self.space.edges],
-            "ops": list(self.space.ops),
-            "op_weights": [list(row) for row in self.op_weights],
-            "features": {name: [*pipelines, "none"] for name, pipelines in self.space.features},
-            "feature_weights": [list(row) for row in self.feature_weights],
-            "history": list(self.history),
-        }
-        return json.dumps(content, indent=1)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the network, its text, the curves."""
-        curves = draw_curves(self.history) if self.history else ""
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        return f"<div>{self.svg}<p><code>{html.escape(self.text)}</code></p>{note}{curves}</div>"
 
 
 def search(
@@ -100,8 +47,6 @@ def search(
     check(space, tensors, train_bars, validation_bars, chosen)
     splits = alternating(train_bars, validation_bars, settings.blocks, space.receptive_field + max(space.horizons) + 1)
     if chosen.selection == "random":
-        from nas.search.selection import best_of_random
-
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     leaders = leaders_of(space, tensors, splits[0])
     stages = chosen.stages
@@ -139,8 +84,6 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     if variant.selection == "weights":
         genotype = architecture.genotype()
     else:
-        from nas.search.selection import select_by_removal, select_shared
-
         genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
     note: str = run.note
     finalists: tuple[tuple[Genotype, float], ...] = ()
@@ -169,8 +112,6 @@ def _told(run: SearchRun, genotype: Genotype) -> Genotype:
 
 def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tuple[tuple[Genotype, float], ...]]:
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
-    from nas.search.finalists import final, likeliest, nominated
-
     found = likeliest(run.architecture, genotype, run.settings.finalists)
     trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
     candidates = [_told(run, each) for each in (*found, *trials)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
@@ -14,14 +13,12 @@ from nas.network.links import leaders_of, together
 from nas.network.model import network_of
 from nas.network.stretches import Tensors
 from nas.network.training import train
+from nas.search.result import SearchResult
+from nas.search.run import SearchRun
+from nas.search.settings import SearchSettings
 from nas.search.variants import Variant
 from nas.space.genotype import Connection, Genotype
 from nas.space.search_space import SearchSpace
-
-if TYPE_CHECKING:
-    from nas.search.loop import SearchResult
-    from nas.search.run import SearchRun
-    from nas.search.settings import SearchSettings
 
 SHARED_CANDIDATES = 32
 
@@ -131,8 +128,6 @@ def best_of_random(
     spent, as evenly as possible on breadth and length (sqrt(2E) candidates). Each is cheaper than a supernet pass, which favours
     the search's budget, not this one's: the count of gradient steps is what is held equal.
     """
-    from nas.search.loop import SearchResult
-
     generator = Generator().manual_seed(seed)
     passes = 2 * settings.epochs
     count = max(2, round(math.sqrt(passes)))

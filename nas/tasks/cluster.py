@@ -49,7 +49,7 @@ class RayWorkers:
         try:
             # must be set before the import: nothing about the user is to leave the machine
             os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-            import ray
+            import ray  # optional
         except ImportError:
             raise InputError("--engine ray needs Ray: pip install .[ray], or use --engine local") from None
         self.ray: Any = ray

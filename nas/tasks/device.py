@@ -13,7 +13,7 @@ def resolve_device(name: str) -> str:
         raise InputError(f"no device {name!r}; there are {', '.join(DEVICES)}")
     if name == "cpu":
         return name
-    import torch
+    import torch  # start-up time: settings are checked without it
 
     if torch.cuda.is_available():
         return "cuda"

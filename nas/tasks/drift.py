@@ -58,6 +58,7 @@ def error_stream(forecast: FloatArray, label: FloatArray) -> FloatArray:
 
 def detectors() -> dict[str, Any]:
     """Fresh detectors by name."""
+    # start-up time: river takes half a second, and only a search on drift asks
     from river.drift import ADWIN, PageHinkley
 
     return {
@@ -106,7 +107,7 @@ def change_points(stream: FloatArray, penalty: float = 8.0) -> list[int]:
     if len(stream) < 10 or not seen.any():
         return []
     known = np.where(seen, stream, stream[seen].mean())
-    import ruptures
+    import ruptures  # start-up time: only the report asks
 
     noise = float(np.median(np.diff(known) ** 2)) / 0.91  # median of a squared normal difference is 2 * 0.455 variances
     if noise <= 0:

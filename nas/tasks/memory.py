@@ -18,7 +18,7 @@ def peak_mib() -> float:
     try:
         status = STATUS.read_text(encoding="utf-8")
     except OSError:
-        import resource
+        import resource  # optional: Windows has none
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)

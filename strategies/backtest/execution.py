@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.panel import FloatArray, InputError, Panel, TimeArray
+from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, TimeArray
 
 SLIPPAGE_MODELS = ("fixed", "volatility", "spread")
 MOST_SLIPPAGE = 0.5  # of the price: a broken spread record must not make prices negative
@@ -210,7 +210,7 @@ class Backtest:
     timestamps: [n] close time of each bar (UTC). equity: [n] at those times, after costs; equity[0] = initial.
     positions: [n, A] targets decided at each close (fraction of equity). holdings: [n, A] base units held then.
     cash: [n] equity minus the value of the holdings (negative where they are leveraged).
-    trades: one row per fill, funding payment and liquidation; columns TRADE_COLUMNS (docs/architecture.md).
+    trades: one row per fill, funding payment, liquidation and delisting; columns TRADE_COLUMNS (docs/architecture.md).
     """
 
     name: str
@@ -242,7 +242,9 @@ def backtest(
     """Trade `targets` [n, A] over bars start..stop (n = stop - start) of the panel.
 
     targets[i] (fraction of equity, signed; NaN = flat) is decided at the close of bar start + i and fills at the open
-    of the next bar; the last one is never filled. A spot account holds no shorts: negative targets count as 0.
+    of the next bar; the last one is never filled. In bars that cannot be traded (`Panel.traded`) orders wait and nothing
+    is decided; what an asset still holds where it ends before the panel is closed there, at cost. A spot account holds no
+    shorts: negative targets count as 0.
     instruments: the exchange's rules by asset. `cerebro_options` (runonce, preload, exactbars): for the audit.
     """
     targets = checked_targets(panel, targets, start, stop, account)
@@ -255,10 +257,9 @@ def backtest(
     cerebro.setbroker(broker)
     window = slice(start, stop)
     days = panel.timestamps[window].astype(np.int64) / 86_400e9 + 719_163.0  # bt counts days from year 1
+    tradable = panel.tradable(start, stop)
     for a, asset in enumerate(panel.assets):
-        candles = {
-            f: np.ascontiguousarray(panel.column(f, asset)[window]) for f in ("open", "high", "low", "close", "volume")
-        }
+        candles = {name: np.ascontiguousarray(tradable[:, a, f]) for f, name in enumerate(CANDLE_FIELDS)}
         cerebro.adddata(parts.feed(columns={"datetime": days, **candles, "target": targets[:, a]}), name=asset)
     cerebro.addstrategy(parts.strategy, account=account, orders=orders)
     cerebro.run()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data.panel import Panel
-from strategies.paper.__main__ import research
+from strategies.paper import research
 from strategies.paper.decisions.decide import Strategy
 from strategies.paper.replay import explain
 from strategies.paper.research import Research

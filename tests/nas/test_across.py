@@ -16,8 +16,9 @@ from nas.network.links import Candidates, candidates, chosen_links, evidence, fi
 from nas.network.model import PerAsset, forecast_sequence, network_of
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors, batches, with_presence
-from nas.search.loop import SearchSettings, search
+from nas.search.loop import search
 from nas.search.run import SearchRun
+from nas.search.settings import SearchSettings
 from nas.search.variants import Stage, get_variant
 from nas.space.genotype import Connection, Genotype, Link
 from nas.space.ops import ACROSS_OPS, DEFAULT_OPS, OPS, get_op

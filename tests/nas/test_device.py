@@ -11,7 +11,8 @@ from nas.network import cell
 from nas.network.attention import attention_in_chunks
 from nas.network.linear_blocks import LinearBlocks
 from nas.network.stretches import Tensors
-from nas.search.loop import SearchResult, search
+from nas.search.loop import search
+from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.search_space import SearchSpace
 from nas.tasks.device import resolve_device

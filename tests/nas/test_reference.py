@@ -10,7 +10,8 @@ from torch import Tensor
 from nas.network.cell import Cell
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors
-from nas.search.loop import SearchResult, search
+from nas.search.loop import search
+from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.search.variants import VARIANTS
 from nas.space.search_space import SearchSpace
