@@ -106,7 +106,16 @@ def main(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same data, same code: same bytes.", rich_help_panel=SEARCH)
+        int | None,
+        typer.Option(help="Same seed, data, code and kind of processor: same bytes.", rich_help_panel=SEARCH),
+    ] = None,
+    reproducible: Annotated[
+        bool | None,
+        typer.Option(
+            "--reproducible",
+            help="The same bytes on any x86-64 processor (docs/walkforward.md).",
+            rich_help_panel=RUNNING,
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Searches per window, the best by validation trades.", rich_help_panel=SEARCH)
@@ -295,6 +304,7 @@ def main(
     Writes OUT/runs/<id>/index.html (OUT/latest points to it). The same command resumes an interrupted run.
     """
     given: dict[str, Any] = dict(locals())
+    from data.arithmetic import pin
     from data.settings_file import to_toml
     from strategies.walkforward.config import RunConfig, resolve_all
     from strategies.walkforward.job import Options, options_of, run_job
@@ -309,6 +319,8 @@ def main(
     if print_config:
         sys.stdout.write(to_toml(settings.model_dump()) + to_toml(asdict(options)))
         return
+    if settings.reproducible:
+        pin()
     run_job(settings, options)
 
 

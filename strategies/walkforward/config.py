@@ -37,6 +37,7 @@ class RunConfig(BaseModel):
     timeframes: tuple[str, ...] = ()
     preset: str = "default"
     seed: int = Field(0, ge=0, le=MOST_SEED)
+    reproducible: bool = False  # the same bytes on any x86-64 processor: data.arithmetic
     horizon: tuple[Count, ...] = Field((6,), min_length=1)
     train: str = "180d"
     validation: str = "60d"
@@ -130,6 +131,14 @@ class RunConfig(BaseModel):
                     asked = ",".join(self.symbol)
                     hint = nearest(symbol, self.symbol)
                     raise ValueError(f"{name} names {symbol!r}, which --symbol {asked} does not{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _arithmetic(self) -> RunConfig:
+        if self.reproducible and self.device != "cpu":
+            raise ValueError(
+                f"reproducible pins the arithmetic of processors, not of device {self.device}: leave one out"
+            )
         return self
 
     @field_validator("train", "validation", "test", "step", "purge", "embargo", mode="before")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.panel import Panel
 from nas.network.model import ENSEMBLE_FILE
@@ -222,6 +223,7 @@ def write_run(
             "data_fingerprint": panel.fingerprint(),
             "code_version": code,
             "packages": package_versions(),
+            "arithmetic": arithmetic.facts(),
             "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
             "notes": [*panel.notes, *(f"no {name}: left out" for name in samples.bank.missing)],
         },

@@ -1,8 +1,8 @@
-"""Another processor's rounding, made worse: every initial weight times 1 + 1e-6 noise, in every process of the tests.
+"""Another processor's rounding, made worse: every initial weight times 1 + noise, in every process of the tests.
 
 Python loads this file at its start where `tests/conftest.py` put its folder on PYTHONPATH, which it does when
-REGIME_TEST_WEIGHT_NOISE holds a number other than 0. The noise is a function of the weight and of that number: the same
-seed still gives the same bytes, within a process and between processes. Nothing that is installed reads it.
+REGIME_TEST_WEIGHT_NOISE holds the size of the noise: 1e-6 is a rounding, 0.3 almost another seed. The noise is a function of
+the weight: the same seed still gives the same bytes, within a process and between processes. Nothing installed reads this.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from types import ModuleType
 from typing import Any
 
 NAME = "REGIME_TEST_WEIGHT_NOISE"
-SIZE = 1e-6
 
 
-def disturb(torch: ModuleType, draw: float) -> None:
+def disturb(torch: ModuleType, size: float) -> None:
     """Whatever torch draws for weights comes out noisy: randn, and the in-place draws of torch.nn.init."""
 
     def noisy(x: Any) -> Any:
         with torch.no_grad():
-            return x.mul_(1.0 + SIZE * torch.cos(1e4 * x + draw)) if x.is_floating_point() else x
+            return x.mul_(1.0 + size * torch.cos(1e4 * x)) if x.is_floating_point() else x
 
     randn = torch.randn
     torch.randn = lambda *size, **how: noisy(randn(*size, **how))
