@@ -19,7 +19,31 @@ def index_times(table: pd.DataFrame) -> TimeArray:
 
 
 def check_candles(table: pd.DataFrame, name: str) -> None:
-    """One row per candle, strictly increasing open times, sane prices; else InputError naming the first bad row."""
+    """One row per candle, strictly increasing open times, sane prices.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns open, high, low, close, volume; index: opening times, UTC.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    InputError
+        Naming the first bad row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import check_candles
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 1.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar, bar], pd.date_range("2024-01-01", periods=2, freq="h"))
+    >>> check_candles(table, "mine")
+    Traceback (most recent call last):
+    ...
+    data.errors.InputError: mine: open or close lies outside low..high at 2024-01-01 00:00 UTC (open 1, high 2, low 1.5, close 1.8)
+    """
     times = index_times(table)
     if len(table) < 2:
         raise InputError(f"{name} holds {len(table)} bar{'s' * (len(table) != 1)}; at least 2 are needed")
@@ -140,9 +164,40 @@ def build_panel(
     regime_names: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Panel:
-    """Candle tables (checked by `check_candles`) on one grid. Bars before a listing or after a delisting stay NaN.
+    """Candle tables on one grid. Bars before a listing or after a delisting stay NaN.
 
-    regimes: [T] for the cut span, where the market is simulated.
+    Parameters
+    ----------
+    tables : mapping of symbol to DataFrame
+        As `check_candles` lets them pass; further columns become further fields.
+    interval : int
+        Length of a bar in nanoseconds.
+    source : str
+        What pages say the data come from.
+    start, end : datetime64, optional
+        The span to keep, UTC.
+    settlements : mapping of symbol to Settlements, optional
+        Funding.
+    fill_gaps : bool
+        Fill missing bars with the last close, instead of refusing them.
+    simulated, regimes, regime_names
+        Of a simulated market; regimes [T] for the cut span.
+    notes : sequence of str
+        Told to the user with the panel.
+
+    Raises
+    ------
+    InputError
+        For a span without bars, and gaps that are not to be filled.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import build_panel, interval_ns
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar] * 3, pd.date_range("2024-01-01", periods=3, freq="h"))
+    >>> len(build_panel({"COIN": table}, interval_ns("60"), source="mine"))
+    3
     """
     said = list(notes)
     cut: dict[str, pd.DataFrame] = {}

@@ -22,7 +22,28 @@ CANDLE_FIELDS = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True, eq=False)
 class Settlements:
-    """Funding settlements of one asset: `rates[i]` is paid by longs to shorts at `timestamps[i]` (UTC, fraction of notional)."""
+    """Funding settlements of one asset: `rates[i]` is paid by longs to shorts at `timestamps[i]`.
+
+    Parameters
+    ----------
+    timestamps : datetime64 [n]
+        When each was settled, UTC, strictly increasing.
+    rates : float [n]
+        Fraction of notional; negative where shorts pay.
+
+    Raises
+    ------
+    ValueError
+        For times that do not increase, or another number of rates than of times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from data import Settlements
+    >>> funding = Settlements(np.array(["2024-01-01T08", "2024-01-01T16"], "datetime64[ns]"), np.array([0.0001, -0.0002]))
+    >>> bool(funding.rates.sum() < 0)  # shorts paid more than longs
+    True
+    """
 
     timestamps: TimeArray
     rates: FloatArray
@@ -38,16 +59,49 @@ class Settlements:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Candles (and further fields) of several assets on one regular time grid.
+    """Candles (and further fields) of several assets on one regular time grid; checked once, immutable.
 
-    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`.
-    values:     [T, A, F] float64, read-only; NaN where an asset is not listed yet or a field is not known.
-                Value t of every field is known at the bar's close (`timestamps[t] + interval_ns`), never later.
-    settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
-                `funding_rate`, where present, is the last rate settled strictly before the bar's close (for features).
-    regimes:    [T] true regime per bar where the market is simulated, else None.
-    instruments: per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's
-                rules, not history: a run takes them into its settings, so they are no part of the fingerprint.
+    Parameters
+    ----------
+    timestamps : datetime64[ns] [T]
+        Candle OPEN times, UTC, spaced by `interval_ns`.
+    assets, fields : tuple of str
+        Names along the second and third axis of `values`; the first fields are open, high, low, close and volume.
+    values : float64 [T, A, F]
+        Read-only; NaN where an asset is not listed yet or a field is not known. Value t of every field is known at the bar's close
+        (`timestamps[t] + interval_ns`), never later.
+    interval_ns : int
+        Length of a bar in nanoseconds.
+    source : str
+        Where it comes from, as pages tell it.
+    simulated : bool
+        Whether the prices are invented.
+    settlements : mapping of asset to Settlements
+        The true settlement times and rates (for cash flows; empty where unknown). The field `funding_rate`, where present, is the last
+        rate settled strictly before the bar's close (for features).
+    regimes : int [T], optional
+        True regime per bar where the market is simulated; `regime_names` says what they are.
+    notes : tuple of str
+        What a person should know about the data.
+    instruments : mapping
+        Per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's rules, not history:
+        a run takes them into its settings, so they are no part of the fingerprint.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, names given twice, and bars that are not `interval_ns` apart.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT", "ETHUSDT"], source="simulated", start="2024-01-01", end="2024-01-08")
+    >>> len(panel), panel.assets, panel.fields[:5]
+    (168, ('BTCUSDT', 'ETHUSDT'), ('open', 'high', 'low', 'close', 'volume'))
+    >>> panel.field("close").shape, panel.column("close", "ETHUSDT").shape
+    ((168, 2), (168,))
+    >>> str(panel.close_times[0])
+    '2024-01-01T01:00:00.000000000'
     """
 
     timestamps: TimeArray

@@ -27,10 +27,25 @@ Choice = Mapping[str, Sequence[str]]
 class FeatureBank:
     """Every candidate pipeline of every raw input.
 
-    values: [A, K, T] float32, contiguous; K runs input by input, in the order of `names`; NaN where not yet known.
-    warmup_bars: from this bar on the values no longer depend on where the panel began (beyond 1e-6).
-    missing: raw inputs left out because the panel lacks their fields, has them in less than half of its bars, or has too
-    few assets.
+    Parameters
+    ----------
+    inputs, pipelines
+        Names of the inputs, and of each its pipelines.
+    values : float32 [A, K, T]
+        Contiguous; K runs input by input, in the order of `names`; NaN where not yet known.
+    warmup_bars : int
+        From this bar on the values no longer depend on where the panel began (beyond 1e-6).
+    missing : tuple of str
+        Raw inputs left out because the panel lacks their fields, has them in less than half of its bars, or has too few assets.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas import build_bank
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-02-01")
+    >>> bank = build_bank(panel, {"return": ("zscore24", "ewm8")})
+    >>> bank.names, bank.values.shape
+    ([('return', 'zscore24'), ('return', 'ewm8')], (1, 2, 744))
     """
 
     inputs: tuple[str, ...]
@@ -51,11 +66,30 @@ class FeatureBank:
 
 
 def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int | None = None) -> FeatureBank:
-    """All candidate pipelines of the inputs that the panel has; with a mapping `choice` (input -> pipelines) only those.
+    """All candidate pipelines of the inputs that the panel has.
 
-    `default`: a few candidates of the inputs worth trying first; `full`: every input with every two-step
-    pipeline. threads: None for as many as pay; the bits do not depend on it.
-    Raises InputError where `choice` names an unknown input or pipeline, or an input whose fields the panel lacks.
+    Parameters
+    ----------
+    panel : Panel
+        The market.
+    choice : str or mapping
+        `default`: a few candidates of the inputs worth trying first; `full`: every input with every two-step pipeline; a mapping
+        input -> pipelines: only those.
+    threads : int, optional
+        None for as many as pay; the bits do not depend on it.
+
+    Raises
+    ------
+    InputError
+        Where `choice` names an unknown input or pipeline, or an input whose fields the panel lacks.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas import build_bank
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-02-01")
+    >>> "return" in build_bank(panel).inputs
+    True
     """
     known = inputs_of(panel)
     if isinstance(choice, str):

@@ -52,17 +52,25 @@ class CellNetwork(nn.Module):
         receptive_field: int,
         partial: int = 1,
         assets: int = 0,
+        cell_inputs: int = 1,
     ) -> None:
         super().__init__()
         self.receptive_field = receptive_field
         self.channels = channels
+        self.cell_inputs = cell_inputs
         self.stem = nn.Parameter(torch.randn(inputs, channels) * inputs**-0.5)
         self.stem_bias = nn.Parameter(torch.zeros(channels))
-        self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial) for _ in range(cells))
+        self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial, cell_inputs) for _ in range(cells))
         width = len({e.node for e in edges}) * channels
         self.joints = nn.ParameterList(
             nn.Parameter(torch.randn(width, channels) * width**-0.5) for _ in range(cells - 1)
         )
+        # from what lies before the cell before, where any edge reads it: the features for the first two cells
+        self.before, self.before_bias = nn.ParameterList(), None
+        if cell_inputs == 2 and any(e.source == 0 for e in edges):
+            sizes = [inputs if k < 2 else width for k in range(cells)]
+            self.before.extend(nn.Parameter(torch.randn(size, channels) * size**-0.5) for size in sizes)
+            self.before_bias = nn.Parameter(torch.zeros(cells, channels))
         self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
         self.head_bias = nn.Parameter(torch.zeros(horizons))
         self.embedding = nn.Parameter(torch.zeros(assets, channels)) if assets else None
@@ -81,7 +89,7 @@ class CellNetwork(nn.Module):
         input_mix: Tensor | None = None,
         bypass: Tensor | None = None,
     ) -> Tensor:
-        stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
+        """Forecasts of every bar in one pass; shapes as above."""
         market: Market | None = None
         if x.dim() == 4:
             volatile = None
@@ -92,14 +100,27 @@ class CellNetwork(nn.Module):
         batch, inputs, bars = x.shape
         # one plain matrix product: matmul of the permuted x would run one small product per bar where no gradients are taken
         flat = x.permute(2, 0, 1).reshape(bars * batch, inputs)
-        hidden = torch.addmm(self.stem_bias, flat, stem).view(bars, batch, -1)
+        asset: Tensor | None = None
         if self.embedding is not None and market is not None:
-            hidden = hidden + self.embedding.repeat(market.present.shape[1], 1)
+            asset = self.embedding.repeat(market.present.shape[1], 1)
+
+        def from_features(weight: Tensor, bias: Tensor) -> Tensor:
+            mixed = weight if input_mix is None else weight * input_mix[:, None]
+            value = torch.addmm(bias, flat, mixed).view(bars, batch, -1)
+            return value if asset is None else value + asset
+
+        outputs: list[Tensor] = []
         for k, cell in enumerate(self.cells):
-            if k > 0:
-                hidden = hidden @ self.joints[k - 1]
-            hidden = cell(hidden, mix, bypass) if market is None else cell(hidden, mix, bypass, market)
-        return (hidden @ self.head + self.head_bias).permute(1, 2, 0)
+            last = outputs[-1] @ self.joints[k - 1] if k else from_features(self.stem, self.stem_bias)
+            states: Tensor | tuple[Tensor, Tensor] = last
+            if self.cell_inputs == 2:
+                before = last  # read by nothing, unless
+                if self.before_bias is not None:
+                    weight, bias = self.before[k], self.before_bias[k]
+                    before = from_features(weight, bias) if k < 2 else outputs[k - 2] @ weight + bias
+                states = (before, last)
+            outputs.append(cell(states, mix, bypass) if market is None else cell(states, mix, bypass, market))
+        return (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
 
 
 class PerAsset(nn.Module):
@@ -121,6 +142,7 @@ class PerAsset(nn.Module):
             network.follow(leads, volatility_column)  # type: ignore[operator]
 
     def forward(self, x: Tensor, *weights: Tensor | None) -> Tensor:
+        """Forecasts of every bar in one pass, asset by asset."""
         parts = []
         for a, network in enumerate(self.networks):
             if self.across:
@@ -154,6 +176,7 @@ def network_of(genotype: Genotype, seed: int) -> Network:
             horizons=len(genotype.horizons),
             receptive_field=genotype.receptive_field,
             assets=len(genotype.assets) if genotype.share == "embedding" else 0,
+            cell_inputs=genotype.inputs,
         )
 
     with torch.random.fork_rng(devices=[]):
@@ -201,7 +224,35 @@ def forecasts_of(
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network with all it needs to forecast from a panel: pipelines, their scaling, the interval it was trained on."""
+    """A network with all it needs to forecast from a panel.
+
+    Parameters
+    ----------
+    genotype, network
+        The architecture, and it with weights.
+    scaler : Scaler
+        Of its pipelines, as fitted in training.
+    interval_ns : int
+        Of the bars it was trained on.
+    forecast_scale : float
+        Standard deviation of its forecasts on the stretch that stopped the training.
+    extra : dict
+        What else the folder of the model says; plain JSON.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import TrainingSettings, load_model
+    >>> from nas.search import search
+    >>> found = search(panel, ops=("zero", "conv3"), nodes=1, channels=4, epochs=1).train(panel, TrainingSettings(epochs=1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found.save(folder)
+    ...     model = load_model(folder)
+    >>> bool((model.predict(panel, 1000) == found.predict(panel, 1000)).all())
+    True
+    """
 
     genotype: Genotype
     network: Network
@@ -253,8 +304,28 @@ class TrainedModel:
         write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
 
 
-def load_model(folder: Path) -> TrainedModel:
-    """Read a model folder; InputError says which file is missing or what does not fit."""
+def load_model(folder: Path | str) -> TrainedModel:
+    """Read a model folder: `SearchResult.save`'s, or `models/<window>` of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        With genotype.json, features.json and weights.safetensors.
+
+    Raises
+    ------
+    InputError
+        Saying which file is missing or what does not fit.
+
+    Examples
+    --------
+    >>> from nas import load_model
+    >>> load_model("nowhere")
+    Traceback (most recent call last):
+    ...
+    data.errors.InputError: nowhere holds no model: genotype.json is missing; choose a finished run's models/<window> folder
+    """
+    folder = Path(folder)
     if (folder / ENSEMBLE_FILE).is_file():
         raise InputError(
             f"{folder} holds an ensemble, and one network is read at a time; rerun the walk-forward without --ensemble, "

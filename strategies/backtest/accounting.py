@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.panel import FloatArray, Panel
-from strategies.backtest.execution import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders, checked_targets
+from strategies.backtest.execution import checked_targets
+from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import backtrader as bt
 import numpy as np
 
 from data.panel import Panel
-from strategies.backtest.execution import Account, Costs, Instrument, Orders
+from strategies.backtest.terms import Account, Costs, Instrument, Orders
 
 BANKRUPT = 1e-6  # of the initial equity: an account with less sends no orders
 

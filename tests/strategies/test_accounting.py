@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
 from strategies.backtest.accounting import account_for
 from strategies.backtest.contributions import contributions
-from strategies.backtest.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
+from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.sensitivity import break_even_bps, sensitivity
+from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
 
 HOUR = 3_600_000_000_000
 
