@@ -78,13 +78,15 @@ def facts() -> dict[str, object]:
     libc = " ".join(platform.libc_ver())
     if pinned():
         return {"reproducible": True, "libc": libc}
-    import llvmlite.binding
     import torch
+    from numba.core.registry import cpu_target
+
+    named = (*PINS, *REMOVED)
 
     return {
         "reproducible": False,
         "libc": libc,
-        "torch": os.environ.get("ATEN_CPU_CAPABILITY") or torch.backends.cpu.get_cpu_capability(),
-        "numba": os.environ.get("NUMBA_CPU_NAME") or llvmlite.binding.get_host_cpu_name(),
-        "set": {name: os.environ[name] for name in (*PINS, *REMOVED) if name in os.environ},
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "numba": cpu_target.target_context.codegen().magic_tuple()[1],
+        "set": {name: os.environ[name] for name in named if name in os.environ and "THREADS" not in name},
     }
