@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+from data.errors import InputError
+
 #: a variable of the environment, and its value where results must not hang on the processor
 PINS = {
     "ATEN_CPU_CAPABILITY": "default",  # torch's own kernels: SSE2
@@ -61,8 +63,6 @@ def pin() -> None:
 
 
 def _start_anew() -> NoReturn:
-    from data.errors import InputError
-
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise InputError(
             f"--reproducible pins the arithmetic of x86-64 processors under Linux; this is {platform.machine()} under "
