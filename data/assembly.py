@@ -8,8 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data.intervals import interval_name, say_time
+from data.intervals import DAY_NS, interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
+from data.sessions import resting, rests_at_weekends, yearly_bars
+
+#: bars that may be filled for every bar there is; more is a wrong time, not a gap
+MOST_FILLED = 1.0
+#: bars of a common table for every bar of the longest symbol
+MOST_APART = 20
 
 
 def index_times(table: pd.DataFrame) -> TimeArray:
@@ -60,18 +66,42 @@ def check_candles(table: pd.DataFrame, name: str) -> None:
 
 
 def infer_interval_ns(table: pd.DataFrame, name: str) -> int:
-    """The commonest step between rows; every other step must be a multiple of it (a gap)."""
+    """The commonest step between rows, or the shortest; every other step must be a multiple of it (a gap, or rest)."""
     times = index_times(table)
-    steps, counts = np.unique(np.diff(times.astype(np.int64)), return_counts=True)
+    every = np.diff(times.astype(np.int64))
+    steps, counts = np.unique(every, return_counts=True)
+    for interval in (int(steps[np.argmax(counts)]), int(steps[0])):
+        odd = steps[np.mod(steps, np.int64(interval)) != 0]
+        if not len(odd):
+            return interval
+    if len(steps) <= 4 and steps[0] >= 28 * DAY_NS and steps[-1] <= 31 * DAY_NS:
+        raise InputError(f"{name} holds bars of months, which have no fixed length; give weeks or days")
     interval = int(steps[np.argmax(counts)])
-    odd = steps[np.mod(steps, np.int64(interval)) != 0]
-    if len(odd):
-        at = int(np.argmax(np.isin(np.diff(times.astype(np.int64)), odd)))
-        raise InputError(
-            f"{name}: bars are not evenly spaced (mostly {interval_name(interval)}, but "
-            f"{say_time(times[at])} is followed by {say_time(times[at + 1])})"
-        )
-    return interval
+    at = int(np.argmax(np.mod(every, np.int64(interval)) != 0))
+    raise InputError(
+        f"{name}: bars are not evenly spaced (mostly {interval_name(interval)}, but "
+        f"{say_time(times[at])} is followed by {say_time(times[at + 1])})"
+    )
+
+
+def resampled(table: pd.DataFrame, interval: int, length: int, name: str) -> pd.DataFrame:
+    """Longer candles of shorter ones; length: a multiple of `interval`. Only complete ones, where the market never rests.
+
+    Weeks begin on Mondays, all others as multiples since 1970 (UTC), off by what the file's own grid is.
+    """
+    ns = index_times(table).astype(np.int64)
+    offset = 4 * DAY_NS if length % (7 * DAY_NS) == 0 else 0
+    offset += int(ns[0]) % interval
+    opens = (ns - offset) // length * length + offset
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "turnover": "sum"}
+    groups = table.groupby(opens)
+    out = groups.agg({name: how.get(str(name), "last") for name in table.columns})
+    if not rests_at_weekends(index_times(table), interval):
+        out = out[(groups.size() == length // interval).to_numpy()]
+    if len(out) < 2:
+        raise InputError(f"{name} holds {len(out)} complete bars of {interval_name(length)}; at least 2 are needed")
+    out.index = pd.DatetimeIndex(out.index.to_numpy().view("datetime64[ns]"), name="timestamp")
+    return out
 
 
 def cut_span(
@@ -88,9 +118,10 @@ def cut_span(
 
 
 def missing_bars(times: TimeArray, interval: int) -> list[tuple[np.datetime64, int]]:
-    """(first missing open time, number of missing bars) of every hole between the first and the last bar."""
+    """(first missing open time, number of missing bars) of every hole between the first and the last bar; rest is none."""
     steps = np.diff(times.astype(np.int64)) // interval
-    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+    holes = np.flatnonzero((steps > 1) & ~resting(times, interval))
+    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in holes]
 
 
 def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -100,22 +131,36 @@ def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> t
     if not holes:
         return table, ()
     first, count = holes[0]
+    total = sum(n for _, n in holes)
+    if total > MOST_FILLED * len(table):
+        first, count = max(holes, key=lambda hole: hole[1])
+        raise InputError(
+            f"{symbol} {interval_name(interval)} lacks {total:,} bars beside the {len(table):,} it has, {count:,} of them after "
+            f"{say_time(first)}: too many to fill; look at the times there, or choose a later --start or an earlier --end"
+        )
     if not fill:
         more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
         raise InputError(
             f"{symbol} {interval_name(interval)} has a gap of {count} bar{'s' * (count != 1)} at {say_time(first)}{more}; "
             "rerun with --fill-gaps or choose a later --start"
         )
-    grid = pd.DatetimeIndex(np.arange(times[0], times[-1] + 1, np.timedelta64(interval, "ns")), name=table.index.name)
-    filled = table.reindex(grid)
-    lost = filled["close"].isna().to_numpy()
+    filled = fill_bars(
+        table, np.concatenate([first + np.arange(n) * np.timedelta64(interval, "ns") for first, n in holes])
+    )
+    note = f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at {say_time(first)}"
+    return filled, (note,)
+
+
+def fill_bars(table: pd.DataFrame, more: TimeArray) -> pd.DataFrame:
+    """The table with bars at the times `more`: last close, zero volume."""
+    grid = np.union1d(index_times(table), more)
+    filled = table.reindex(pd.DatetimeIndex(grid, name=table.index.name))
+    lost = ~np.isin(grid, index_times(table))
     filled["close"] = filled["close"].ffill()
     for column in ("open", "high", "low"):
         filled[column] = filled[column].where(~lost, filled["close"])
     filled["volume"] = filled["volume"].where(~lost, 0.0)
-    total = sum(n for _, n in holes)
-    note = f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at {say_time(first)}"
-    return filled, (note,)
+    return filled
 
 
 def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArray:
@@ -156,13 +201,15 @@ def build_panel(
             )
         cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
         said.extend(filled)
+    first = min(index_times(table)[0] for table in cut.values())
+    for symbol, table in cut.items():
+        if (index_times(table)[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
+            raise InputError(
+                f"{symbol}: bars open at {say_time(index_times(table)[0])}, off the grid of the other symbols"
+            )
+    grid, resting_year = _grid(cut, interval)
+    said.extend(_closed_beside_others(cut, grid))
     times_of = {symbol: index_times(table) for symbol, table in cut.items()}
-    first = min(times[0] for times in times_of.values())
-    last = max(times[-1] for times in times_of.values())
-    for symbol, times in times_of.items():
-        if (times[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
-            raise InputError(f"{symbol}: bars open at {say_time(times[0])}, off the grid of the other symbols")
-    grid: TimeArray = np.arange(first, last + np.timedelta64(1, "ns"), np.timedelta64(interval, "ns"))
     closes = grid + np.timedelta64(interval, "ns")
 
     further = sorted({str(c) for table in cut.values() for c in table.columns} - set(CANDLE_FIELDS))
@@ -170,7 +217,7 @@ def build_panel(
     fields = (*CANDLE_FIELDS, *further, *(["funding_rate"] if paid else []))
     values = np.full((len(grid), len(cut), len(fields)), np.nan)
     for a, (symbol, table) in enumerate(cut.items()):
-        at = int((times_of[symbol][0] - first) // np.timedelta64(interval, "ns"))
+        at = int(np.searchsorted(grid, times_of[symbol][0]))
         for f, name in enumerate(fields):
             if name in table.columns:
                 values[at : at + len(table), a, f] = table[name].to_numpy(dtype=np.float64)
@@ -183,5 +230,35 @@ def build_panel(
         keep = (s.timestamps >= first) & (s.timestamps < closes[-1])
         within[symbol] = Settlements(s.timestamps[keep], s.rates[keep])
     return Panel(
-        grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said)
-    )
+        grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said),
+        yearly_bars=resting_year,
+    )  # fmt: skip
+
+
+def _grid(tables: Mapping[str, pd.DataFrame], interval: int) -> tuple[TimeArray, float | None]:
+    """All open times of any table, and the bars a year where that leaves times out: then every market rests there."""
+    times = [index_times(table) for table in tables.values()]
+    first, last = min(t[0] for t in times), max(t[-1] for t in times)
+    bars = int((last - first) // np.timedelta64(interval, "ns")) + 1
+    longest = max(len(t) for t in times)
+    if bars > MOST_APART * longest and bars > 1_000_000:
+        spans = ", ".join(f"{s} from {say_time(t[0])} to {say_time(t[-1])}" for s, t in zip(tables, times, strict=True))
+        raise InputError(f"the symbols lie too far apart for one table of {bars:,} bars: {spans}")
+    if all(len(t) * np.timedelta64(interval, "ns") == t[-1] - t[0] + np.timedelta64(interval, "ns") for t in times):
+        return np.arange(first, last + np.timedelta64(1, "ns"), np.timedelta64(interval, "ns")), None
+    grid: TimeArray = np.unique(np.concatenate(times))
+    return grid, None if len(grid) == bars else yearly_bars(grid)
+
+
+def _closed_beside_others(tables: dict[str, pd.DataFrame], grid: TimeArray) -> list[str]:
+    """Fills the bars in which one market rests and another does not; the notes on it."""
+    notes = []
+    for symbol, table in tables.items():
+        times = index_times(table)
+        own = grid[(grid >= times[0]) & (grid <= times[-1])]
+        if len(own) > len(table):
+            tables[symbol] = fill_bars(table, np.setdiff1d(own, times))
+            notes.append(
+                f"{symbol} rests in {len(own) - len(table)} bars of the others: last close, zero volume, not traded"
+            )
+    return notes

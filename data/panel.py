@@ -38,7 +38,7 @@ class Settlements:
 class Panel:
     """Candles (and further fields) of several assets on one regular time grid.
 
-    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`.
+    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns` (but see `yearly_bars`).
     values:     [T, A, F] float64, read-only; NaN where an asset is not listed yet or a field is not known.
                 Value t of every field is known at the bar's close (`timestamps[t] + interval_ns`), never later.
     settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
@@ -46,6 +46,8 @@ class Panel:
     regimes:    [T] true regime per bar where the market is simulated, else None.
     instruments: per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's
                 rules, not history: a run takes them into its settings, so they are no part of the fingerprint.
+    yearly_bars: bars a year of a market that rests (nights, weekends, holidays): its bars follow one another, and steps may be
+                several intervals. None: a market that never closes, every step is one interval.
     """
 
     timestamps: TimeArray
@@ -60,6 +62,7 @@ class Panel:
     regime_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     instruments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    yearly_bars: float | None = None
 
     def __post_init__(self) -> None:
         stamps = self.timestamps.astype("datetime64[ns]")
@@ -71,8 +74,13 @@ class Panel:
         if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
             raise ValueError("assets and fields must be unique")
         steps = np.diff(stamps.astype(np.int64))
-        if np.any(steps != self.interval_ns):
-            at = int(np.argmax(steps != self.interval_ns))
+        wrong = (
+            steps != self.interval_ns
+            if self.yearly_bars is None
+            else (steps <= 0) | (np.mod(steps, np.int64(self.interval_ns)) != 0)
+        )
+        if np.any(wrong):
+            at = int(np.argmax(wrong))
             raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
         object.__setattr__(self, "timestamps", _frozen(stamps))
         object.__setattr__(self, "values", _frozen(np.asarray(self.values, dtype=np.float64)))
@@ -110,8 +118,8 @@ class Panel:
 
     @property
     def bars_per_year(self) -> float:
-        """Bars of a market that never closes."""
-        return 365.0 * 86_400e9 / self.interval_ns
+        """Bars of a market that never closes; of one that rests, counted."""
+        return self.yearly_bars if self.yearly_bars is not None else 365.0 * 86_400e9 / self.interval_ns
 
     def cut(self, start: int, stop: int) -> Panel:
         """Bars start..stop (half-open) as a panel of their own; settlements after its last close are dropped."""
@@ -123,7 +131,7 @@ class Panel:
         return Panel(
             self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
             self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
-            self.instruments,
+            self.instruments, self.yearly_bars,
         )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +11,10 @@ import numpy as np
 from data import files as user_files
 from data import simulated
 from data.alignment import add_timeframe, coarser
+from data.columns import parse_columns
 from data.intervals import interval_ns, parse_interval, parse_span
 from data.panel import InputError, Panel
+from data.symbols import parse_symbols
 
 DEFAULT_INTERVAL = "60"
 
@@ -51,6 +53,9 @@ def load_panel(
     source: str = "auto",
     files: Sequence[Path] = (),
     funding_files: Sequence[Path] = (),
+    columns: str | Mapping[str, str] | None = None,
+    timezone: str | None = None,
+    any_candles: bool = False,
     fill_gaps: bool = False,
     seed: int = 0,
     timeframes: Sequence[str] = (),
@@ -62,26 +67,26 @@ def load_panel(
 
     interval: None means the files' own, or one hour from a source. start, end: ISO, UTC; a bar belongs to the span if
     it opens at or after `start` and has closed by `end`. files: one per symbol, in order; they replace the source.
+    columns, timezone, any_candles: how files are to be read where they do not say it themselves (docs/data.md).
     timeframes: longer intervals that come along as fields `close@240` and so on, each candle seen after its close only.
     source "auto": Bybit where it answers within a few seconds, else the simulated market. category, progress: of Bybit.
     echo: told what a person should know (one line a call). InputError, one line, for everything the user can mend.
     """
-    names = tuple(symbol.strip() for symbol in symbols)
-    if not names or not all(names):
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
-    if len(set(names)) != len(names):
-        raise InputError(f"a symbol is given twice: {', '.join(names)}")
+    names = parse_symbols(symbols)
     if source not in SOURCES:
         raise InputError(f"unknown --source {source!r}; expected {', '.join(SOURCES)}")
-    if interval is not None:
+    if interval is not None and not files:
         interval_ns(parse_interval(interval))
     first, last = parse_span(start, end)
     say = echo or (lambda _line: None)
     longer = tuple(parse_interval(name) for name in timeframes)
     if files:
         panel = user_files.load_files(
-            names, files, interval=interval, funding_files=funding_files, start=first, end=last, fill_gaps=fill_gaps
-        )
+            names, files, interval=interval, funding_files=funding_files, start=first, end=last, fill_gaps=fill_gaps,
+            reading=user_files.Reading(parse_columns(columns), timezone, any_candles),
+        )  # fmt: skip
+        for note in panel.notes:
+            say(note)
         return _with_timeframes(panel, longer)
     if funding_files:
         raise InputError("--funding FILE goes with --data FILE; a source brings its own funding")
