@@ -21,7 +21,7 @@ import typer
 
 from data.panel import Panel
 from data.simulated import MarketRecipe, simulate
-from nas.search.single import search_panel
+from nas.search.single import search
 from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
@@ -46,7 +46,7 @@ def one(
     case: str, seed: int, bars: int, strength: float, horizon: int, epochs: int, finalists: int, assets: int
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    found = search_panel(
+    found = search(
         market(case, seed, bars, strength, assets),
         horizon=horizon,
         seed=seed,

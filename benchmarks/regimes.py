@@ -22,7 +22,8 @@ from nas.space.search_space import SearchSpace
 from nas.tasks.engine import Engine, InProcess, Store
 from nas.tasks.windows import WindowPlan
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.policies import Competition, PolicyOutcome
+from strategies.walkforward.contenders import PolicyOutcome
+from strategies.walkforward.policies import Competition
 
 REGIME_BARS = 4_000
 REGIMES = ("ema12", "diff1", "ema36 reversed")

@@ -138,7 +138,7 @@ def searched(windows: int) -> None:
     from nas.space.genotype import Genotype
     from nas.tasks.work import SearchTask, TrainTask, run_task
     from strategies.walkforward.config import resolve
-    from strategies.walkforward.job import Options
+    from strategies.walkforward.options import Options
     from strategies.walkforward.pipeline import Pipeline
     from strategies.walkforward.policies import Competition
 

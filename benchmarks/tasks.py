@@ -18,7 +18,7 @@ from data.sources import load_panel
 from nas.space.genotype import Genotype
 from nas.tasks.work import SearchTask, Task, TaskResult, TrainTask, run_task
 from strategies.walkforward.config import resolve
-from strategies.walkforward.job import Options
+from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from data.errors import InputError as InputError
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 TimeArray = npt.NDArray[np.datetime64]
 
 CANDLE_FIELDS = ("open", "high", "low", "close", "volume")
@@ -110,6 +112,31 @@ class Panel:
     def column(self, name: str, asset: str) -> FloatArray:
         """One field of one asset: [T]."""
         return self.field(name)[:, self.assets.index(asset)]
+
+    @functools.cached_property
+    def traded(self) -> BoolArray:
+        """[T, A]: whether a bar can be traded. False where an asset has none, and where the market stood still: filled gaps and
+        halts, that is no volume and every price the close before. Reads bars up to its own.
+        """
+        opens, highs, lows, closes, volumes = (self.field(name) for name in CANDLE_FIELDS)
+        before = np.vstack([opens[:1], closes[:-1]])
+        before = np.where(np.isnan(before), opens, before)  # a first bar has only itself
+        still = (volumes == 0.0) & (highs == lows) & (opens == closes) & (closes == before)
+        out: BoolArray = np.isfinite(opens) & np.isfinite(closes) & ~still
+        return out
+
+    def tradable(self, start: int, stop: int) -> FloatArray:
+        """[n, A, 5]: CANDLE_FIELDS of bars start..stop as an account sees them: NaN in bars that cannot be traded."""
+        places = [self.fields.index(name) for name in CANDLE_FIELDS]
+        candles = self.values[start:stop][:, :, places]
+        return np.where(self.traded[start:stop, :, None], candles, np.nan)
+
+    @functools.cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """[A]: the bar after which an asset has no more, where it ends before the others do (a delisting); else the panel's length."""
+        known = np.isfinite(self.field("close"))
+        last = len(self) - 1 - known[::-1].argmax(0)
+        return np.where(known.any(0) & (last < len(self) - 1), last, len(self)).astype(np.int64)
 
     @property
     def close_times(self) -> TimeArray:

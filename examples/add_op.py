@@ -2,10 +2,10 @@
 
 from data.sources import load_panel
 from nas.search import search
-from nas.space.ops import Op, register
+from nas.space.ops import Op, register_op
 
 # y[t] = x[t] - x[t-12]: constant coefficients at these lags; folded into the same matrix product as every other linear op
-register(Op("diff12", "constant", "difference over 12 bars", lags=(0, 12), coefficients=(1.0, -1.0)))
+register_op(Op("diff12", "constant", "difference over 12 bars", lags=(0, 12), coefficients=(1.0, -1.0)))
 
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-03-01", source="simulated")
 found = search(

@@ -5,7 +5,7 @@ from torch import Tensor
 from data.sources import load_panel
 from nas.search import search
 from nas.search.supernet import Architecture
-from nas.search.variants import Variant, register
+from nas.search.variants import Variant, register_variant
 
 
 def entropy(architecture: Architecture, progress: float) -> Tensor:
@@ -14,7 +14,9 @@ def entropy(architecture: Architecture, progress: float) -> Tensor:
     return 0.05 * progress * -(weights * weights.log()).sum(-1).mean()
 
 
-register(Variant("entropy", "DARTS with entropy penalty", "Tian et al. 2020, arXiv 2007.03154", regulariser=entropy))
+register_variant(
+    Variant("entropy", "DARTS with entropy penalty", "Tian et al. 2020, arXiv 2007.03154", regulariser=entropy)
+)
 
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-03-01", source="simulated")
 small = {

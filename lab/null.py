@@ -25,7 +25,7 @@ from reports.performance import daily_frame, sharpe_ratio
 from reports.run_folder import BENCHMARK, SEARCHED, load_run
 from reports.statistics import against_benchmark, luck, overfitting, sharpes
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.job import Options
+from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.provenance import code_version
 from strategies.walkforward.trading import daily_net_returns, trading_terms

@@ -1,1 +1,9 @@
+"""The search, from features to a trained network. Knows data.
 
+What a user may rely on is in `__all__`; it is declared in `__init__.pyi` and loaded when it is asked for. The search itself is
+`nas.search.search`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

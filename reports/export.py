@@ -15,7 +15,7 @@ from data.panel import InputError
 from reports.page import flat
 from reports.performance import performance
 from reports.run_folder import Run
-from reports.search_section import HEALTH, LOSSES, edge_name
+from reports.search_section import HEALTH, LOSSES, edge_names
 
 T = TypeVar("T")
 
@@ -63,10 +63,10 @@ def write_epoch(writer: Any, described: Mapping[str, Any], row: Mapping[str, Any
         value = row.get(key)
         if isinstance(value, (int, float)) and math.isfinite(value):
             writer.add_scalar(f"search/{key}", value, epoch)
-    for edge, line in zip(described.get("edges") or [], row.get("op_weights") or [], strict=False):
+    for edge, line in zip(edge_names(described.get("edges") or []), row.get("op_weights") or [], strict=False):
         for op, value in zip(described.get("ops") or [], line, strict=False):
             if value is not None and math.isfinite(value):
-                writer.add_scalar(f"alpha {edge_name(edge)}/{op}", value, epoch)
+                writer.add_scalar(f"alpha {edge}/{op}", value, epoch)
 
 
 def _write_graph(writer: Any, folder: Path) -> None:

@@ -25,6 +25,7 @@ from reports.search_section import (
     feature_table,
     has_random,
     missing_health,
+    size_told,
     timeline_figure,
     window_figures,
 )
@@ -259,6 +260,7 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "architecture": str(window.get("architecture") or ""),
         "flat": window.get("plan") == "flat",
         "decision": _decision(window),
+        "size": size_told(window),
         "distance": [(name, value) for name, value in flat(window.get("distance") or {}) if value != "None"],
         "diagnostics": [(n.replace("_", " "), v) for n, v in flat(window.get("diagnostics") or {})],
         "figures": (drawn := window_figures(index, window)),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nas.space.genotype import source_name
 from reports.figures import Figure, Trace, label, significant
 from reports.run_folder import BENCHMARK, Run
 from reports.statistics import DAYS_PER_YEAR, sharpes
@@ -96,7 +97,8 @@ def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapp
     edges = weights.get("edges") or [] if isinstance(weights, Mapping) else []
     rows = [row for row in history if isinstance(row.get("op_weights"), list)]
     figures = []
-    for k, edge in enumerate(edges):
+    names = edge_names(edges)
+    for k, name in enumerate(names):
         table = [_numbers(row["op_weights"][k], len(ops)) for row in rows if k < len(row["op_weights"])]
         if not table or not ops:
             continue
@@ -106,7 +108,7 @@ def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapp
         figures.append(
             Figure(
                 f"alpha-{number}-{k}",
-                edge_name(edge),
+                name,
                 f"Weight of each op on this edge over the epochs; {best} ends highest at {np.nanmax(last):.2f}.",
                 [
                     {
@@ -131,13 +133,27 @@ def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapp
     return figures
 
 
-def edge_name(edge: Any) -> str:
-    """`[source, node]` or `[cell, source, node]`, source 0 being the input of the cell."""
-    if isinstance(edge, list) and len(edge) >= 2:
-        cell = f"cell {edge[0]}: " if len(edge) > 2 else ""
-        source, node = edge[-2], edge[-1]
-        return f"{cell}{'input' if source == 0 else f'node {source}'} to node {int(node) + 1}"
-    return f"edge {edge}"
+def edge_names(edges: Sequence[Any]) -> list[str]:
+    """Of `[source, node]` pairs: the sources of the first node are the inputs of the cell."""
+    pairs = [edge for edge in edges if isinstance(edge, (list, tuple)) and len(edge) == 2]
+    inputs = max(1, sum(edge[1] == 0 for edge in pairs))
+    return [
+        f"{source_name(int(edge[0]), inputs, ' ')} to node {int(edge[1]) + 1}" if edge in pairs else f"edge {edge}"
+        for edge in edges
+    ]
+
+
+def size_told(window: Mapping[str, Any]) -> str:
+    """In which size the found network was trained, and of which sizes it was the best by validation."""
+    sizes = [size for size in window.get("sizes") or [] if isinstance(size, Mapping)]
+    if not sizes:
+        return ""
+    best = min(sizes, key=lambda size: float(size["validation_loss"]))
+    told = f"{counted(best['cells'], 'cell')} of {counted(best['channels'], 'channel')}"
+    if len(sizes) == 1:
+        return f"Trained in one size: {told}."
+    others = ", ".join(f"{size['cells']} x {size['channels']} ({size['validation_loss']:.5g})" for size in sizes)
+    return f"Trained in {len(sizes)} sizes, cells x channels (loss on validation): {others}. Validation chose {told}."
 
 
 def feature_table(run: Run) -> tuple[list[int], list[tuple[str, list[str]]]]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import itertools
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import grimp
@@ -58,3 +62,20 @@ def f():
 def test_an_import_inside_a_function_has_its_reason(package: str) -> None:
     files = sorted((ROOT / package).rglob("*.py"))
     assert [f"{f.relative_to(ROOT)}:{n}" for f in files for n in unexplained(f.read_text(encoding="utf-8"))] == []
+
+
+FACES = ("data", "nas", "nas.search")
+
+
+def test_the_page_of_public_names_lists_them_all() -> None:
+    """Its links go to where each is described; `make site` refuses a dead one."""
+    page = (ROOT / "docs" / "reference" / "public.md").read_text(encoding="utf-8")
+    listed = {f"{link.split('.')[0]}.{link.rsplit('.', 1)[1]}" for link in re.findall(r"\]\[([\w.]+)\]", page)}
+    assert listed == {
+        f"{face.split('.')[0]}.{name}" for face in FACES for name in importlib.import_module(face).__all__
+    }
+
+
+def test_a_package_loads_nothing_before_it_is_asked() -> None:
+    code = f"import sys, {', '.join(FACES)}; print(sorted({{'numpy', 'pandas', 'torch'}} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"

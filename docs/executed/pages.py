@@ -11,7 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: CHANGELOG.md is left out: it tells of its day
 PAGES = tuple(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
-SOURCES = ("data", "nas", "strategies", "reports", "benchmarks", "examples", "docs/pictures", "tests/exchange")
+SOURCES = (
+    "data",
+    "nas",
+    "strategies",
+    "reports",
+    "lab",
+    "commands",
+    "benchmarks",
+    "examples",
+    "docs/pictures",
+    "tests/exchange",
+)
 #: kinds of block; commands stand in `bash` and nowhere else
 FENCES = ("bash", "python", "{ .python }", "toml", "text")
 EXAMPLES = ("python -m strategies.", "python -m data.", "python -m nas.", "python -m reports", "regime-nas ")

@@ -31,7 +31,7 @@ from nas.space.ops import ACROSS, GATED_MEMORY_BARS, MAXPOOL_MEAN, MOST_LAG_BARS
 
 @dataclass(frozen=True)
 class Edge:
-    """A connection of one cell: source 0 is the cell input, source k + 1 is node k. `ops` are its candidates."""
+    """A connection of one cell: its inputs are the first sources, source inputs + k is node k. `ops` are its candidates."""
 
     source: int
     node: int
@@ -83,14 +83,15 @@ def max_pool(x: Tensor, span: int) -> Tensor:
 class Cell(nn.Module):
     """Nodes joined by edges; each edge is a weighted mix of its ops, each node the sum of its edges, soft-normed and activated.
 
-    forward(x [time, batch, channel], mix, bypass) -> [time, batch, nodes * channel]; mix: one weight per (edge, op) in the order
-    of `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
+    forward(x [time, batch, channel], mix, bypass) -> [time, batch, nodes * channel]; x: one tensor per cell input, or the tensor alone
+    where there is one. mix: one weight per (edge, op) in the order of `edges`, concatenated: [sum of ops], or None for all ones (the
+    discrete network).
 
     partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
     (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
     """
 
-    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, partial: int = 1) -> None:
+    def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, partial: int = 1, inputs: int = 1) -> None:
         super().__init__()
         if partial < 1 or channels % partial:
             raise InputError(
@@ -99,6 +100,7 @@ class Cell(nn.Module):
             )
         self.edges = tuple(edges)
         self.nodes = nodes
+        self.inputs = inputs
         self.channels = channels
         self.partial = partial
         self.active = channels // partial
@@ -215,20 +217,26 @@ class Cell(nn.Module):
         return (channels / squares.clamp_min(1e-12)).sqrt()
 
     def forward(
-        self, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+        self,
+        x: Tensor | Sequence[Tensor],
+        mix: Tensor | None = None,
+        bypass: Tensor | None = None,
+        market: Market | None = None,
     ) -> Tensor:
-        values: dict[int, Tensor] = {0: x}  # per source, before the activation
+        given, first = (x,) if isinstance(x, Tensor) else tuple(x), self.inputs
+        values: dict[int, Tensor] = dict(enumerate(given))  # per source, before the activation
         sums: list[Tensor | None] = [None] * self.nodes
         passed: list[Tensor | None] = [None] * self.nodes
         residual: list[Tensor | None] = [None] * self.nodes
-        for source in range(self.nodes + 1):
-            hidden = x
-            if source > 0:
-                total = sums[source - 1]
+        for source in range(first + self.nodes):
+            if source < first:
+                hidden = values[source]
+            else:
+                total = sums[source - first]
                 if total is None:
                     continue
-                value = soft_norm(self.joined(total, passed[source - 1]))
-                skipped = residual[source - 1]
+                value = soft_norm(self.joined(total, passed[source - first]))
+                skipped = residual[source - first]
                 values[source] = value = value if skipped is None else value + skipped
                 hidden = activation(value)
             if source not in self._plans:
@@ -242,10 +250,10 @@ class Cell(nn.Module):
                     rest = hidden[..., self.active :]
                     passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
             if plan.skips:
-                ones = x.new_ones(len(self.entries)) if mix is None else mix
+                ones = hidden.new_ones(len(self.entries)) if mix is None else mix
                 for node, entries in plan.skips.items():
                     residual[node] = added(residual[node], ones[entries].sum() * values[source])
-        return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
+        return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
 
     def joined(self, mixed: Tensor, passed: Tensor | None) -> Tensor:
         """The channels that went through the ops and those that passed by, shuffled so that both kinds mix in the next node."""

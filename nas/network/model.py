@@ -52,17 +52,25 @@ class CellNetwork(nn.Module):
         receptive_field: int,
         partial: int = 1,
         assets: int = 0,
+        cell_inputs: int = 1,
     ) -> None:
         super().__init__()
         self.receptive_field = receptive_field
         self.channels = channels
+        self.cell_inputs = cell_inputs
         self.stem = nn.Parameter(torch.randn(inputs, channels) * inputs**-0.5)
         self.stem_bias = nn.Parameter(torch.zeros(channels))
-        self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial) for _ in range(cells))
+        self.cells = nn.ModuleList(Cell(edges, nodes, channels, partial, cell_inputs) for _ in range(cells))
         width = len({e.node for e in edges}) * channels
         self.joints = nn.ParameterList(
             nn.Parameter(torch.randn(width, channels) * width**-0.5) for _ in range(cells - 1)
         )
+        # from what lies before the cell before, where any edge reads it: the features for the first two cells
+        self.before, self.before_bias = nn.ParameterList(), None
+        if cell_inputs == 2 and any(e.source == 0 for e in edges):
+            sizes = [inputs if k < 2 else width for k in range(cells)]
+            self.before.extend(nn.Parameter(torch.randn(size, channels) * size**-0.5) for size in sizes)
+            self.before_bias = nn.Parameter(torch.zeros(cells, channels))
         self.head = nn.Parameter(torch.randn(width, horizons) * (0.1 * width**-0.5))  # small: forecasts start near zero
         self.head_bias = nn.Parameter(torch.zeros(horizons))
         self.embedding = nn.Parameter(torch.zeros(assets, channels)) if assets else None
@@ -81,7 +89,6 @@ class CellNetwork(nn.Module):
         input_mix: Tensor | None = None,
         bypass: Tensor | None = None,
     ) -> Tensor:
-        stem = self.stem if input_mix is None else self.stem * input_mix[:, None]
         market: Market | None = None
         if x.dim() == 4:
             volatile = None
@@ -92,14 +99,27 @@ class CellNetwork(nn.Module):
         batch, inputs, bars = x.shape
         # one plain matrix product: matmul of the permuted x would run one small product per bar where no gradients are taken
         flat = x.permute(2, 0, 1).reshape(bars * batch, inputs)
-        hidden = torch.addmm(self.stem_bias, flat, stem).view(bars, batch, -1)
+        asset: Tensor | None = None
         if self.embedding is not None and market is not None:
-            hidden = hidden + self.embedding.repeat(market.present.shape[1], 1)
+            asset = self.embedding.repeat(market.present.shape[1], 1)
+
+        def from_features(weight: Tensor, bias: Tensor) -> Tensor:
+            mixed = weight if input_mix is None else weight * input_mix[:, None]
+            value = torch.addmm(bias, flat, mixed).view(bars, batch, -1)
+            return value if asset is None else value + asset
+
+        outputs: list[Tensor] = []
         for k, cell in enumerate(self.cells):
-            if k > 0:
-                hidden = hidden @ self.joints[k - 1]
-            hidden = cell(hidden, mix, bypass) if market is None else cell(hidden, mix, bypass, market)
-        return (hidden @ self.head + self.head_bias).permute(1, 2, 0)
+            last = outputs[-1] @ self.joints[k - 1] if k else from_features(self.stem, self.stem_bias)
+            states: Tensor | tuple[Tensor, Tensor] = last
+            if self.cell_inputs == 2:
+                before = last  # read by nothing, unless
+                if self.before_bias is not None:
+                    weight, bias = self.before[k], self.before_bias[k]
+                    before = from_features(weight, bias) if k < 2 else outputs[k - 2] @ weight + bias
+                states = (before, last)
+            outputs.append(cell(states, mix, bypass) if market is None else cell(states, mix, bypass, market))
+        return (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
 
 
 class PerAsset(nn.Module):
@@ -154,6 +174,7 @@ def network_of(genotype: Genotype, seed: int) -> Network:
             horizons=len(genotype.horizons),
             receptive_field=genotype.receptive_field,
             assets=len(genotype.assets) if genotype.share == "embedding" else 0,
+            cell_inputs=genotype.inputs,
         )
 
     with torch.random.fork_rng(devices=[]):
@@ -210,8 +231,9 @@ class TrainedModel:
     forecast_scale: float
     extra: dict[str, Any]
 
-    def predict(self, panel: Panel, start: int, stop: int) -> npt.NDArray[np.float64]:
-        """Forecasts (first horizon) of bars start..stop: [stop - start, asset]; NaN where a feature is not known yet."""
+    def predict(self, panel: Panel, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float64]:
+        """First-horizon forecasts of bars start..stop (None: to the last): [bar, asset]; NaN where a feature is not known yet."""
+        stop = len(panel) if stop is None else stop
         together = self.genotype.assets
         if not together or panel.assets == together:
             return self.predict_bank(self.bank(panel), start, stop)

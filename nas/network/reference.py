@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,10 +14,16 @@ from nas.network.linear_blocks import ema_reference, lagged
 
 
 def reference_forward(
-    cell: Cell, x: Tensor, mix: Tensor | None = None, bypass: Tensor | None = None, market: Market | None = None
+    cell: Cell,
+    x: Tensor | Sequence[Tensor],
+    mix: Tensor | None = None,
+    bypass: Tensor | None = None,
+    market: Market | None = None,
 ) -> Tensor:
     """Same arguments, weights and result as `cell(x, mix, bypass, market)`."""
-    values, hidden = {0: x}, {0: x}
+    first = cell.inputs
+    values = dict(enumerate((x,) if isinstance(x, Tensor) else x))
+    hidden = dict(values)
     active = cell.active
     for node in range(cell.nodes):
         total: Tensor | None = None
@@ -40,9 +48,9 @@ def reference_forward(
             order = [g * active + i for i in range(active) for g in range(cell.partial)]
             total = together[..., order]
         value = soft_norm(total)
-        values[node + 1] = value if residual is None else value + residual
-        hidden[node + 1] = activation(values[node + 1])
-    return torch.cat([values[k] for k in sorted(values) if k > 0], -1)
+        values[first + node] = value if residual is None else value + residual
+        hidden[first + node] = activation(values[first + node])
+    return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
 
 
 def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None) -> Tensor:

@@ -138,6 +138,25 @@ class Tensors:
         )
 
 
+def for_training(
+    panel: Panel, bank: FeatureBank, receptive_field: int, reach: int, share: float
+) -> tuple[slice, slice]:
+    """(training, validation) bars of a whole panel: its last `share` validates, and what labels and context span is purged before it.
+
+    reach: bars that a label reads ahead. InputError for a share outside (0, 1) and a panel too short.
+    """
+    if not 0.0 < share < 1.0:
+        raise InputError(f"the validation share must lie between 0 and 1, not {share}")
+    first, last, purge = bank.warmup_bars, len(panel) - reach, reach + receptive_field
+    cut = last - round(share * (last - first))
+    if cut - purge - first < purge or last - cut < 2:
+        raise InputError(
+            f"{len(panel)} bars are too few for a search: {first} warm the features up and {purge} are purged before validation; "
+            f"give more history, fewer cells or nodes, or ops that look back less far"
+        )
+    return slice(first, cut - purge), slice(cut, last)
+
+
 def with_presence(x: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """[asset, column, time] and [asset, time] -> [1, asset, column + 1, time]: all assets as one group, the last column 1 where known."""
     return np.concatenate([x, known[:, None].astype(np.float32)], 1)[None]

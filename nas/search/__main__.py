@@ -49,6 +49,7 @@ def main(
         float, typer.Option(help="Share of the training stretches that a search epoch looks at.")
     ] = 1.0,
     nodes: Annotated[int, typer.Option(help="Nodes of the cell.")] = 2,
+    cell_inputs: Annotated[int, typer.Option(help="What a cell reads: 1, the cell before; 2, the two before.")] = 1,
     cells: Annotated[int, typer.Option(help="Cells on top of each other.")] = 1,
     channels: Annotated[int, typer.Option(help="Channels of the network.")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same data, same code: same bytes.")] = 0,
@@ -62,7 +63,7 @@ def main(
     from rich.live import Live
 
     from data.sources import load_panel
-    from nas.search.single import search_panel
+    from nas.search.single import search
     from nas.search.variants import get_variant
     from nas.space.drawing import draw_curves
 
@@ -88,8 +89,9 @@ def main(
                 rows.append(row)
                 live.update(curves(rows, epochs), refresh=True)
 
-            found = search_panel(
+            found = search(
                 panel, variant=variant, horizon=[int(part) for part in horizon.split(",")], seed=seed, nodes=nodes, cells=cells,
+                cell_inputs=cell_inputs,
                 channels=channels, epochs=epochs, loss=loss, fraction=search_fraction, on_record=show,
             )  # fmt: skip
     except KeyboardInterrupt:

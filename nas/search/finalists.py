@@ -54,7 +54,8 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
             here = place[c.source, node]
             mine = float(weights[here, space.ops.index(c.op)])
             others = [(here, k) for k in range(len(space.ops)) if space.ops[k] != c.op]
-            free = (place[s, node] for s in range(node + 1) if s not in taken and (s, node) in place)
+            sources = range(space.cell_inputs + node)
+            free = (place[s, node] for s in sources if s not in taken and (s, node) in place)
             others += [(edge, int(weights[edge].argmax())) for edge in free]
             for edge, op in others:
                 weight = float(weights[edge, op])
@@ -67,7 +68,7 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
                 )
                 nodes = list(genotype.nodes)
                 nodes[node] = tuple(sorted(changed, key=lambda x: x.source))
-                found.append((weight / max(mine, 1e-12), replace(genotype, nodes=pruned(nodes))))
+                found.append((weight / max(mine, 1e-12), replace(genotype, nodes=pruned(nodes, genotype.inputs))))
     found.sort(key=lambda item: -item[0])
     unique = {genotype.key(): genotype}
     for _, neighbour in found:
@@ -77,7 +78,7 @@ def likeliest(architecture: Architecture, genotype: Genotype, count: int) -> lis
 
 
 def nominated(genotype: Genotype) -> list[Genotype]:
-    """`genotype` with a lead-lag op from the cell input into one of its nodes as well, one per node that has any connection.
+    """`genotype` with a lead-lag op from the last cell into one of its nodes as well, one per node that has any connection.
 
     For searches whose data show a leader beyond chance. Among sixteen ops the mixture leaves each a sixteenth, too little for an op that
     serves one asset of several to stand out; the evidence earns it a trial by itself. The op comes beside what is there, so that the
@@ -85,9 +86,10 @@ def nominated(genotype: Genotype) -> list[Genotype]:
     """
     found = []
     for node, row in enumerate(genotype.nodes):
-        if row and not any(c.op == "lead_lag" and c.source == 0 for c in row):
+        last = genotype.inputs - 1
+        if row and not any(c.op == "lead_lag" and c.source == last for c in row):
             nodes = list(genotype.nodes)
-            nodes[node] = (Connection("lead_lag", 0), *row)
+            nodes[node] = tuple(sorted((Connection("lead_lag", last), *row), key=lambda c: c.source))
             found.append(replace(genotype, nodes=tuple(nodes)))
     return found
 

@@ -1,12 +1,19 @@
-"""What a search found: the network, how it got there, and what a notebook shows of it."""
+"""What a search found: the network, how it got there, what a notebook shows of it, and what follows: train, predict, save."""
 
 from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from data.panel import FloatArray, InputError, Panel
+from nas.network.model import TrainedModel, network_of
+from nas.network.stretches import Samples, Scaler, Tensors, for_training
+from nas.network.training import TrainingSettings, train
 from nas.space.drawing import draw_curves, draw_genotype
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -30,6 +37,7 @@ class SearchResult:
     variant: str = "darts"
     note: str = ""
     finalists: tuple[tuple[Genotype, float], ...] = ()
+    model: TrainedModel | None = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -56,6 +64,33 @@ class SearchResult:
             "history": list(self.history),
         }
         return json.dumps(content, indent=1)
+
+    def train(
+        self, panel: Panel, settings: TrainingSettings | None = None, *, seed: int = 0, validation_share: float = 0.25
+    ) -> SearchResult:
+        """The same result with its network trained from scratch, in `model`."""
+        samples = Samples.of(panel, self.genotype.horizons, {name: (steps,) for name, steps in self.genotype.features})
+        reach, together = max(self.genotype.horizons) + 1, bool(self.genotype.assets)
+        fit, stop = for_training(panel, samples.bank, self.space.receptive_field, reach, validation_share)
+        scaler, network = Scaler.fit(samples.bank.values, fit), network_of(self.genotype, seed)
+        train(network, Tensors.of(samples, scaler, together=together), fit, stop, settings or TrainingSettings(), seed)
+        model = TrainedModel(self.genotype, network, scaler, panel.interval_ns, 0.0, {"symbols": list(panel.assets)})
+        known = model.predict_bank(samples.bank, stop.start, stop.stop)
+        known = known[np.isfinite(known)]
+        return replace(self, model=replace(model, forecast_scale=float(known.std()) if known.size else 0.0))
+
+    def predict(self, panel: Panel, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Forecasts of the trained network."""
+        return self._trained().predict(panel, start, stop)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the trained network."""
+        self._trained().save(Path(folder))
+
+    def _trained(self) -> TrainedModel:
+        if self.model is None:
+            raise InputError("this network has no weights yet: found = found.train(panel) trains it")
+        return self.model
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the network, its text, the curves."""

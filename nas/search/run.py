@@ -60,13 +60,15 @@ class SearchRun:
             auxiliary=variant.auxiliary > 0,
             random_init=settings.random_init,
         )
-        cells = None if stage.depth is None else max(1, -int(-stage.depth * space.cells // 1))
+        cells = None if stage.depth is None else max(1, -int(-stage.depth * space.deepest // 1))
         self.network = supernet_of(
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
         )
         self.leaders = leaders
         if leaders is not None and not isinstance(self.network, LookbackNetwork):
-            self.network.follow(dict.fromkeys(range(space.nodes + 1), leaders), volatility_column(space))
+            self.network.follow(
+                dict.fromkeys(range(space.cell_inputs + space.nodes), leaders), volatility_column(space)
+            )
         # the architecture stays on the CPU, with the generators that draw from it: only its mix travels
         self.device = torch.device(settings.device)
         across = [name for name in space.ops if name in OPS and OPS[name].across]

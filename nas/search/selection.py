@@ -73,7 +73,7 @@ def select_by_removal(run: SearchRun) -> Genotype:
         hurts.append((cost, name, pipelines[-best]))
         if cost > 0.0:
             picked.append((name, pipelines[-best]))
-    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(picked) or (max(hurts)[1:],))
+    return space.genotype(tuple(nodes), tuple(picked) or (max(hurts)[1:],))
 
 
 def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -91,7 +91,7 @@ def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
     ops = [name for name in space.ops if name != "zero"]
     nodes = []
     for node in range(space.nodes):
-        sources = torch.randperm(node + 1, generator=generator)[: space.edges_per_node].tolist()
+        sources = torch.randperm(space.cell_inputs + node, generator=generator)[: space.edges_per_node].tolist()
         nodes.append(tuple(Connection(ops[pick(len(ops))], source) for source in sorted(sources)))
     features = []
     for name, pipelines in space.features:
@@ -101,7 +101,7 @@ def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
     if not features:
         name, pipelines = space.features[pick(len(space.features))]
         features.append((name, pipelines[pick(len(pipelines))]))
-    return Genotype(tuple(nodes), space.channels, space.cells, space.horizons, tuple(features))
+    return space.genotype(tuple(nodes), tuple(features))
 
 
 def select_shared(run: SearchRun) -> Genotype:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from data.panel import InputError, Panel
-from nas.network.stretches import Samples, Scaler, Tensors
-from nas.search.loop import search
+from nas.network.stretches import Samples, Scaler, Tensors, for_training
+from nas.search import loop
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.ops import DEFAULT_OPS
 from nas.space.search_space import SearchSpace
 
 
-def search_panel(
+def search(
     panel: Panel,
     *,
     variant: str = "darts",
@@ -28,6 +28,8 @@ def search_panel(
     channels: int = 16,
     search_cells: int | None = None,
     search_channels: int | None = None,
+    cell_inputs: int = 1,
+    edges_per_node: int = 2,
     features: str | Mapping[str, tuple[str, ...]] = "default",
     settings: SearchSettings | None = None,
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -36,10 +38,8 @@ def search_panel(
     """Search a network for all of `panel`: weights on its first part, alphas on the last `validation_share` of it, purged.
 
     horizon: bars ahead. changes: fields of `SearchSettings` (`epochs=20`, `loss="sharpe"`); 50 epochs unless given. InputError for a
-    panel too short, unknown names and whatever else `nas.search.search` refuses. The result draws itself in a notebook.
+    panel too short, unknown names and whatever else `nas.search.loop.search` refuses. The result draws itself in a notebook.
     """
-    if not 0.0 < validation_share < 1.0:
-        raise InputError(f"the validation share must lie between 0 and 1, not {validation_share}")
     unknown = [name for name in changes if name not in SearchSettings.__dataclass_fields__]
     if unknown:
         raise InputError(
@@ -50,17 +50,10 @@ def search_panel(
     bank = samples.bank
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, horizons=horizons,
-        search_cells=search_cells, search_channels=search_channels, assets=panel.assets if len(panel.assets) > 1 else (),
+        search_cells=search_cells, search_channels=search_channels, cell_inputs=cell_inputs, edges_per_node=edges_per_node,
+        assets=panel.assets if len(panel.assets) > 1 else (),
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
-    reach = max(horizons) + 1
-    first, last, purge = bank.warmup_bars, len(panel) - reach, reach + space.receptive_field
-    cut = last - round(validation_share * (last - first))
-    train, validation = slice(first, cut - purge), slice(cut, last)
-    if train.stop - train.start < purge or validation.stop - validation.start < 2:
-        raise InputError(
-            f"{len(panel)} bars are too few for a search: {first} warm the features up and {purge} are purged before validation; "
-            f"give more history, fewer cells or nodes, or ops that look back less far"
-        )
+    train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)
     how = replace(settings or SearchSettings(epochs=50), **changes)
-    return search(space, tensors, train, validation, how, seed, variant=variant, on_record=on_record)
+    return loop.search(space, tensors, train, validation, how, seed, variant=variant, on_record=on_record)

@@ -165,6 +165,7 @@ class Architecture(nn.Module):
             edges_per_node=space.edges_per_node,
             edge_strength=None if strength is None else strength.tolist(),
             rule=self.rule,
+            inputs=space.cell_inputs,
         )
         return self.discrete(nodes)
 
@@ -180,7 +181,7 @@ class Architecture(nn.Module):
             fallback = max(fallback, (float(features[row, strongest]), name, pipelines[strongest]))
             if best < len(pipelines):
                 chosen.append((name, pipelines[best]))
-        return Genotype(nodes, space.channels, space.cells, space.horizons, tuple(chosen) or (fallback[1:],))
+        return space.genotype(nodes, tuple(chosen) or (fallback[1:],))
 
 
 def supernet_of(
@@ -211,6 +212,7 @@ def supernet_of(
             receptive_field=space.receptive_field,
             partial=partial,
             assets=len(space.assets) if space.share == "embedding" else 0,
+            cell_inputs=space.cell_inputs,
         )
 
     with torch.random.fork_rng(devices=[]):

@@ -74,7 +74,7 @@ class Variant:
 VARIANTS: dict[str, Variant] = {}
 
 
-def register(variant: Variant) -> Variant:
+def register_variant(variant: Variant) -> Variant:
     """Make a variant known to `--variant` and every test of variants. ValueError where the name is taken."""
     if variant.name in VARIANTS:
         raise ValueError(f"variant {variant.name!r} is registered already")
@@ -122,65 +122,65 @@ def beta_decay(weight: float) -> Regulariser:
 
 
 _STOP = EigenvalueStop()
-register(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
-register(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
-register(
+register_variant(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
+register_variant(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
+register_variant(
     Variant("darts-2nd-exact", "DARTS, second order by autograd", "Liu et al. 2019, equation 6", order=2, mode="exact")
 )
-register(
+register_variant(
     Variant(
         "pc", "PC-DARTS", "Xu et al. 2020, arXiv 1907.05737",
         partial=4, normalised=True, warmup=0.3,  # 15 of its 50 epochs
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126",
         # 0.1: the paper's 10 stands beside a cross-entropy; differences of our Huber loss are a hundred times smaller
         relaxation=sigmoid, without_zero=True, regulariser=zero_one(0.1), rule=Rule("sparse", 0.85),
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
         auxiliary=1.0, eigenvalue_stop=_STOP, alpha_decay=3e-3,
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "plus-skips", "DARTS+ with skip count", "Liang et al. 2019, arXiv 1909.06035, criterion 1",
         auxiliary=1.0, skip_stop=2, alpha_decay=3e-3,
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "progressive", "P-DARTS", "Chen et al. 2019, arXiv 1904.12760",
         # its networks of 5, 11 and 17 cells on the way to 20; 8, 5 and 3 ops; skip dropout 0, 0.4, 0.7
         stages=(Stage(5 / 20), Stage(11 / 20, 5 / 8, 0.4), Stage(17 / 20, 3 / 8, 0.7)), rule=Rule(skip_limit=2),
     )
 )  # fmt: skip
-register(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
-register(
+register_variant(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
+register_variant(
     Variant(
         "sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283",
         weight_relaxation=lambda progress: perturbed(0.03 + 0.27 * progress),
     )
 )  # fmt: skip
-register(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
-register(
+register_variant(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
+register_variant(
     Variant(
         "gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465",
         relaxation=softmax, weight_relaxation=lambda _: sampled, alpha_relaxation=lambda _: sampled,
         temperature=Temperature(10.0, 0.1, "linear"),
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638",
         order=0, weight_relaxation=lambda _: uniform_path, selection="shared",
     )
 )  # fmt: skip
-register(
+register_variant(
     Variant(
         "random",
         "random architectures at equal budget",

@@ -42,18 +42,20 @@ def discretise(
     edges_per_node: int,
     edge_strength: Sequence[float] | None = None,
     rule: Rule = Rule(),
+    inputs: int = 1,
 ) -> Cell:
     """Relaxed weights (per edge, one per op) -> connections per node in order of their source, ready to build.
 
-    edge_strength multiplies the weights where edges compete (PC-DARTS's beta). A node that the rule leaves without input keeps
-    its one strongest connection; a node that can have none (only `none` on its edges) stays empty, and whatever reads it is cut.
+    edge_strength multiplies the weights where edges compete (PC-DARTS's beta). inputs: of the cell, its first sources. A node that the
+    rule leaves without input keeps its one strongest connection; a node that can have none (only `none` on its edges) stays empty, and
+    whatever reads it is cut.
     """
     table = [np.array(w, dtype=np.float64) for w in weights]
     while True:
         cell = []
         for found in ranked(table, edges, ops, nodes, edges_per_node, edge_strength, rule):
             cell.append(tuple(sorted(found, key=lambda c: c.source)))
-        cell = list(pruned(cell))
+        cell = list(pruned(cell, inputs))
         skips = sorted((c.weight, node, c.source, c.op) for node, row in enumerate(cell) for c in row if c.op in SKIPS)
         if rule.skip_limit is None or len(skips) <= rule.skip_limit:
             return tuple(cell)
@@ -107,11 +109,11 @@ def ranked(
     return result
 
 
-def pruned(cell: Sequence[Sequence[Connection]]) -> Cell:
+def pruned(cell: Sequence[Sequence[Connection]], inputs: int = 1) -> Cell:
     """Without connections that read an empty node, however deep that goes. ValueError where nothing is left."""
     alive: list[tuple[Connection, ...]] = []
     for row in cell:
-        alive.append(tuple(c for c in row if c.source == 0 or alive[c.source - 1]))
+        alive.append(tuple(c for c in row if c.source < inputs or alive[c.source - inputs]))
     if not any(alive):
         raise ValueError("no node of the cell has an input: every edge chose zero; add ops besides zero to the space")
     return tuple(alive)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nas.space.ops import SKIPS, get_op
@@ -38,7 +38,8 @@ def when(state: str) -> str:
 
 @dataclass(frozen=True)
 class Connection:
-    """An op on an edge into a node; source 0 is the cell input, source k + 1 is node k. weight: its relaxed weight when chosen.
+    """An op on an edge into a node; sources below the genotype's `inputs` are cell inputs, source inputs + k is node k. weight: its
+    relaxed weight when chosen.
 
     links: of a lead-lag op, who leads whom.
     """
@@ -47,6 +48,13 @@ class Connection:
     source: int
     weight: float = 1.0
     links: tuple[Link, ...] = ()
+
+
+def source_name(source: int, inputs: int, space: str = "") -> str:
+    """What text calls the source of an edge of a cell with so many inputs: `input`, or of two `before` and `last`, or `node1`."""
+    if source >= inputs:
+        return f"node{space}{source - inputs + 1}"
+    return "input" if inputs == 1 else ("before", "last")[source]
 
 
 def _plain(connection: Connection) -> dict[str, Any]:
@@ -63,6 +71,7 @@ class Genotype:
     """nodes: per node its incoming connections (empty = dead, nothing reads it). features: input -> pipeline.
 
     assets: of a network that reads several together (empty: one at a time, any). share: what they share, as in `SearchSpace`.
+    inputs: of a cell, as `SearchSpace.cell_inputs`.
     """
 
     nodes: tuple[tuple[Connection, ...], ...]
@@ -72,6 +81,7 @@ class Genotype:
     features: tuple[tuple[str, str], ...]
     assets: tuple[str, ...] = ()
     share: str = "all"
+    inputs: int = 1
 
     def __post_init__(self) -> None:
         # one order whatever it was read from: the columns of a network's stem follow it, and JSON objects have none
@@ -85,17 +95,24 @@ class Genotype:
     @property
     def receptive_field(self) -> int:
         """Bars of features a forecast depends on, its own bar included."""
-        reach: list[int] = [0]
-        for connections in self.nodes:
-            reach.append(max((reach[c.source] + get_op(c.op).receptive_field - 1 for c in connections), default=0))
-        return self.cells * max(reach) + 1
+        outputs = [0] * self.inputs  # of the cells so far, the features standing in for those before the first
+        for _ in range(self.cells):
+            reach = outputs[-self.inputs :]
+            for connections in self.nodes:
+                reach.append(max((reach[c.source] + get_op(c.op).receptive_field - 1 for c in connections), default=0))
+            outputs.append(max(reach[self.inputs :]))
+        return outputs[-1] + 1
+
+    def sized(self, cells: int, channels: int) -> Genotype:
+        """The same choices in another depth and width."""
+        return replace(self, cells=cells, channels=channels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: cells (inputs, nodes), channels, features, horizons, and assets and share where it reads several."""
         nodes = [[_plain(c) for c in node] for node in self.nodes]
         return {
             **({"assets": list(self.assets), "share": self.share} if self.assets else {}),
-            "cells": [{"inputs": 1, "nodes": nodes} for _ in range(self.cells)],
+            "cells": [{"inputs": self.inputs, "nodes": nodes} for _ in range(self.cells)],
             "channels": self.channels,
             "features": dict(self.features),
             "horizons": list(self.horizons),
@@ -113,7 +130,10 @@ class Genotype:
         )
         features = tuple((k, v) for k, v in raw["features"].items())
         assets, share = tuple(raw.get("assets", ())), raw.get("share", "all")
-        return Genotype(nodes, raw["channels"], len(raw["cells"]), tuple(raw["horizons"]), features, assets, share)
+        inputs = raw["cells"][0].get("inputs", 1)
+        return Genotype(
+            nodes, raw["channels"], len(raw["cells"]), tuple(raw["horizons"]), features, assets, share, inputs
+        )
 
     def key(self) -> str:
         """Short name of the architecture: equal choices, equal name; weights do not count."""
@@ -125,11 +145,9 @@ class Genotype:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
     def __str__(self) -> str:
-        def name(source: int) -> str:
-            return "input" if source == 0 else f"node{source}"
-
         lines = [
-            f"node{k + 1} = " + " + ".join(f"{c.op}({name(c.source)}{_told(c.links)})" for c in node)
+            f"node{k + 1} = "
+            + " + ".join(f"{c.op}({source_name(c.source, self.inputs)}{_told(c.links)})" for c in node)
             for k, node in enumerate(self.nodes)
             if node
         ]

@@ -145,7 +145,7 @@ class Op:
 OPS: dict[str, Op] = {}
 
 
-def register(op: Op) -> Op:
+def register_op(op: Op) -> Op:
     """Make an op known to every search space, network and picture. ValueError where another op has the name."""
     if OPS.get(op.name, op) != op:
         raise ValueError(f"op {op.name!r} is registered already")
@@ -153,28 +153,28 @@ def register(op: Op) -> Op:
     return op
 
 
-register(Op("zero", "zero", "no connection"))
-register(Op("identity", "constant", "identity", (0,), (1.0,)))
-register(Op("skip", "skip", "residual: joins after the node's norm"))
-register(Op("dense", "matrix", "dense", (0,)))
-register(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
-register(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
-register(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
-register(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
-register(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
+register_op(Op("zero", "zero", "no connection"))
+register_op(Op("identity", "constant", "identity", (0,), (1.0,)))
+register_op(Op("skip", "skip", "residual: joins after the node's norm"))
+register_op(Op("dense", "matrix", "dense", (0,)))
+register_op(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
+register_op(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
+register_op(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
+register_op(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
+register_op(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
 for _span in (4, 12, 36):
-    register(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))
+    register_op(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))
 for _lag in (1, 4):
-    register(Op(f"diff{_lag}", "constant", f"difference over {_lag} bar{'s' * (_lag > 1)}", (0, _lag), (1.0, -1.0)))
-register(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)), (1.0 / 6,) * 6))
-register(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
-register(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
-register(Op("gated", "gated", "gated recurrent unit with bounded memory"))
-register(Op("market", "market", "market factor: mean of all assets at the bar", span=1))
-register(Op("cross_zscore", "cross_zscore", "z-score across assets at the bar", span=1))
-register(Op("cross_rank", "cross_rank", "rank across assets at the bar", span=1))
-register(Op("cross_attention", "cross_attention", "attention across assets at the bar", span=1))
-register(
+    register_op(Op(f"diff{_lag}", "constant", f"difference over {_lag} bar{'s' * (_lag > 1)}", (0, _lag), (1.0, -1.0)))
+register_op(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)), (1.0 / 6,) * 6))
+register_op(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
+register_op(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
+register_op(Op("gated", "gated", "gated recurrent unit with bounded memory"))
+register_op(Op("market", "market", "market factor: mean of all assets at the bar", span=1))
+register_op(Op("cross_zscore", "cross_zscore", "z-score across assets at the bar", span=1))
+register_op(Op("cross_rank", "cross_rank", "rank across assets at the bar", span=1))
+register_op(Op("cross_attention", "cross_attention", "attention across assets at the bar", span=1))
+register_op(
     Op(
         "correlation",
         "correlation",
@@ -182,7 +182,7 @@ register(
         span=CORRELATION_BARS,
     )
 )
-register(Op("lead_lag", "lead_lag", f"the leading asset, 1 to {MOST_LAG_BARS} bars before", span=MOST_LAG_BARS))
+register_op(Op("lead_lag", "lead_lag", f"the leading asset, 1 to {MOST_LAG_BARS} bars before", span=MOST_LAG_BARS))
 
 SKIPS = ("identity", "skip")  # the ops that skip rules count, limit and drop: they pass a value on without work
 DEFAULT_OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from data.panel import InputError
+from nas.space.genotype import Connection, Genotype
 from nas.space.ops import DEFAULT_OPS, get_op
 
 SHARES = ("all", "embedding", "none")
@@ -15,10 +16,12 @@ SHARES = ("all", "embedding", "none")
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """One cell structure, `cells` of them stacked; node k may read the cell input and every earlier node.
+    """One cell structure, `cells` of them stacked; node k may read the cell's inputs and every earlier node.
 
-    features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a smaller proxy,
-    `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`.
+    cell_inputs: 1, the cell before; or 2, the cell before that and the cell before, as in the original (the features stand in for
+    cells before the first). features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a
+    smaller proxy, `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`, or with the best of
+    `sizes`, (cells, channels) each, by validation (`nas.tasks.work`).
     assets: the assets searched together (empty: one at a time). share: `all` weights, `embedding` (all, beside a learned vector per
     asset) or `none` (one architecture, every asset with weights of its own; `passes` says what that costs).
     """
@@ -34,6 +37,8 @@ class SearchSpace:
     search_channels: int | None = None
     assets: tuple[str, ...] = ()
     share: str = "all"
+    cell_inputs: int = 1
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ops:
@@ -60,6 +65,11 @@ class SearchSpace:
         for label, value in counts.items():
             if value is not None and value < 1:
                 raise InputError(f"{label} must be at least 1, not {value}")
+        if self.cell_inputs not in (1, 2):
+            raise InputError(f"a cell has 1 input or 2, not {self.cell_inputs}; give cell_inputs = 1 or 2")
+        for size in self.sizes:
+            if len(size) != 2 or min(size) < 1:
+                raise InputError(f"a size is cells and channels, both at least 1, not {size}; give e.g. (2, 32)")
         if not self.horizons or min(self.horizons) < 1:
             raise InputError(f"horizons must be at least one bar ahead, not {self.horizons}")
 
@@ -77,14 +87,26 @@ class SearchSpace:
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
-        """(source, node) of one cell, node by node, inputs first; source 0 is the cell input, source k + 1 is node k."""
-        return tuple((source, node) for node in range(self.nodes) for source in range(node + 1))
+        """(source, node) of one cell, node by node, inputs first; source cell_inputs + k is node k."""
+        return tuple((source, node) for node in range(self.nodes) for source in range(self.cell_inputs + node))
+
+    @property
+    def deepest(self) -> int:
+        """Cells of the deepest network that may be built."""
+        return max((cells for cells, _ in self.sizes), default=self.cells)
 
     @property
     def receptive_field(self) -> int:
-        """Bars that a forecast of the deepest possible network depends on, its own bar included."""
+        """Bars that a forecast of the deepest possible network of `cells` depends on, its own bar included.
+
+        It is what stretches are purged by: of `sizes`, only those whose network looks back no further are built.
+        """
         longest = max(get_op(name).receptive_field for name in self.ops)
         return max(self.cells, self.search_cells or 0) * self.nodes * (longest - 1) + 1
+
+    def genotype(self, nodes: tuple[tuple[Connection, ...], ...], features: tuple[tuple[str, str], ...]) -> Genotype:
+        """A discrete architecture of this space: connections per node, and the chosen pipelines."""
+        return Genotype(nodes, self.channels, self.cells, self.horizons, features, inputs=self.cell_inputs)
 
     def op_parameters(self) -> tuple[int, ...]:
         """Learned numbers of every op on one edge of the network to come."""
@@ -124,4 +146,6 @@ class SearchSpace:
             search_channels=raw.get("search_channels"),
             assets=tuple(raw.get("assets", ())),
             share=raw.get("share", "all"),
+            cell_inputs=raw.get("cell_inputs", 1),
+            sizes=tuple(tuple(size) for size in raw.get("sizes", ())),
         )

@@ -15,9 +15,9 @@ import safetensors.numpy
 import torch
 
 from nas.baselines import BASELINES, Fit, build_baseline
-from nas.network.model import TrainedModel, forecasts_of, network_of
+from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
-from nas.network.training import TrainingSettings, first_horizon_score, train
+from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
 from nas.search.loop import Weights, search
 from nas.search.settings import SearchSettings
 from nas.search.watch import recorder
@@ -191,8 +191,6 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
     network: torch.nn.Module | None = None
     if task.genotype is not None:
         features = task.genotype.features
-        network = network_of(task.genotype, task.seed)
-        report |= {"genotype": task.genotype.to_dict(), "architecture": task.genotype.key()}
     else:
         # hand-designed rivals read the first candidate pipeline of every input
         features = tuple((name, choices[0]) for name, choices in task.space.features)
@@ -204,10 +202,15 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
     together = task.genotype is not None and bool(task.genotype.assets)
     tensors = Tensors.of(samples, scaler, columns, together)
     x, known = scaler.apply(samples.bank.values[:, columns])
-    if network is None:
+    if task.genotype is None and network is None:
         found = _fit(task, samples, tensors, known)
     else:
-        outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
+        if task.genotype is not None:
+            genotype, network, outcome, tried = sized(task, task.genotype, tensors)
+            report |= {"genotype": genotype.to_dict(), "architecture": genotype.key(), "sizes": tried}
+        else:
+            assert network is not None
+            outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
         arrays = {}
         for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
             arrays[name] = forecasts_of(network, x, known, bars, together)
@@ -231,6 +234,30 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
         "deviation": scaler.deviation.tolist(),
     }
     return TaskResult(found.arrays, report)
+
+
+def sized(
+    task: TrainTask, genotype: Genotype, tensors: Tensors
+) -> tuple[Genotype, Network, Trained, list[dict[str, Any]]]:
+    """The genotype in the best of the space's sizes: (genotype, trained network, how it went, every size with its validation loss).
+
+    Each size is trained from scratch and judged on the stop stretch; sizes that look back further than the space, which is what the
+    stretches are purged by, are left out. Without sizes the genotype is trained as it is.
+    """
+    reach, tried = task.space.receptive_field, []
+    every = dict.fromkeys(genotype.sized(*size) for size in task.space.sizes)
+    found = [each for each in every if each.receptive_field <= reach] or [genotype]
+    best: tuple[Genotype, Network, Trained] | None = None
+    for each in found:
+        network = network_of(each, task.seed)
+        outcome = train(network, tensors, task.window.fit, task.window.stop, task.settings, task.seed)
+        loss = outcome.validation_losses[outcome.best_epoch]
+        if best is None or loss < best[2].validation_losses[best[2].best_epoch]:
+            best = each, network, outcome
+        count = sum(p.numel() for p in network.parameters())
+        tried.append({"cells": each.cells, "channels": each.channels, "parameters": count, "validation_loss": loss})
+    assert best is not None
+    return *best, tried
 
 
 def _fit(task: TrainTask, samples: Samples, tensors: Tensors, known: npt.NDArray[np.bool_]) -> TaskResult:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.panel import FloatArray, Panel
-from strategies.backtest.execution import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders, checked_targets
+from strategies.backtest.execution import checked_targets
+from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ def account_for(
 ) -> Accounted:
     """Equity of trading `targets` [n, A] over bars start..stop; arguments as of `strategies.backtest.execution.backtest`."""
     targets = checked_targets(panel, targets, start, stop, account)
-    candles = np.stack([panel.field(f)[start:stop] for f in ("open", "high", "low", "close", "volume")])
+    candles = np.ascontiguousarray(panel.tradable(start, stop).transpose(2, 0, 1))
     rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
     limits = np.array([(r.lot, r.tick, r.minimum_notional) for r in rules], dtype=np.float64)
     rates = np.array([costs.fees_bps(asset) for asset in panel.assets], dtype=np.float64) * 1e-4
@@ -78,7 +79,8 @@ def account_for(
         float(orders.volume_share),
     )
     slippage = costs.slippage(panel, start, stop)
-    equity, holdings, totals = _run(candles, targets, slippage, flows, first, limits, rates, terms)
+    ends = panel.ends - start
+    equity, holdings, totals = _run(candles, targets, slippage, flows, first, ends, limits, rates, terms)
     return Accounted(equity, holdings, float(totals[0]), float(totals[1]), float(totals[2]))
 
 
@@ -91,8 +93,8 @@ def _settlements(panel: Panel, start: int, stop: int) -> tuple[FloatArray, npt.N
         if known is None:
             continue
         times = known.timestamps.astype(np.int64)
-        bars = (times - opens[0]) // panel.interval_ns
-        inside = (bars >= 0) & (bars < len(opens)) & np.isfinite(known.rates)
+        bars = np.searchsorted(opens, times, side="right") - 1
+        inside = (bars >= 0) & (times < opens[-1] + panel.interval_ns) & np.isfinite(known.rates)
         for bar, time, rate in zip(bars[inside], times[inside], known.rates[inside], strict=True):
             rows.append((int(bar), a, int(time), float(rate), float(time == opens[bar])))
     rows.sort(key=lambda row: row[:3])
@@ -119,6 +121,7 @@ def _run(
     slippage: FloatArray,
     flows: FloatArray,
     first: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
     limits: FloatArray,
     rates: FloatArray,
     terms: _Terms,
@@ -181,7 +184,7 @@ def _run(
             if allowed < wanted:
                 allowed = _lots(allowed, limits[a, 0])
             filled = allowed
-            if terms.volume_share * volumes[t, a] < allowed:
+            if terms.volume_share < np.inf and terms.volume_share * volumes[t, a] < allowed:
                 filled = _lots(terms.volume_share * volumes[t, a], limits[a, 0])
             if filled > 0.0:
                 # the held part moves from its mark to the price of the fill, then the fee; order as an exchange books it
@@ -215,13 +218,27 @@ def _run(
             if size[a] != 0.0 and not np.isnan(closes[t, a]):
                 cash += size[a] * (closes[t, a] - mark[a])
                 mark[a] = closes[t, a]
+        for a in range(assets):
+            if t == ends[a] and size[a] != 0.0:
+                side = 1.0 if size[a] > 0.0 else -1.0
+                price = mark[a] * (1.0 - side * slippage[t, a])
+                if cash + size[a] * (price - mark[a]) < 0.0:
+                    price = mark[a] - cash / size[a]
+                cash += size[a] * (price - mark[a])
+                fee = min(abs(size[a]) * price * rates[a, 0], cash)
+                cash -= fee
+                totals[0] += abs(size[a]) * price
+                totals[1] += fee + abs(size[a]) * mark[a] * slippage[t, a]
+                size[a] = 0.0
+            if t == ends[a]:
+                left[a] = 0.0
         equity_at[t] = cash
         held_at[t] = size
         if cash <= terms.initial * 1e-6:
             continue
         for a in range(assets):
             close = closes[t, a]
-            if np.isnan(close):
+            if np.isnan(close) or t >= ends[a]:
                 continue
             target = targets[t, a]
             if target == aimed[a] and abs(size[a] * close / cash - target) <= terms.band:

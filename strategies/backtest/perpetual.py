@@ -2,8 +2,10 @@
 
 One bar in the broker: funding settled at the bar's open (by the position held before it), margin checked at the open,
 orders decided on earlier closes, margin checked at the bar's worst prices, funding settled inside the bar, mark to market
-at the close. Cash is the account's equity after every mark: a linear perpetual exchanges no principal, so a position costs
-no cash, only margin. `strategies.backtest.accounting` is a second, independent account of the same rules.
+at the close, and what ends with this bar closed there. A bar that cannot be traded (`Panel.traded`) comes as NaN: nothing
+fills in it and nothing is decided on it, orders wait. Cash is the account's equity after every mark: a linear perpetual
+exchanges no principal, so a position costs no cash, only margin. `strategies.backtest.accounting` is a second, independent
+account of the same rules.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import backtrader as bt
 import numpy as np
 
 from data.panel import Panel
-from strategies.backtest.execution import Account, Costs, Instrument, Orders
+from strategies.backtest.terms import Account, Costs, Instrument, Orders
 
 BANKRUPT = 1e-6  # of the initial equity: an account with less sends no orders
 
@@ -118,6 +120,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         rates = [costs.fees_bps(asset) for asset in panel.assets]
         self._taker, self._maker = [t * 1e-4 for t, _ in rates], [m * 1e-4 for _, m in rates]
         self.instruments = [instruments.get(asset, Instrument()) for asset in panel.assets]
+        self._ends = (panel.ends - start).tolist()
         self._capacity = 0.0
         self.p.filler = self._fill_size
         self.setcash(account.initial_equity)
@@ -142,6 +145,14 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self._check_margin(worst=True)
         self._settle_due(at_open=False)
         self._mark()
+        self._close_ended()
+        self._value = self.cash
+        self.equity_history.append(self.cash)
+        self.holdings_history.append([self.positions[data].size for data, *_ in self._assets])
+
+    def ended(self, place: int) -> bool:
+        """Whether an asset has no bar after this one."""
+        return bool(self.bar >= self._ends[place])
 
     def _settle_due(self, at_open: bool) -> None:
         for data, asset, settlements in self._assets:
@@ -207,9 +218,9 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         if allowed < wanted:
             allowed = whole_lots(allowed, lot)
         self._capacity = allowed
-        volume = order.info.get("volume_share", math.inf) * data.volume[0]
-        if volume < allowed:
-            self._capacity = whole_lots(volume, lot)
+        share = order.info.get("volume_share", math.inf)
+        if share < math.inf and share * data.volume[0] < allowed:  # no share of a bar without volume is no number
+            self._capacity = whole_lots(share * data.volume[0], lot)
         if self._capacity > 0.0:
             self._execute(order, ago=0, price=price)
         size = self.positions[data].size - before
@@ -306,9 +317,29 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             if position.size and close == close:
                 self.cash += position.size * (close - position.adjbase)
                 position.adjbase = close
-        self._value = self.cash
-        self.equity_history.append(self.cash)
-        self.holdings_history.append([self.positions[data].size for data, *_ in self._assets])
+
+    def _close_ended(self) -> None:
+        """A delisted asset settles at its last price, at the costs of a taker; its orders are void."""
+        for data, asset, _ in self._assets:
+            place = self._place[data]
+            if self.bar != self._ends[place]:
+                continue
+            for order in [o for o in self.pending if o.data is data]:
+                self.cancel(order)
+            position = self.positions[data]
+            size, last = position.size, position.adjbase
+            if not size:
+                continue
+            slip = self._slippage[self.bar][place]
+            price = last * (1.0 - slip) if size > 0.0 else last * (1.0 + slip)
+            if self.cash + size * (price - last) < 0.0:  # what is missing to zero is the exchange's loss
+                price = last - self.cash / size
+            worth = self.cash + size * (price - last)
+            fee = min(abs(size) * price * self._taker[place], worth)
+            self.cash = worth - fee
+            position.update(-size, price)
+            row = (self._open_times[self.bar], asset, "delisting", -size, price, fee, abs(size) * last * slip, 0.0)
+            self.rows.append(row)
 
 
 def _settlements_by_bar(
@@ -355,7 +386,7 @@ class TargetStrategy(bt.Strategy):  # type: ignore[misc]
             return
         for a, data in enumerate(self.datas):
             close = data.close[0]
-            if close != close:
+            if close != close or broker.ended(a):
                 continue
             target = data.target[0]
             held = broker.positions[data].size

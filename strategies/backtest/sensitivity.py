@@ -11,7 +11,7 @@ import pandas as pd
 
 from data.panel import FloatArray, Panel, TimeArray
 from strategies.backtest.accounting import account_for
-from strategies.backtest.execution import NO_RULES, Account, Costs, Instrument, Orders
+from strategies.backtest.terms import NO_RULES, Account, Costs, Instrument, Orders
 
 COST_MULTIPLES = (0.0, 1.0, 2.0, 4.0)
 DELAYS_BARS = (0, 1)

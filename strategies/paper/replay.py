@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from data.panel import FloatArray, InputError, Panel
-from strategies.backtest.execution import Account, Backtest, Costs, Fees, backtest, last_known
-from strategies.paper.decisions.decide import Strategy, load_strategy
+from strategies.backtest.execution import Backtest, backtest, last_known
+from strategies.backtest.terms import Account, Costs, Fees
 from strategies.paper.decisions.history import History
+from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.risk import capped
 from strategies.paper.records.journal import Journal
 

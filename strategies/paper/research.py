@@ -25,8 +25,8 @@ from data.panel import InputError
 from data.settings_file import to_toml
 from nas.network.stretches import labels
 from nas.tasks.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
-from strategies.paper.decisions.decide import Strategy, load_strategy
 from strategies.paper.decisions.history import History
+from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.records.journal import Journal
 from strategies.walkforward.config import bars_of
 from strategies.walkforward.provenance import ROOT

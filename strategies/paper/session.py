@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
-from strategies.paper.decisions.decide import Strategy, load_strategy
+from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.exchange import ExchangeError, Keys, KeysRefused, load_keys
 from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Journal
 from strategies.paper.records.status import standing
-from strategies.paper.supervision import KILL_FILE, Held, say_decision, status_table, write_page
+from strategies.paper.research import Research, bars_needed
+from strategies.paper.supervision import KILL_FILE, Held, Pages, say_decision, status_table
 from strategies.paper.trader import HALTED, RECONCILING, Trader
 from strategies.paper.venues import VENUES, LocalExchange, connect, save_candles
 
@@ -97,7 +98,7 @@ def last_model(run: Path) -> Path:
     return models / str(numbers[-1])
 
 
-def trade(s: Settings) -> int:
+def trade(s: Settings, write_page: Pages) -> int:
     """`run`: returns the exit code."""
     import torch
 
@@ -136,7 +137,7 @@ def trade(s: Settings) -> int:
             endpoint, keys = local.url, local.keys
         assert keys is not None
         try:
-            return _trade(s, console, name, folder, journal, strategy, limits, keys, endpoint, anchor_ms)
+            return _trade(s, console, name, folder, journal, strategy, limits, keys, endpoint, anchor_ms, write_page)
         finally:
             if local is not None:
                 local.stop()
@@ -161,7 +162,6 @@ def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange
     import numpy as np
 
     from data.simulated import simulate
-    from strategies.paper.research import bars_needed
 
     start = np.datetime64("2024-01-01", "ns")
     need = s.history or strategy.history_bars
@@ -178,7 +178,7 @@ def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange
 
 def _trade(
     s: Settings, console: Console, name: str, folder: Path, journal: Journal, strategy: Strategy, limits: Limits,
-    keys: Keys, endpoint: str | None, anchor_ms: int | None,
+    keys: Keys, endpoint: str | None, anchor_ms: int | None, write_page: Pages,
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
     settings = {"run": str(s.run.resolve())} | {
@@ -207,12 +207,10 @@ def _trade(
         signal.signal(number, lambda *_: setattr(trader, "stopping", trader.stopping or "signal"))
     page = folder.parent / f"{name}.html"
     if s.research:
-        from strategies.paper.research import Research
-
         research = Research(s.run, s.research, folder, trader, s.any_code)
         trader.reload, trader.at_end = research.poll, research.stop
     try:
-        with _View(console, trader, name, quiet=s.quiet):
+        with _View(console, trader, lambda: write_page(journal.path, page), quiet=s.quiet):
             try:
                 code = trader.run()
             finally:
@@ -221,7 +219,7 @@ def _trade(
         raise InputError(f"the exchange refuses the keys: {error}; make a pair for {s.venue}") from None
     except ExchangeError as error:
         raise InputError(f"the exchange did not let us start: {error}") from None
-    write_page(folder, page)
+    write_page(journal.path, page)
     result = console_of(s.json)  # also where progress is not wanted
     result.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
     result.print(f"page: {page}", markup=False, soft_wrap=True)
@@ -254,8 +252,8 @@ def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
 class _View:
     """A live table on a terminal; a line per bar elsewhere; and the page, every PAGE_EVERY_S."""
 
-    def __init__(self, console: Console, trader: Trader, name: str, quiet: bool) -> None:
-        self._trader, self._name, self._console = trader, name, console
+    def __init__(self, console: Console, trader: Trader, write_page: Callable[[], object], quiet: bool) -> None:
+        self._trader, self._write_page, self._console = trader, write_page, console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not quiet else None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -276,7 +274,7 @@ class _View:
         if journal.last_decision() is None:
             return
         try:
-            write_page(journal.path.parent, journal.path.parent.parent / f"{self._name}.html")
+            self._write_page()
         except Exception as error:
             self._console.print(f"the page could not be written: {error}", markup=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,8 @@ from strategies.paper.records.status import standing
 from strategies.paper.venues import connect
 
 KILL_FILE = "STOP"
-
-
-def write_page(folder: Path, page: Path) -> None:
-    from reports.paper import build_paper_page
-
-    build_paper_page(folder / "journal.sqlite", page)
+#: writes the page of a journal; handed in from above
+Pages = Callable[[Path, Path], object]
 
 
 class Held:
@@ -211,8 +208,11 @@ def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
     return bool(done)
 
 
-def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
-    from strategies.paper.replay import PARTS, explain
+def show_replay(out: Path, name: str | None, as_json: bool, write_page: Pages) -> int:
+    from strategies.paper.replay import (  # loads the model's libraries; status and stop answer without them
+        PARTS,
+        explain,
+    )
 
     folder = _folders(out, name)[-1]
     journal = Journal(folder / "journal.sqlite", read_only=True)
@@ -232,7 +232,7 @@ def show_replay(out: Path, name: str | None, as_json: bool = False) -> int:
         console.print(split)
     journal.close()
     page = folder.parent / f"{folder.name}.html"
-    write_page(folder, page)
+    write_page(folder / "journal.sqlite", page)
     console.print(f"page: {page}", markup=False, soft_wrap=True)
     if as_json:
         numbers = {name: value for name, value in vars(told).items() if isinstance(value, (int, float))}

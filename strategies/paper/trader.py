@@ -19,11 +19,12 @@ import numpy as np
 from data.answers import BadAnswer
 from data.bybit import Bybit
 from data.panel import FloatArray, InputError
-from strategies.paper.decisions.decide import Strategy, decide, nothing_before
+from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.feed import Feed
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
-from strategies.paper.decisions.streams import DATA, DOWN, UP, Note, Stream
+from strategies.paper.decisions.strategy import Strategy
+from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
 from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Unavailable
 from strategies.paper.orders.placement import Desk
@@ -31,22 +32,9 @@ from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.reconcile import NOT_CLEAN, Books
 from strategies.paper.orders.risk import Halt, Risk
 from strategies.paper.records.journal import Journal, now_ms
+from strategies.paper.timing import Timing
 
 RUNNING, RECONCILING, HALTED, STOPPED = "running", "reconciling", "halted", "stopped"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; late_s: how long the candles of
-    the other symbols may take once one symbol has closed a bar; check_clock: whether the venue's clock is the wall clock (a
-    replayed market's is not)."""
-
-    poll_s: float = 2.0
-    order_poll_s: float = 0.5
-    settle_s: float = 20.0
-    reprice_s: float = 15.0
-    late_s: float = 60.0
-    check_clock: bool = True
 
 
 @dataclass
@@ -353,6 +341,3 @@ class Trader:
             return 1
         self._enter(STOPPED, done or NOT_CLEAN)
         return 0 if done else 1
-
-
-__all__ = ["DATA", "Timing", "Trader"]

@@ -24,7 +24,7 @@ from data.intervals import interval_ns
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.paper.decisions.streams import Note, Stream
 from strategies.paper.orders.exchange import Exchange, Keys
-from strategies.paper.trader import Timing
+from strategies.paper.timing import Timing
 from strategies.walkforward.provenance import ROOT
 
 VENUES = ("testnet", "demo", "local")

@@ -33,7 +33,8 @@ from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import daily_sharpe
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.job import Options, load_market
+from strategies.walkforward.job import load_market
+from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.provenance import code_version

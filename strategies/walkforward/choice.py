@@ -18,8 +18,8 @@ import numpy as np
 
 from data.panel import FloatArray, Panel
 from strategies.backtest.accounting import account_for
-from strategies.backtest.execution import Account, Costs
 from strategies.backtest.positions import PositionRule, smoothed
+from strategies.backtest.terms import Account, Costs
 
 C = TypeVar("C")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -55,11 +56,23 @@ class RunConfig(BaseModel):
     nodes: Count = 2
     cells: Count = 1
     channels: Count = 16
+    cell_inputs: Literal[1, 2] = 1  # what a cell reads: the cell before, or the two before
+    edges_per_node: Count = 2
+    sizes: tuple[str, ...] = ()  # cells x channels to train the found network in, e.g. 1x8,2x32; validation chooses
     ops: tuple[str, ...] = ()
     share: str = "all"  # what several assets share: all weights, all but an embedding, none
     features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
     search_cells: Count | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
     search_channels: Count | None = None
+    search_length: Count = 256  # bars of a stretch that a search learns from in one piece, and stretches per step
+    search_batch: Count = 4
+    alpha_learning_rate: float = Field(2e-2, gt=0)
+    alpha_weight_decay: float = Field(1e-3, ge=0)
+    temperature: float = Field(1.0, gt=0)  # of the softmax, and what it becomes by the end of a search
+    temperature_end: float | None = Field(None, gt=0)
+    temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = "exponential"
+    random_init: bool = False  # a search starts from a random preference
+    parameter_cost: float = Field(0.0, ge=0)  # price of an op's parameters; 1: the Bayesian information criterion
     device: str = "cpu"  # or "cuda", "auto"
     search_epochs: Count = 50
     search_fraction: float = 1.0
@@ -108,12 +121,21 @@ class RunConfig(BaseModel):
         "thresholds",
         "smoothings",
         "cost_hurdles",
+        "sizes",
         mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
+                raise ValueError(f"{text!r} is no size: give cells x channels, e.g. 1x16 or 2x32")
         return value
 
     @field_validator("fees", mode="before")
@@ -157,7 +179,15 @@ def resolve_all(
     if not path.is_file():
         raise InputError(f"no preset {preset!r}; there are {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))}")
     values: dict[str, Any] = tomllib.loads(path.read_text())
-    values |= written | {key: value for key, value in flags.items() if value is not None} | {"preset": preset}
+    given = written | {key: value for key, value in flags.items() if value is not None}
+    if given.keys() & {
+        "cells",
+        "channels",
+    }:  # who names a size means it: a preset's others are not tried, nor its proxy
+        values = {
+            key: value for key, value in values.items() if key not in ("sizes", "search_cells", "search_channels")
+        }
+    values |= given | {"preset": preset}
     known = [*RunConfig.model_fields, *also]
     for key, value in _of_category(str(values.get("category", "linear")), values).items():
         values.setdefault(key, value)

@@ -21,13 +21,14 @@ from nas.space.search_space import SearchSpace
 from nas.tasks.engine import Engine, InProcess, Processes, Store, Workers
 from nas.tasks.windows import Window, WindowPlan, separation, timeline
 from nas.tasks.work import SearchTask, TrainTask, run_task
-from strategies.backtest.execution import Costs
 from strategies.backtest.rules import RULES
+from strategies.backtest.terms import Costs
 from strategies.walkforward.config import RunConfig, bars_of
-from strategies.walkforward.job import Options
-from strategies.walkforward.policies import Competition, PolicyOutcome
+from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.options import Options
+from strategies.walkforward.policies import Competition
 from strategies.walkforward.run_files import write_run
-from strategies.walkforward.trading import Book, Contender, portfolio_of, position_rule, trade, trading_terms
+from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
 
@@ -60,6 +61,9 @@ class Pipeline:
             channels=config.channels,
             search_cells=config.search_cells,
             search_channels=config.search_channels,
+            cell_inputs=config.cell_inputs,
+            edges_per_node=config.edges_per_node,
+            sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)

@@ -7,7 +7,7 @@ that policies share are computed once: a task is a pure function of its inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from nas.features.bank import causal_volatility
 from nas.network.model import forecasts_of
 from nas.network.stretches import Samples
 from nas.network.training import TrainingSettings
+from nas.search.relaxation import Temperature
 from nas.search.settings import SearchSettings
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -24,70 +25,16 @@ from nas.tasks.engine import Engine
 from nas.tasks.windows import Window
 from nas.tasks.work import SearchTask, TaskResult, TrainTask, continued, model_of
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.trading import Candidate, Contender, judge
-
-RANDOM_VARIANT = "random"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """name: as typed. period: windows from search to search (0: only the first). The rest are the exceptions."""
-
-    name: str
-    title: str
-    period: int = 1
-    drift: bool = False
-    frozen_weights: bool = False
-    variants: tuple[str, ...] | None = None  # instead of the run's
-
-    @property
-    def static(self) -> bool:
-        """Whether its searches are known before anything has run."""
-        return not self.drift
-
-    def search_window(self, number: int) -> int:
-        """Which window's search gives the architecture of window `number` (static policies)."""
-        return number - number % self.period if self.period else 0
-
-
-def parse_policy(text: str) -> Policy:
-    """`every`, `period:3`, `drift`, `never`, `frozen`, `random`. InputError lists them."""
-    name, _, number = text.partition(":")
-    if name == "period":
-        if not number.isdigit() or int(number) < 1:
-            raise InputError(f"policy {text!r}: give the number of windows, e.g. period:3")
-        return Policy(text, f"search every {int(number)} windows", int(number))
-    known = {
-        "every": Policy("every", "search on every window"),
-        "drift": Policy("drift", "search when the market has drifted", drift=True),
-        "never": Policy("never", "architecture of the first window, weights retrained", 0),
-        "frozen": Policy("frozen", "architecture and weights of the first window", 0, frozen_weights=True),
-        "random": Policy("random", "a random architecture on every window, trained alike", variants=(RANDOM_VARIANT,)),
-    }
-    if number or name not in known:
-        raise InputError(f"no policy {text!r}; there are {', '.join(known)} and period:N")
-    return known[name]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a policy did at one window: whether it searched, whose search it uses, the alarms heard, and the reason in a word."""
-
-    window: int
-    searched: bool
-    source: int
-    alarms: tuple[Alarm, ...] = ()
-    reason: str = "schedule"
-
-
-@dataclass(eq=False)
-class PolicyOutcome:
-    """Everything a policy's account needs."""
-
-    policy: Policy
-    strategy: str
-    contenders: list[Contender] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+from strategies.walkforward.contenders import (
+    RANDOM_VARIANT,
+    Candidate,
+    Contender,
+    Decision,
+    Policy,
+    PolicyOutcome,
+    parse_policy,
+)
+from strategies.walkforward.trading import judge
 
 
 class Competition:
@@ -126,6 +73,15 @@ class Competition:
                 loss=config.loss,
                 finalists=config.finalists,
                 finalist_epochs=config.finalist_epochs,
+                length=config.search_length,
+                batch=config.search_batch,
+                alpha_learning_rate=config.alpha_learning_rate,
+                alpha_weight_decay=config.alpha_weight_decay,
+                temperature=Temperature(
+                    config.temperature, config.temperature_end or config.temperature, config.temperature_schedule
+                ),
+                random_init=config.random_init,
+                parameter_cost=config.parameter_cost,
             ),
             TrainingSettings(epochs=config.training_epochs, loss=config.loss, device=config.device),
         )

@@ -25,9 +25,9 @@ from nas.tasks.work import model_of
 from strategies.backtest.contributions import contributions
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.policies import PolicyOutcome
+from strategies.walkforward.contenders import Contender, PolicyOutcome
 from strategies.walkforward.provenance import decision_version, package_versions
-from strategies.walkforward.trading import Book, Contender, long_table, portfolio_of, position_rule
+from strategies.walkforward.trading import Book, long_table, portfolio_of, position_rule
 
 
 def _parquet(path: Path, frame: pd.DataFrame, index: bool = False) -> None:
@@ -179,7 +179,9 @@ def write_run(
                     "standard_errors": round(choice.evidence, 4),
                     "needed": round(choice.needed, 4),
                 },
-                **{k: found[k] for k in ("genotype", "architecture", "text", "weights", "history", "features")},
+                **{k: found[k] for k in ("text", "weights", "history", "features")},
+                # in the size in which it trades
+                **{k: contender.trained.report[k] for k in ("genotype", "architecture", "sizes")},
                 "diagnostics": {
                     k: contender.trained.report[k]
                     for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")

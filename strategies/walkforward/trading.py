@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,52 +13,15 @@ from data.panel import FloatArray, InputError, Panel
 from nas.baselines import BASELINES
 from nas.features.bank import causal_volatility
 from nas.tasks.windows import Window
-from nas.tasks.work import TaskResult
-from strategies.backtest.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
+from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.portfolio import OPTIMISED, Portfolio, book_of
 from strategies.backtest.positions import PositionRule
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import break_even_bps, daily_sharpe, sensitivity
+from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
 from strategies.walkforward.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe
 from strategies.walkforward.config import RunConfig
-
-if TYPE_CHECKING:
-    from strategies.walkforward.policies import PolicyOutcome
-
-
-@dataclass(frozen=True, eq=False)
-class Contender:
-    """One trained network that may trade one window for one strategy.
-
-    found: the search that gave its architecture (None for hand-designed networks); it may be of an earlier window.
-    """
-
-    strategy: str
-    kind: str
-    window: Window
-    variant: str
-    seed: int
-    trained: TaskResult
-    found: TaskResult | None = None
-    members: tuple[Contender, ...] = ()  # of an ensemble over seeds; `trained` then holds their mean forecasts
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A contender with what its window allows to know before the test stretch: every plan on the stop stretch."""
-
-    contender: Contender
-    trials: tuple[Tried, ...]
-
-    @property
-    def score(self) -> float:
-        """Best net Sharpe ratio on the stop stretch."""
-        return max(tried.sharpe for tried in self.trials)
-
-    @property
-    def key(self) -> str:
-        """The configuration this candidate belongs to, the same in every window."""
-        return f"{self.contender.strategy}/{self.contender.variant}/seed{self.contender.seed}"
+from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcome
 
 
 @dataclass(eq=False)

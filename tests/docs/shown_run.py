@@ -13,7 +13,7 @@ from docs.executed.pages import Command
 def main_of(command: Command) -> tuple[str, list[str]]:
     """Module and arguments of a command of ours."""
     if command[0] == "regime-nas":
-        return "reports.commands", list(command[1:])
+        return "commands", list(command[1:])
     return command[2], list(command[3:])
 
 

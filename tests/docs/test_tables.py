@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from commands.__main__ import MODULES
 from data.series import BOOK_COLUMNS, DOWNLOADS
 from nas.network.losses import LOSSES
 from nas.search.variants import VARIANTS
 from nas.space.ops import ACROSS_OPS
-from reports.commands import MODULES
 from strategies.backtest.portfolio import WEIGHTINGS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -47,7 +47,7 @@ def test_columns_of_an_order_book_are_told() -> None:
 
 def test_every_command_and_loss_is_on_a_page() -> None:
     commands = (DOCS / "commands.md").read_text()
-    names = [m.removesuffix(".__main__").replace("nas.search.__main__", "nas.search") for m in MODULES.values()]
+    names = [m.removesuffix(".__main__") for m in MODULES.values()]
     assert [name for name in names if name not in commands] == []
     everything = "".join(page.read_text() for page in DOCS.rglob("*.md"))
     assert [name for name in LOSSES if f"`{name}`" not in everything] == []

@@ -11,7 +11,7 @@ import pytest
 
 from data.panel import InputError
 from data.sources import load_panel
-from nas.search.single import search_panel
+from nas.search.single import search
 from nas.search.variants import get_variant
 from nas.tasks.windows import WindowPlan, separation
 from reports.run_folder import load_run
@@ -53,9 +53,7 @@ SITUATIONS: dict[str, Callable[[], object]] = {
     "variant": lambda: get_variant("drats"),
     "windows": lambda: WindowPlan(3600, 1200, 1440, 1440).windows(2000, first=500, purge_bars=222),
     "purge": lambda: separation("purge", 10, 222),
-    "short": lambda: search_panel(
-        load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-01-20", source="simulated")
-    ),
+    "short": lambda: search(load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-01-20", source="simulated")),
     "mainnet": lambda: Settings(**{**dict.fromkeys(Settings.__dataclass_fields__), "venue": "mainnet"}),  # type: ignore[arg-type]
     "model": lambda: last_model(Path("reports/latest")),
     "keys": lambda: load_keys(None, "testnet"),

@@ -23,13 +23,14 @@ from nas.network.model import TrainedModel, network_of
 from nas.network.stretches import Scaler
 from nas.space.genotype import Connection, Genotype
 from strategies.backtest.positions import PositionRule
-from strategies.paper.decisions.decide import Strategy, load_strategy
 from strategies.paper.decisions.history import Bar
+from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.decisions.streams import Stream
 from strategies.paper.orders.exchange import Keys
 from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Candle, Journal
-from strategies.paper.trader import RUNNING, Timing, Trader
+from strategies.paper.timing import Timing
+from strategies.paper.trader import RUNNING, Trader
 from strategies.paper.venues import connect
 from strategies.walkforward.provenance import decision_version
 

@@ -11,7 +11,7 @@ from moment import HOUR, NOW
 
 from data.panel import InputError
 from data.standin import StandIn
-from strategies.paper.decisions.decide import load_strategy
+from strategies.paper.decisions.strategy import load_strategy
 from strategies.walkforward.config import resolve
 from tests.exchange.rig import SYMBOL, market_panel, save_model
 from tests.strategies.small_run import run

@@ -16,9 +16,10 @@ from data.market import load_bybit
 from data.panel import InputError
 from data.series import Rows, SeriesKey
 from data.standin import StandIn
-from strategies.paper.decisions.decide import decide, load_strategy, nothing_before
+from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
+from strategies.paper.decisions.strategy import load_strategy
 from strategies.paper.orders.exchange import Unavailable
 from strategies.paper.records.journal import Journal
 from strategies.paper.replay import explain

@@ -18,8 +18,9 @@ from data.simulated import simulate
 from nas.features.bank import causal_volatility
 from nas.space.genotype import Connection, Genotype, Link
 from strategies.backtest.portfolio import WEIGHTINGS, Portfolio, book_of
-from strategies.paper.decisions.decide import Strategy, decide, load_strategy, nothing_before
+from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import Bar, History
+from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.risk import capped
 from strategies.paper.records.journal import Journal
 from strategies.paper.records.journal_layout import LAYOUT, layout_of

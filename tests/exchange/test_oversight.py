@@ -106,14 +106,14 @@ def test_the_view_shows_state_target_and_outcome(rig: Make, terminal: bool) -> N
     console = Console(file=text, force_terminal=terminal, width=150, color_system=None)
     target = f"target {last['target']:+.3f}"
     wanted = ("running", target, *(("equity", "position", "orders") if terminal else ()))
-    shown = _shown(_View(console, r.trader, "rig", quiet=False), text, wanted)
+    shown = _shown(_View(console, r.trader, lambda: None, quiet=False), text, wanted)
     assert all(word in shown for word in wanted), shown
     r.trader._halt("a reason to look [bold]")
     text.seek(text.truncate(0))
-    shown = _shown(_View(console, r.trader, "rig", quiet=False), text, ("halted", "a reason to look [bold]"))
+    shown = _shown(_View(console, r.trader, lambda: None, quiet=False), text, ("halted", "a reason to look [bold]"))
     assert "a reason to look [bold]" in shown, "nothing is taken for markup"
     text.seek(text.truncate(0))
-    assert not _shown(_View(Console(file=text, quiet=True), r.trader, "rig", quiet=True), text, ())
+    assert not _shown(_View(Console(file=text, quiet=True), r.trader, lambda: None, quiet=True), text, ())
 
 
 def test_stop_without_a_process_cancels_and_flattens_and_needs_no_model(account: Rig, tmp_path: Path) -> None:

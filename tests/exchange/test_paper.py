@@ -16,8 +16,9 @@ import pytest
 from data.panel import InputError
 from nas.features.bank import causal_volatility
 from strategies.backtest.positions import target_positions
-from strategies.paper.decisions.decide import decide, load_strategy, nothing_before
+from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import History
+from strategies.paper.decisions.strategy import load_strategy
 from strategies.paper.orders.account_rows import Instrument
 from strategies.paper.orders.exchange import Keys, load_keys
 from strategies.paper.orders.placement import legs, link_id, wanted_size

@@ -13,7 +13,7 @@ import pytest
 
 from data.panel import Panel
 from strategies.paper import research
-from strategies.paper.decisions.decide import Strategy
+from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.replay import explain
 from strategies.paper.research import Research
 from strategies.paper.trader import RUNNING

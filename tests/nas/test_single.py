@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 
 from data.panel import InputError, Panel
 from data.sources import load_panel
-from nas.search import search
+from nas.network.model import load_model
+from nas.network.training import TrainingSettings
+from nas.search import loop, search
 from nas.search.__main__ import app, spark
 from nas.space.genotype import Genotype
 
@@ -43,7 +46,7 @@ def panel(candles: Path) -> Panel:
 
 def test_the_module_is_called_and_its_result_draws_itself(panel: Panel) -> None:
     seen: list[int] = []
-    found = search(panel, ops=OPS, nodes=1, channels=4, epochs=2, on_record=lambda row: seen.append(row["epoch"]))  # type: ignore[operator]
+    found = search(panel, ops=OPS, nodes=1, channels=4, epochs=2, on_record=lambda row: seen.append(row["epoch"]))
     assert seen == [0, 1]
     page = found._repr_html_()
     assert page.count("<svg") == 2
@@ -54,17 +57,37 @@ def test_the_module_is_called_and_its_result_draws_itself(panel: Panel) -> None:
 
 
 def test_alphas_and_weights_never_see_bars_of_the_purge(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nas.search.single
-
     seen: dict[str, slice] = {}
 
     def spy(space, tensors, train, validation, *_, **__):  # type: ignore[no-untyped-def]
         seen.update(train=train, validation=validation, field=slice(0, space.receptive_field))
 
-    monkeypatch.setattr(nas.search.single, "search", spy)
-    nas.search.single.search_panel(panel, ops=OPS, nodes=1, horizon=(2, 6))
+    monkeypatch.setattr(loop, "search", spy)
+    search(panel, ops=OPS, nodes=1, horizon=(2, 6))
     assert seen["validation"].start - seen["train"].stop >= 7 + seen["field"].stop
     assert seen["validation"].stop <= len(panel) - 7
+
+
+def test_a_found_network_trains_forecasts_and_is_saved(panel: Panel, tmp_path: Path) -> None:
+    found = search(panel, ops=OPS, nodes=1, channels=4, epochs=1)
+    with pytest.raises(InputError, match=r"found.train\(panel\)"):
+        found.predict(panel)
+    trained = found.train(panel, TrainingSettings(epochs=2))
+    forecasts = trained.predict(panel)
+    assert forecasts.shape == (len(panel), 1)
+    assert np.isfinite(forecasts[-1])
+    trained.save(tmp_path / "model")
+    read = load_model(tmp_path / "model")
+    assert read.predict(panel, 900, 1000).tobytes() == forecasts[900:1000].tobytes()
+    assert read.forecast_scale > 0.0
+    assert (trained.genotype, trained.text) == (found.genotype, found.text)
+
+
+def test_a_forecast_of_a_trained_result_ignores_later_bars(panel: Panel) -> None:
+    trained = search(panel, ops=OPS, nodes=1, channels=4, epochs=1).train(panel, TrainingSettings(epochs=1))
+    values = panel.values.copy()
+    values[1001:] *= 1.5
+    assert trained.predict(replace(panel, values=values))[:1001].tobytes() == trained.predict(panel)[:1001].tobytes()
 
 
 @pytest.mark.parametrize(

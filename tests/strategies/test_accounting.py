@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
 from strategies.backtest.accounting import account_for
 from strategies.backtest.contributions import contributions
-from strategies.backtest.execution import Account, Backtest, Costs, Fees, Instrument, Orders, backtest
+from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.sensitivity import break_even_bps, sensitivity
+from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
 
 HOUR = 3_600_000_000_000
 
 
 def wild_market(seed: int, bars: int, assets: int, volatility: float) -> Panel:
-    """Random candles with gaps, bars that are missing, whole prices and settlements at, between and beside the opens."""
+    """Random candles with gaps, bars that are missing, halts, delistings, whole prices and settlements at, between and beside the opens."""
     rng = np.random.default_rng(seed)
     values = np.empty((bars, assets, 5))
     for a in range(assets):
@@ -35,6 +36,12 @@ def wild_market(seed: int, bars: int, assets: int, volatility: float) -> Panel:
         if rng.random() < 0.3:
             values[: rng.integers(0, bars), a] = np.nan
         values[rng.random(bars) < 0.05, a] = np.nan
+        if rng.random() < 0.4:  # a halt: the last close again and again, without volume
+            at, length = rng.integers(1, bars + 1), rng.integers(1, 8)
+            values[at : at + length, a] = [*[values[at - 1, a, 3]] * 4, 0.0]
+        values[rng.random(bars) < 0.02, a, 4] = 0.0  # no volume, yet a price that moved: not a halt
+        if rng.random() < 0.2:  # delisted
+            values[rng.integers(0, bars) + 1 :, a] = np.nan
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(bars) * np.timedelta64(HOUR, "ns")
     settlements = {}
     for a in range(assets):
@@ -140,7 +147,8 @@ def test_each_asset_pays_its_own_fee_and_the_others_the_accounts() -> None:
         for asset, bps in zip(panel.assets, due, strict=True):
             assert paid.get_group(asset).to_numpy() == pytest.approx(bps)
         apart = contributions(panel, result, 0).groupby("asset")["fees"].sum()
-        assert apart["A1"] == pytest.approx(fills.loc[fills["asset"] == "A1", "fee"].sum())
+        every_fee = result.trades.loc[result.trades["asset"] == "A1", "fee"]
+        assert apart["A1"] == pytest.approx(every_fee.sum())
         np.testing.assert_allclose(account_for(panel, targets, **every).equity, result.equity, rtol=1e-9)
     assert costs.times(2.0).fees_bps("A1") == (40.0, 4.0)
     assert costs.times(2.0).fees_bps("A2") == (10.0, 2.0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel
-from strategies.backtest.execution import Account, Costs
 from strategies.backtest.portfolio import book_of
 from strategies.backtest.positions import PositionRule, PositionState, smoothed, step, target_positions
+from strategies.backtest.terms import Account, Costs
 from strategies.walkforward.choice import (
     FLAT,
     Plan,

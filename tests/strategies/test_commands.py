@@ -14,7 +14,7 @@ import pytest
 from small_run import environment
 from typer.testing import CliRunner
 
-from reports.commands import MODULES, app
+from commands.__main__ import MODULES, app
 from strategies import doctor
 from strategies.walkforward.__main__ import app as walkforward
 

@@ -8,8 +8,9 @@ import pytest
 
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.backtest.accounting import account_for
-from strategies.backtest.execution import NO_RULES, Account, Backtest, Costs, Instrument, Orders, backtest
+from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.sensitivity import break_even_bps, sensitivity
+from strategies.backtest.terms import NO_RULES, Account, Costs, Instrument, Orders
 
 HOUR = 3_600_000_000_000
 FREE = Costs(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
-from strategies.backtest.execution import TRADE_COLUMNS, Account, Backtest, Costs, backtest
+from strategies.backtest.execution import TRADE_COLUMNS, Backtest, backtest
+from strategies.backtest.terms import Account, Costs
 
 HOUR = 3_600_000_000_000
 FREE = Costs(taker_fee_bps=0.0, maker_fee_bps=0.0, slippage_bps=0.0)

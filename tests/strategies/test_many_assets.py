@@ -26,7 +26,7 @@ from strategies.backtest.execution import backtest
 from strategies.backtest.portfolio import Portfolio, book_of
 from strategies.backtest.positions import PositionRule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.job import Options
+from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline, cost_of_share
 from strategies.walkforward.trading import portfolio_of
 

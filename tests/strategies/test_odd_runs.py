@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from small_run import CONFIG, market
 
+from commands.walkforward import run_job
 from nas.tasks import engine
 from nas.tasks.work import Task, TaskResult
 from reports.page import build_pages
 from strategies.backtest.rules import RULES, Rule
 from strategies.walkforward.config import resolve
-from strategies.walkforward.job import Options, run_job
+from strategies.walkforward.options import Options
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 CRASH = 1_300  # first bar after the price has lost 60% from one bar to the next

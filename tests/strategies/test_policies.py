@@ -16,9 +16,9 @@ from nas.tasks.engine import Engine, InProcess, Store
 from nas.tasks.windows import Window, WindowPlan
 from nas.tasks.work import SearchTask
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.policies import Competition, PolicyOutcome, drift_alarms, parse_policy
+from strategies.walkforward.contenders import Candidate, PolicyOutcome, parse_policy
+from strategies.walkforward.policies import Competition, drift_alarms
 from strategies.walkforward.run_files import _save_models
-from strategies.walkforward.trading import Candidate
 
 SETTINGS = {"search_epochs": 2, "training_epochs": 2, "horizon": (3,), "variant": ("darts",), "thresholds": (0.5,)}
 

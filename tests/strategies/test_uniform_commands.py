@@ -13,7 +13,7 @@ from small_run import CONFIG, environment, market
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from reports.commands import app as everything
+from commands.__main__ import app as everything
 
 #: command -> flags that make it complete
 NEEDED: dict[str, tuple[str, ...]] = {
@@ -122,7 +122,7 @@ def test_with_json_the_main_job_and_the_search_print_one_document(
 def test_bash_completes_commands_and_flags_with_the_script_that_is_installed(tmp_path: Path) -> None:
     command = tmp_path / "regime-nas"
     command.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "from reports.commands import app; app(prog_name=\'regime-nas\')" "$@"\n'
+        f'#!/bin/sh\nexec {sys.executable} -c "from commands.__main__ import app; app(prog_name=\'regime-nas\')" "$@"\n'
     )
     command.chmod(0o755)
     script = """

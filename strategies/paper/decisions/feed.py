@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from data.series import Rows, SeriesKey
-from strategies.paper.decisions.decide import Strategy
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
+from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.orders.exchange import Exchange, Unavailable
 from strategies.paper.records.journal import Candle, Journal
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from data.intervals import interval_name
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
 from data.series import Rows, SeriesKey
 from strategies.paper.decisions.side_inputs import Companions, with_companions
+from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.records.journal import Candle, Journal
-
-if TYPE_CHECKING:
-    from strategies.paper.decisions.decide import Strategy
 
 #: open time, and the candle of every symbol; one that is not in it is unknown at that bar
 Bar = tuple[int, Mapping[str, Candle]]

@@ -56,7 +56,7 @@ class Risk:
 
     def check_equity(self, open_ms: int, equity: float) -> None:
         """Raises Halt where the day's loss or the drawdown is too large. open_ms: the bar that has just closed."""
-        if equity <= 0:
+        if not equity > 0:  # also where it is no number
             raise Halt(f"equity is {equity:.2f}: the account is gone")
         highest = self._journal.rows(
             "SELECT MAX(CAST(equity AS REAL)) AS peak FROM equity WHERE open_ms >= ?", self._since

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 
+from commands.paper import app as paper
 from data.commandline import application, command, shown
 from lab.__main__ import app as lab
 from reports.__main__ import COMMANDS, EXAMPLES
-from strategies.paper.__main__ import app as paper
 
 #: name -> module whose `main` is the command
 MODULES = {

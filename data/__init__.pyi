@@ -1,0 +1,10 @@
+from .assembly import build_panel as build_panel
+from .assembly import check_candles as check_candles
+from .errors import InputError as InputError
+from .intervals import interval_ns as interval_ns
+from .panel import Panel as Panel
+from .panel import Settlements as Settlements
+from .simulated import MarketRecipe as MarketRecipe
+from .simulated import simulate as simulate
+from .sources import load_panel as load_panel
+from .sources import register_source as register_source

@@ -1,0 +1,149 @@
+"""The strategy that trades: a model folder, read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.intervals import interval_name
+from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel
+from data.series import SeriesKey
+from nas.features.bank import causal_volatility
+from nas.features.inputs import raw_input
+from nas.features.transforms import ewm_memory
+from nas.network.model import TrainedModel, load_model
+from strategies.backtest.portfolio import COVARIANCE_SPAN_BARS, OPTIMISED, Portfolio, book_of
+from strategies.backtest.positions import PositionRule
+from strategies.paper.decisions.side_inputs import companions_of
+from strategies.walkforward.provenance import decision_version
+
+VOLATILITY_SPAN = 48  # of nas.features.bank.causal_volatility
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A model folder, read and checked: the network, the rule, the portfolio, and which symbols of it are traded.
+
+    symbols: of the model, in order. traded: all of them, or some that do not depend on the others. companions: series that its
+    inputs need beside candles and funding of the traded ones.
+    """
+
+    name: str
+    folder: Path
+    model: TrainedModel
+    rule: PositionRule
+    portfolio: Portfolio
+    symbols: tuple[str, ...]
+    traded: tuple[str, ...]
+    companions: tuple[SeriesKey, ...]
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Symbols of the panel that the inputs need, in the model's order."""
+        others = {key.symbol for key in self.companions}
+        return tuple(s for s in self.symbols if s in self.traded or s in others)
+
+    @property
+    def stays_flat(self) -> bool:
+        """The run found no plan worth trading for this window (strategies.walkforward.choice): every target will be 0."""
+        return self.rule.threshold >= 1e9
+
+    @property
+    def history_bars(self) -> int:
+        """Bars until the first target no longer depends on where the history began."""
+        named = [raw_input(name) for name, _ in self.model.genotype.features]
+        needed = {field for raw in named if raw is not None for field in raw.needs}
+        fields = (*CANDLE_FIELDS, *sorted(needed - {*CANDLE_FIELDS}))
+        stamps = np.datetime64(0, "ns") + np.arange(8) * np.timedelta64(self.model.interval_ns, "ns")
+        ones = Panel(
+            stamps, self.assets, fields, np.ones((8, len(self.assets), len(fields))), self.model.interval_ns, "none"
+        )
+        warmup = self.model.bank(ones).warmup_bars
+        weighting, portfolio = self.portfolio.weighting, 0
+        if weighting in ("volatility_target", *OPTIMISED):
+            portfolio = ewm_memory(COVARIANCE_SPAN_BARS)
+        if weighting in OPTIMISED:
+            portfolio = max(portfolio, self.portfolio.estimation_bars + self.portfolio.rebalance_bars)
+        return max(warmup + self.model.network.receptive_field, ewm_memory(VOLATILITY_SPAN), portfolio) + 8
+
+    def book(self, panel: Panel, forecasts: FloatArray, start: int) -> FloatArray:
+        """Targets [n, A] from the forecasts [n, A] of bars start.., where the model took over. panel: of the traded symbols."""
+        return book_of(
+            panel, self.portfolio.signal(forecasts), causal_volatility(panel), start, self.rule, self.portfolio,
+            others=len(self.symbols) - len(self.traded),
+        )  # fmt: skip
+
+    def forecasts(self, panel: Panel, start: int, stop: int) -> FloatArray:
+        """[stop - start, A] of the traded symbols, from a panel with all that the inputs read."""
+        return self.model.predict(panel, start, stop)[:, [panel.assets.index(symbol) for symbol in self.traded]]
+
+
+def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
+    """chosen: symbols of the model, separated by commas (None: all). InputError where the model does not fit, naming what differs."""
+    model = load_model(folder)
+    trained_for = interval_name(model.interval_ns)
+    if interval is not None and interval != trained_for:
+        raise InputError(
+            f"{folder}: the model was trained on interval {trained_for}, asked for {interval}; leave --interval out"
+        )
+    asked = tuple(chosen.split(",")) if chosen else ()
+    symbols = tuple(model.extra.get("symbols", asked))
+    if not symbols:
+        raise InputError(
+            f"{folder}: the model does not say its symbol (an older version wrote it); give --symbol BTCUSDT"
+        )
+    strange = [symbol for symbol in asked if symbol not in symbols]
+    if strange:
+        raise InputError(
+            f"{folder}: the model was trained on {', '.join(symbols)}, not on {strange[0]}; leave --symbol out for all of them"
+        )
+    traded = tuple(symbol for symbol in symbols if not asked or symbol in asked)
+    if model.genotype.assets not in ((), symbols):
+        raise InputError(
+            f"{folder}: the network reads {', '.join(model.genotype.assets)} together, the model names {', '.join(symbols)}; "
+            "rerun the walk-forward"
+        )
+    portfolio = model.extra.get("portfolio", {})
+    if traded != symbols:
+        _check_apart(folder, model, portfolio, symbols)
+    try:
+        companions = companions_of([name for name, _ in model.genotype.features], symbols, traded, trained_for)
+        weighed = Portfolio(**portfolio)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder}: {error}") from None
+    category = model.extra.get("category", "linear")
+    if category != "linear":
+        raise InputError(
+            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
+        )
+    if "rule" not in model.extra:
+        raise InputError(
+            f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"
+        )
+    code = decision_version()
+    if model.extra.get("decision_version") != code and not any_code:
+        raise InputError(
+            f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
+            f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
+        )
+    name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
+    rule = PositionRule(**model.extra["rule"])
+    return Strategy(name, folder.resolve(), model, rule, weighed, symbols, traded, companions)
+
+
+def _check_apart(folder: Path, model: TrainedModel, portfolio: Mapping[str, Any], symbols: Sequence[str]) -> None:
+    """Some symbols of a run can be traded without the others only where nothing ties their targets to the others'."""
+    everything = f"leave --symbol out to trade {', '.join(symbols)} from one account"
+    if model.genotype.assets:
+        raise InputError(f"{folder}: the network reads {', '.join(symbols)} together; {everything}")
+    alone = {"weighting": "equal_risk", "gross_limit": None, "net_limit": None, "turnover_penalty": None}
+    for name, value in alone.items():
+        if portfolio.get(name, value) != value:
+            raise InputError(
+                f"{folder}: the run was traded with {name} {portfolio[name]}, which ties its symbols together; {everything}"
+            )
