@@ -10,7 +10,7 @@ import pandas as pd
 
 from data.intervals import DAY_NS, interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
-from data.sessions import resting, rests_at_weekends, yearly_bars
+from data.sessions import resting, yearly_bars
 
 #: bars that may be filled for every bar there is; more is a wrong time, not a gap
 MOST_FILLED = 1.0
@@ -84,23 +84,19 @@ def infer_interval_ns(table: pd.DataFrame, name: str) -> int:
     )
 
 
-def resampled(table: pd.DataFrame, interval: int, length: int, name: str) -> pd.DataFrame:
-    """Longer candles of shorter ones; length: a multiple of `interval`. Only complete ones, where the market never rests.
+def resampled(table: pd.DataFrame, interval: int, length: int, rests: bool = False) -> pd.DataFrame:
+    """Longer candles of shorter ones; length: a multiple of `interval`. Only complete ones, unless the market rests.
 
-    Weeks begin on Mondays, all others as multiples since 1970 (UTC), off by what the file's own grid is.
+    Weeks begin on Mondays, all others at multiples since 1970 (UTC), as far off as the bars' own grid.
     """
     ns = index_times(table).astype(np.int64)
-    offset = 4 * DAY_NS if length % (7 * DAY_NS) == 0 else 0
-    offset += int(ns[0]) % interval
-    opens = (ns - offset) // length * length + offset
+    offset = (4 * DAY_NS if length % (7 * DAY_NS) == 0 else 0) + (int(ns[0]) % interval if len(ns) else 0)
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "turnover": "sum"}
-    groups = table.groupby(opens)
+    groups = table.groupby((ns - offset) // length * length + offset)
     out = groups.agg({name: how.get(str(name), "last") for name in table.columns})
-    if not rests_at_weekends(index_times(table), interval):
-        out = out[(groups.size() == length // interval).to_numpy()]
-    if len(out) < 2:
-        raise InputError(f"{name} holds {len(out)} complete bars of {interval_name(length)}; at least 2 are needed")
-    out.index = pd.DatetimeIndex(out.index.to_numpy().view("datetime64[ns]"), name="timestamp")
+    if not rests:
+        out = out[(groups.size() == length // interval).to_numpy()]  # a candle with a bar missing is not that candle
+    out.index = pd.DatetimeIndex(out.index.to_numpy(dtype=np.int64).view("datetime64[ns]"), name="timestamp")
     return out
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.assembly import build_panel, check_candles, infer_interval_ns, resampled
+from data.assembly import build_panel, check_candles, index_times, infer_interval_ns, resampled
 from data.columns import CANDLE_TARGETS, FUNDING_TARGETS, PRICES, Columns, base_volume, price_order, row_numbers
 from data.dialect import Sheet, key, read_sheet
 from data.errors import InputError, shortened
 from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_time
 from data.panel import CANDLE_FIELDS, Panel, Settlements, TimeArray
+from data.sessions import rests_at_weekends
 from data.symbols import parse_symbol
 from data.times import local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
 from data.units import check_rates, check_rhythm, implausible_fields, numbers, of_percent, rate_unit, smoothed
@@ -72,7 +73,12 @@ def load_files(
                 f"{path} holds {interval_name(own)} bars, of which no {interval_name(length)} bars can be made (--interval {interval}); "
                 "leave --interval out or give a multiple"
             )
-        tables[symbol] = resampled(tables[symbol], own, length, str(path))
+        tables[symbol] = resampled(tables[symbol], own, length, rests_at_weekends(index_times(tables[symbol]), own))
+        if len(tables[symbol]) < 2:
+            raise InputError(
+                f"{path} holds {len(tables[symbol])} complete bars of {interval_name(length)} (--interval {interval}); "
+                "at least 2 are needed"
+            )
         notes.append(
             f"{path.name}: {interval_name(length)} bars made of its {interval_name(own)} bars, complete ones only"
         )
