@@ -57,6 +57,7 @@ def add_timeframe(panel: Panel, interval: str, tables: Mapping[str, pd.DataFrame
             f"timeframe {interval} is not longer than the bars ({interval_name(panel.interval_ns)}); "
             "give the shortest one as --interval"
         )
+    rest = int(np.diff(panel.timestamps.astype(np.int64)).max(initial=panel.interval_ns)) - panel.interval_ns
     names = tuple(f"{field}@{interval}" for field in CANDLE_FIELDS)
     values = np.full((len(panel), len(panel.assets), len(names)), np.nan)
     for a, asset in enumerate(panel.assets):
@@ -67,8 +68,8 @@ def add_timeframe(panel: Panel, interval: str, tables: Mapping[str, pd.DataFrame
         closes: TimeArray = opens + np.timedelta64(length, "ns")
         for f, field in enumerate(CANDLE_FIELDS):
             column = table[field].to_numpy(dtype=np.float64)
-            # a candle is the last one until the next has closed; one missing candle may be bridged, not more
-            values[:, a, f] = last_known(panel.close_times, closes, column, np.timedelta64(2 * length, "ns"))
+            # a candle is the last one until the next has closed; one missing candle may be bridged, and a rest of the market
+            values[:, a, f] = last_known(panel.close_times, closes, column, np.timedelta64(2 * length + rest, "ns"))
     listed = np.isfinite(panel.field("close"))[:, :, None]
     return _with_fields(panel, names, np.where(listed, values, np.nan))
 
@@ -81,7 +82,7 @@ def coarser(panel: Panel, interval: str) -> dict[str, pd.DataFrame]:
     out = {}
     for asset in panel.assets:
         table = pd.DataFrame({field: panel.column(field, asset) for field in CANDLE_FIELDS}, index=panel.timestamps)
-        out[asset] = resampled(table.dropna(subset="close"), panel.interval_ns, length, panel.yearly_bars is not None)
+        out[asset] = resampled(table.dropna(subset="close"), panel.interval_ns, length, panel.rests)
     return out
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.calendar import rests
 from data.intervals import DAY_NS, interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
-from data.sessions import resting, yearly_bars
 
 #: bars that may be filled for every bar there is; more is a wrong time, not a gap
 MOST_FILLED = 1.0
@@ -25,7 +25,31 @@ def index_times(table: pd.DataFrame) -> TimeArray:
 
 
 def check_candles(table: pd.DataFrame, name: str) -> None:
-    """One row per candle, strictly increasing open times, sane prices; else InputError naming the first bad row."""
+    """One row per candle, strictly increasing open times, sane prices.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns open, high, low, close, volume; index: opening times, UTC.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    InputError
+        Naming the first bad row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import check_candles
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 1.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar, bar], pd.date_range("2024-01-01", periods=2, freq="h"))
+    >>> check_candles(table, "mine")
+    Traceback (most recent call last):
+    ...
+    data.errors.InputError: mine: open or close lies outside low..high at 2024-01-01 00:00 UTC (open 1, high 2, low 1.5, close 1.8)
+    """
     times = index_times(table)
     if len(table) < 2:
         raise InputError(f"{name} holds {len(table)} bar{'s' * (len(table) != 1)}; at least 2 are needed")
@@ -84,7 +108,7 @@ def infer_interval_ns(table: pd.DataFrame, name: str) -> int:
     )
 
 
-def resampled(table: pd.DataFrame, interval: int, length: int, rests: bool = False) -> pd.DataFrame:
+def resampled(table: pd.DataFrame, interval: int, length: int, resting: bool = False) -> pd.DataFrame:
     """Longer candles of shorter ones; length: a multiple of `interval`. Only complete ones, unless the market rests.
 
     Weeks begin on Mondays, all others at multiples since 1970 (UTC), as far off as the bars' own grid.
@@ -94,8 +118,10 @@ def resampled(table: pd.DataFrame, interval: int, length: int, rests: bool = Fal
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "turnover": "sum"}
     groups = table.groupby((ns - offset) // length * length + offset)
     out = groups.agg({name: how.get(str(name), "last") for name in table.columns})
-    if not rests:
-        out = out[(groups.size() == length // interval).to_numpy()]  # a candle with a bar missing is not that candle
+    whole = groups.size().to_numpy() == length // interval  # a candle with a bar missing is not that candle
+    if resting:  # how many bars it should have is not known: it is complete once the next one has begun
+        whole |= np.arange(len(out)) < len(out) - 1
+    out = out[whole]
     out.index = pd.DatetimeIndex(out.index.to_numpy(dtype=np.int64).view("datetime64[ns]"), name="timestamp")
     return out
 
@@ -114,18 +140,24 @@ def cut_span(
 
 
 def missing_bars(times: TimeArray, interval: int) -> list[tuple[np.datetime64, int]]:
-    """(first missing open time, number of missing bars) of every hole between the first and the last bar; rest is none."""
+    """(first missing open time, number of missing bars) of every hole between the first and the last bar; rests are none."""
     steps = np.diff(times.astype(np.int64)) // interval
-    holes = np.flatnonzero((steps > 1) & ~resting(times, interval))
-    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in holes]
+    lost = (steps > 1) & ~rests(times, interval)
+    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in np.flatnonzero(lost)]
 
 
 def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A table without holes and the notes on it. Holes are an InputError unless `fill`: last close, zero volume."""
+    """A table without holes but the market's rests, and the notes on it. Holes are an InputError unless `fill`."""
     times = index_times(table)
+    resting = int(rests(times, interval).sum())
+    said = (
+        (f"{symbol}: {resting} nights, weekends or holidays without bars: the market rests, no gaps",)
+        if resting
+        else ()
+    )
     holes = missing_bars(times, interval)
     if not holes:
-        return table, ()
+        return table, said
     first, count = holes[0]
     total = sum(n for _, n in holes)
     if total > MOST_FILLED * len(table):
@@ -140,18 +172,20 @@ def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> t
             f"{symbol} {interval_name(interval)} has a gap of {count} bar{'s' * (count != 1)} at {say_time(first)}{more}; "
             "rerun with --fill-gaps or choose a later --start"
         )
-    filled = fill_bars(
-        table, np.concatenate([first + np.arange(n) * np.timedelta64(interval, "ns") for first, n in holes])
+    step = np.timedelta64(interval, "ns")
+    grid = np.concatenate([times, *(start + np.arange(n) * step for start, n in holes)])
+    filled = stand_still(table, np.sort(grid))
+    note = (
+        f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at "
+        f"{say_time(first)}; nothing is traded in them"
     )
-    note = f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at {say_time(first)}"
-    return filled, (note,)
+    return filled, (*said, note)
 
 
-def fill_bars(table: pd.DataFrame, more: TimeArray) -> pd.DataFrame:
-    """The table with bars at the times `more`: last close, zero volume."""
-    grid = np.union1d(index_times(table), more)
+def stand_still(table: pd.DataFrame, grid: TimeArray) -> pd.DataFrame:
+    """The table on a finer grid: bars it lacks have the close before them as every price and no volume, which no account trades."""
     filled = table.reindex(pd.DatetimeIndex(grid, name=table.index.name))
-    lost = ~np.isin(grid, index_times(table))
+    lost = filled["close"].isna().to_numpy()
     filled["close"] = filled["close"].ffill()
     for column in ("open", "high", "low"):
         filled[column] = filled[column].where(~lost, filled["close"])
@@ -181,9 +215,42 @@ def build_panel(
     regime_names: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Panel:
-    """Candle tables (checked by `check_candles`) on one grid. Bars before a listing or after a delisting stay NaN.
+    """Candle tables on one grid. Bars before a listing or after a delisting stay NaN.
 
-    regimes: [T] for the cut span, where the market is simulated.
+    Where every market rests (nights, weekends: `data.calendar`) the grid has no bars; where only some do, theirs stand still.
+
+    Parameters
+    ----------
+    tables : mapping of symbol to DataFrame
+        As `check_candles` lets them pass; further columns become further fields.
+    interval : int
+        Length of a bar in nanoseconds.
+    source : str
+        What pages say the data come from.
+    start, end : datetime64, optional
+        The span to keep, UTC.
+    settlements : mapping of symbol to Settlements, optional
+        Funding.
+    fill_gaps : bool
+        Fill missing bars with the last close, instead of refusing them.
+    simulated, regimes, regime_names
+        Of a simulated market; regimes [T] for the cut span.
+    notes : sequence of str
+        Told to the user with the panel.
+
+    Raises
+    ------
+    InputError
+        For a span without bars, and gaps that are not to be filled.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import build_panel, interval_ns
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar] * 3, pd.date_range("2024-01-01", periods=3, freq="h"))
+    >>> len(build_panel({"COIN": table}, interval_ns("60"), source="mine"))
+    3
     """
     said = list(notes)
     cut: dict[str, pd.DataFrame] = {}
@@ -197,16 +264,22 @@ def build_panel(
             )
         cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
         said.extend(filled)
-    first = min(index_times(table)[0] for table in cut.values())
-    for symbol, table in cut.items():
-        if (index_times(table)[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
-            raise InputError(
-                f"{symbol}: bars open at {say_time(index_times(table)[0])}, off the grid of the other symbols"
-            )
-    grid, resting_year = _grid(cut, interval)
-    said.extend(_closed_beside_others(cut, grid))
     times_of = {symbol: index_times(table) for symbol, table in cut.items()}
+    first = min(times[0] for times in times_of.values())
+    for symbol, times in times_of.items():
+        if (times[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
+            raise InputError(f"{symbol}: bars open at {say_time(times[0])}, off the grid of the other symbols")
+    grid = _grid(times_of, interval)
     closes = grid + np.timedelta64(interval, "ns")
+    for symbol, times in times_of.items():
+        listed = grid[(grid >= times[0]) & (grid <= times[-1])]
+        if len(listed) > len(times):
+            cut[symbol] = stand_still(cut[symbol], listed)
+        if times[-1] < grid[-1]:
+            last = say_time(times[-1] + np.timedelta64(interval, "ns"))
+            said.append(
+                f"{symbol} ends at {last}, before the others: a position is closed there at its last price, at cost"
+            )
 
     further = sorted({str(c) for table in cut.values() for c in table.columns} - set(CANDLE_FIELDS))
     paid = {symbol: s for symbol, s in (settlements or {}).items() if symbol in cut and len(s.timestamps)}
@@ -219,42 +292,27 @@ def build_panel(
                 values[at : at + len(table), a, f] = table[name].to_numpy(dtype=np.float64)
         if symbol in paid:
             rates = known_funding(closes, paid[symbol])
-            listed = slice(at, at + len(table))
-            values[listed, a, -1] = rates[listed]
+            values[at : at + len(table), a, -1] = rates[at : at + len(table)]
     within = {}
     for symbol, s in paid.items():
         keep = (s.timestamps >= first) & (s.timestamps < closes[-1])
         within[symbol] = Settlements(s.timestamps[keep], s.rates[keep])
+    resting = bool(np.any(np.diff(grid.astype(np.int64)) != interval))
     return Panel(
         grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said),
-        yearly_bars=resting_year,
+        rests=resting,
     )  # fmt: skip
 
 
-def _grid(tables: Mapping[str, pd.DataFrame], interval: int) -> tuple[TimeArray, float | None]:
-    """All open times of any table, and the bars a year where that leaves times out: then every market rests there."""
-    times = [index_times(table) for table in tables.values()]
-    first, last = min(t[0] for t in times), max(t[-1] for t in times)
-    bars = int((last - first) // np.timedelta64(interval, "ns")) + 1
-    longest = max(len(t) for t in times)
-    if bars > MOST_APART * longest and bars > 1_000_000:
-        spans = ", ".join(f"{s} from {say_time(t[0])} to {say_time(t[-1])}" for s, t in zip(tables, times, strict=True))
+def _grid(times_of: Mapping[str, TimeArray], interval: int) -> TimeArray:
+    """All open times of any symbol, without holes where none of them rests."""
+    first, last = min(t[0] for t in times_of.values()), max(t[-1] for t in times_of.values())
+    step = np.timedelta64(interval, "ns")
+    bars = int((last - first) // step) + 1
+    if bars > 1_000_000 and bars > MOST_APART * max(len(t) for t in times_of.values()):
+        spans = ", ".join(f"{s} from {say_time(t[0])} to {say_time(t[-1])}" for s, t in times_of.items())
         raise InputError(f"the symbols lie too far apart for one table of {bars:,} bars: {spans}")
-    if all(len(t) * np.timedelta64(interval, "ns") == t[-1] - t[0] + np.timedelta64(interval, "ns") for t in times):
-        return np.arange(first, last + np.timedelta64(1, "ns"), np.timedelta64(interval, "ns")), None
-    grid: TimeArray = np.unique(np.concatenate(times))
-    return grid, None if len(grid) == bars else yearly_bars(grid)
-
-
-def _closed_beside_others(tables: dict[str, pd.DataFrame], grid: TimeArray) -> list[str]:
-    """Fills the bars in which one market rests and another does not; the notes on it."""
-    notes = []
-    for symbol, table in tables.items():
-        times = index_times(table)
-        own = grid[(grid >= times[0]) & (grid <= times[-1])]
-        if len(own) > len(table):
-            tables[symbol] = fill_bars(table, np.setdiff1d(own, times))
-            notes.append(
-                f"{symbol} rests in {len(own) - len(table)} bars of the others: last close, zero volume, not traded"
-            )
-    return notes
+    if all((len(t) - 1) * step == t[-1] - t[0] for t in times_of.values()):
+        grid: TimeArray = np.arange(first, last + step, step)
+        return grid
+    return np.unique(np.concatenate(list(times_of.values())))

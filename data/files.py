@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from data.assembly import build_panel, check_candles, index_times, infer_interval_ns, resampled
+from data.calendar import rests_at_weekends
 from data.columns import CANDLE_TARGETS, FUNDING_TARGETS, PRICES, Columns, base_volume, price_order, row_numbers
 from data.dialect import Sheet, key, read_sheet
 from data.errors import InputError, shortened
 from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_time
 from data.panel import CANDLE_FIELDS, Panel, Settlements, TimeArray
-from data.sessions import rests_at_weekends
 from data.symbols import parse_symbol
 from data.times import local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
 from data.units import check_rates, check_rhythm, implausible_fields, numbers, of_percent, rate_unit, smoothed

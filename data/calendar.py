@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from data.intervals import DAY_NS, HOUR_NS
-from data.panel import TimeArray
+from data.panel import BoolArray, TimeArray
 
 #: Saturdays (of those between the first and the last bar) that hold a bar where a market rests at weekends
 MOST_SATURDAYS = 0.02
 #: trading days that a market may be closed for without a gap (a golden week has seven)
 LONGEST_REST_DAYS = 12
-_YEAR_NS = 365.2425 * DAY_NS
 
 
 def rests_at_weekends(times: TimeArray, interval: int) -> bool:
@@ -25,14 +24,14 @@ def rests_at_weekends(times: TimeArray, interval: int) -> bool:
     return len(saturdays) > 0 and np.isin(saturdays, days).mean() <= MOST_SATURDAYS
 
 
-def resting(times: TimeArray, interval: int) -> npt.NDArray[np.bool_]:
+def rests(times: TimeArray, interval: int) -> BoolArray:
     """[n - 1]: which steps between bars are rest. All False for a market that never closes.
 
     Rest leads from a day to a later one and ends at an hour at which the market often opens; or it is the same break of most days.
     """
     steps = np.diff(times.astype(np.int64))
     gaps = np.flatnonzero(steps > interval)
-    out = np.zeros(len(steps), dtype=bool)
+    out: BoolArray = np.zeros(len(steps), dtype=np.bool_)
     if not len(gaps) or not rests_at_weekends(times, interval):
         return out
     days = _days(times, interval)
@@ -55,13 +54,6 @@ def resting(times: TimeArray, interval: int) -> npt.NDArray[np.bool_]:
     ]  # at noon, or for maintenance; two hours of UTC where clocks change
     out[gaps] = np.where(later, often & (closed <= LONGEST_REST_DAYS), np.isin(opens, breaks))
     return out
-
-
-def yearly_bars(times: TimeArray) -> float:
-    """Bars a year of a market that rests, counted."""
-    return float(
-        round((len(times) - 1) * _YEAR_NS / float((times[-1] - times[0]).astype("timedelta64[ns]").astype(np.int64)))
-    )
 
 
 def _days(times: TimeArray, interval: int) -> npt.NDArray[np.int64]:
