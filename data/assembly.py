@@ -117,7 +117,7 @@ def resampled(table: pd.DataFrame, interval: int, length: int, resting: bool = F
     offset = (4 * DAY_NS if length % (7 * DAY_NS) == 0 else 0) + (int(ns[0]) % interval if len(ns) else 0)
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "turnover": "sum"}
     groups = table.groupby((ns - offset) // length * length + offset)
-    out = groups.agg({name: how.get(str(name), "last") for name in table.columns})
+    out: pd.DataFrame = groups.agg({name: how.get(str(name), "last") for name in table.columns})
     whole = groups.size().to_numpy() == length // interval  # a candle with a bar missing is not that candle
     if resting:  # how many bars it should have is not known: it is complete once the next one has begun
         whole |= np.arange(len(out)) < len(out) - 1
