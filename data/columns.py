@@ -27,6 +27,7 @@ TIMES = (
     "timestamp", "unixtimestamp", "timestamputc", "unix", "unixtime", "epoch", "ts", "t", "datetime", "datetimeutc", "gmttime",
     "localtime", "begin", "start", "dateutc", "timeutc", "utc", "date", "time", "dt", "day", "opendate", "tradedate",
 )  # fmt: skip
+UNNAMED = ("", "index", "unnamed0", "level0")
 CLOSING_TIMES = ("closetime", "timeclose", "endtime", "timeperiodend", "end", "closedate")
 PRICES = {
     "open": ("open", "o", "openprice", "priceopen", "openbid", "bidopen", "openingprice"),
@@ -99,6 +100,9 @@ class Columns:
                 )
             if key(name):
                 self.places[key(name)] = place
+        self.unnamed = [
+            i for i, name in enumerate(sheet.names) if key(name) in UNNAMED and not row_numbers(sheet.table[i])
+        ]
         self.used: set[int] = set()
 
     def take(self, target: str, names: Sequence[str]) -> int | None:
@@ -134,10 +138,7 @@ class Columns:
         else:
             known = [self.places[n] for n in TIMES if n in self.places]
             late = [self.places[n] for n in CLOSING_TIMES if n in self.places]
-            unnamed = [
-                i for i, name in enumerate(self.sheet.names) if not key(name) and not row_numbers(self.sheet.table[i])
-            ]
-            found, closing = (known or late or unnamed)[:1], not known and bool(late)
+            found, closing = (known or late or self.unnamed)[:1], not known and bool(late)
         if not found:
             raise InputError(
                 f"{self.path} has no time column; {self.sheet.found()}; say which it is, e.g. --columns time={self._example()}"
@@ -217,10 +218,10 @@ def _is_clock(cells: pd.Series) -> bool:
 
 
 def row_numbers(cells: pd.Series) -> bool:
-    """0, 1, 2, ... as pandas writes an index that nobody asked for."""
-    if not pd.api.types.is_numeric_dtype(cells) or len(cells) < 2 or cells.iloc[0] not in (0, 1):
+    """0, 1, 2, ... in any order, as pandas writes an index that nobody asked for."""
+    if not pd.api.types.is_numeric_dtype(cells) or len(cells) < 2 or cells.min() not in (0, 1):
         return False
-    return bool((np.diff(cells.to_numpy(np.float64)) == 1.0).all())
+    return bool((np.sort(cells.to_numpy(np.float64)) == np.arange(len(cells)) + cells.min()).all())
 
 
 #: orders of the four prices in files without a header: Binance, Bybit, MetaTrader; Coinbase; Bitfinex, KuCoin

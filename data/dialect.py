@@ -149,7 +149,7 @@ def _of_frame(frame: pd.DataFrame) -> Sheet:
 
 
 def _from_json(text: str, path: Path) -> pd.DataFrame:
-    frame = pd.read_json(io.StringIO(text), convert_dates=False, dtype=False)
+    frame = pd.read_json(io.StringIO(text), dtype=False)
     if frame.map(lambda cell: isinstance(cell, (list, dict))).to_numpy().any():
         raise InputError(f"{path} is nested JSON; save its rows alone, as a list of lists or objects, or as CSV")
     return frame

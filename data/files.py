@@ -244,10 +244,9 @@ def _without_header(sheet: Sheet, path: Path) -> tuple[list[int], dict[str, int]
         start = 1
     clock = width > start + 6 and ":" in str(table[start + 1].iloc[0]) and len(str(table[start + 1].iloc[0])) <= 12
     first = start + 1 + clock
-    numeric = width >= first + 5 and all(pd.api.types.is_numeric_dtype(table[i]) for i in range(first, first + 5))
     order = None
-    if numeric and len(table):
-        prices = table[list(range(first, first + 4))].to_numpy(dtype=np.float64)
+    if width >= first + 5 and len(table):
+        prices = np.column_stack([numbers(table[i], sheet, f"column {i + 1}", path) for i in range(first, first + 4)])
         stamps = read_times(sheet, range(start, first), path).stamps
         order = price_order(prices[np.argsort(stamps, kind="stable")])
     if order is None:
@@ -256,12 +255,8 @@ def _without_header(sheet: Sheet, path: Path) -> tuple[list[int], dict[str, int]
             "which is which by number: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
         )
     places = {name: first + order.index(name) for name in PRICES}
-    return (
-        list(range(start, first)),
-        places,
-        [first + 4],
-        f"no header: columns taken as time, {', '.join(order)}, volume",
-    )
+    said = f"no header: columns taken as time, {', '.join(order)}, volume"
+    return list(range(start, first)), places, [first + 4], said
 
 
 def _in_order(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:

@@ -28,7 +28,7 @@ _EARLIEST, _LATEST = np.datetime64("1980-01-01", "ns"), np.datetime64("2100-01-0
 _FORMATS = (
     "%Y-%m-%d %I-%p", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d/%m/%Y %I:%M %p", "%Y-%m-%d %I:%M:%S %p", "%Y-%m-%d %I:%M %p",
     "%m/%d/%y", "%d/%m/%y", "%m/%d/%y %H:%M", "%d/%m/%y %H:%M", "%d.%m.%y", "%d.%m.%y %H:%M", "%d-%b-%y", "%b %d %Y", "%d-%m-%Y %H:%M",
-    "%m-%d-%Y %H:%M", "%Y%m%d %H%M%S",
+    "%m-%d-%Y %H:%M", "%Y%m%d %H%M%S", "%b %d, %Y", "%d %b %Y", "%B %d, %Y", "%d %B %Y",  # May is short and long
 )  # fmt: skip
 #: numbers that are written dates: digits -> format
 _WRITTEN = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
@@ -222,7 +222,7 @@ def _formats(first: str) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a day above 12 was taken for the day
         guessed = [guess_datetime_format(first, dayfirst=day) for day in (False, True)]
-    return [f for f in (*guessed, *_FORMATS) if f]
+    return [f for f in (*guessed, *_FORMATS) if f and not re.match(r"%Y.%d.%m", f)]  # which nobody writes
 
 
 def _steadiest(readings: dict[str, pd.Series], at: Place, column: pd.Series) -> str:
@@ -327,14 +327,12 @@ def on_days(stamps: TimeArray, interval: int) -> tuple[TimeArray, str | None]:
 
 
 def on_minutes(stamps: TimeArray) -> tuple[TimeArray, str | None]:
-    """Settlements a few seconds from a full minute belong to it: a stamp of 04:00:00.001 is that of 04:00."""
+    """Settlements belong to the full minute they are nearest to: a stamp of 04:00:00.001 is that of 04:00."""
     ns = stamps.astype(np.int64)
     full = (ns + MINUTE_NS // 2) // MINUTE_NS * MINUTE_NS
     off = np.abs(ns - full)
-    moved = (off > 0) & (off <= 5 * SECOND_NS)
+    moved = off > 0
     if not moved.any():
         return stamps, None
-    worst = off[moved].max() / 1e6
-    return np.where(moved, full, ns).view(
-        "datetime64[ns]"
-    ), f"{int(moved.sum())} settlements up to {worst:,.0f} ms off a full minute: taken for that minute"
+    note = f"{int(moved.sum())} settlements up to {off[moved].max() / 1e6:,.0f} ms off a full minute: taken for that minute"
+    return full.view("datetime64[ns]"), note
