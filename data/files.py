@@ -12,6 +12,7 @@ import pandas as pd
 from data.assembly import build_panel, check_candles, index_times, infer_interval_ns, resampled
 from data.calendar import rests_at_weekends
 from data.columns import CANDLE_TARGETS, FUNDING_TARGETS, PRICES, Columns, base_volume, price_order, row_numbers
+from data.coverage import check_covers
 from data.dialect import Sheet, key, read_sheet
 from data.errors import InputError, shortened
 from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_time
@@ -90,12 +91,7 @@ def load_files(
         tables, length, source="file", start=start, end=end, settlements=settlements, fill_gaps=fill_gaps, notes=notes
     )
     for symbol, path in zip(symbols, funding_files, strict=False):
-        if not len(panel.settlements[symbol].timestamps):
-            known = settlements[symbol].timestamps
-            raise InputError(
-                f"{path} covers no bar of {symbol}: its settlements run from {say_time(known[0])} to {say_time(known[-1])}, "
-                f"the bars from {say_time(panel.timestamps[0])} to {say_time(panel.close_times[-1])}"
-            )
+        check_covers(panel, symbol, settlements[symbol].timestamps, str(path))
     return panel
 
 

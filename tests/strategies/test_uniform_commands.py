@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_flags_of_one_name_mean_the_same_everywhere() -> None:
         for word in name.split():
             found = found.commands[word]  # type: ignore[attr-defined]
         for option in found.params:
-            said.setdefault(option.opts[0], set()).add(str(getattr(option, "help", "")))
+            said.setdefault(option.opts[0], set()).add(
+                re.sub(r" \(default: .*\)", "", str(getattr(option, "help", "")))
+            )
     for flag in (
         "--json",
         "--fill-gaps",
