@@ -147,13 +147,6 @@ def on_grid(interval: str, times: Stamps) -> bool:
     return bool(np.all((times - offset) % (INTERVAL_NS[interval] // 1_000_000) == 0))
 
 
-def close_time(interval: str, open_ms: int) -> int:
-    """When the bar that opens at `open_ms` is complete."""
-    if interval == "M":
-        return int(open_times("M", open_ms + 1, open_ms + 32 * DAY_MS)[0])
-    return open_ms + INTERVAL_NS[interval] // 1_000_000
-
-
 def last_closed(interval: str, now_ms: int) -> int:
     """The end of what is complete at `now`: bars that open before it have closed."""
     if interval == "M":
