@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,22 @@ def series_key(category: str, symbol: str, kind: str, interval: str) -> SeriesKe
         fitting = [name for name in what.periods if INTERVAL_NS[name] <= asked]
         interval = fitting[-1] if fitting else what.periods[0]
     return SeriesKey(category, symbol, kind, interval)
+
+
+def downloads_of(category: str, symbols: Sequence[str], what: str, intervals: Sequence[str]) -> list[SeriesKey]:
+    """Every series that `--what` asks for, each once. what: kinds, comma separated, or `all`."""
+    kinds = [name.strip() for name in what.split(",")]
+    if kinds == ["all"]:
+        kinds = [name for name in DOWNLOADS if category != "spot" or not KINDS[name].derivatives_only]
+    for kind in kinds:
+        if kind not in DOWNLOADS:
+            hint = "; python -m data.record records it" if kind in KINDS else ""
+            raise InputError(f"unknown --what {kind!r}; expected {', '.join(DOWNLOADS)}, or all{hint}")
+    return list(
+        dict.fromkeys(
+            series_key(category, name, kind, step) for name in symbols for kind in kinds for step in intervals
+        )
+    )
 
 
 @dataclass(frozen=True, eq=False)

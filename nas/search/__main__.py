@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data.atomic import make_folder, write_text
+from data.commandline import Json, Quiet, Symbols, application, command, symbols_of
+from data.errors import InputError
+from data.progress import console_of
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-from data.atomic import make_folder, write_text
-from data.commandline import Json, Quiet, application, command
-from data.errors import InputError
-from data.progress import console_of
+    from nas.search.result import SearchResult
 
 app = application()
 _BARS = "▁▂▃▄▅▆▇█"
@@ -31,7 +33,7 @@ def main(
         list[Path] | None, typer.Option(help="CSV or Parquet candles instead of a source; one per symbol.")
     ] = None,
     funding: Annotated[list[Path] | None, typer.Option(help="Funding settlements of the same symbols.")] = None,
-    symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")] = "BTCUSDT",
+    symbol: Symbols = "BTCUSDT",
     interval: Annotated[str, typer.Option(help="Bar length as Bybit names it: 1 5 15 30 60 240 D.")] = "60",
     start: Annotated[str | None, typer.Option(help="First bar, UTC, e.g. 2023-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="History ends before this time, UTC.")] = None,
@@ -65,21 +67,20 @@ def main(
     from data.sources import load_panel
     from nas.search.single import search
     from nas.search.variants import get_variant
-    from nas.space.drawing import draw_curves
 
     console = console_of(json_, quiet)
     rows: list[dict[str, Any]] = []
     try:
         get_variant(variant)
         torch.set_num_threads(1)
-        if not all(part.strip().isdigit() and int(part) for part in horizon.split(",")):
+        horizons = [int(part) if part.strip().isdigit() else 0 for part in horizon.split(",")]
+        if min(horizons) < 1:
             raise InputError(f"--horizon {horizon!r} is no list of bars ahead: give e.g. 6 or 1,6,24")
         if out is not None:
             make_folder(out, "--out")
         panel = load_panel(
-            tuple(s.strip() for s in symbol.split(",")), interval, start=start, end=end, source=source,
-            files=tuple(data or ()), funding_files=tuple(funding or ()), fill_gaps=fill_gaps, seed=seed,
-            echo=lambda text: console.print(text, markup=False),
+            symbols_of(symbol), interval, start=start, end=end, source=source, files=tuple(data or ()),
+            funding_files=tuple(funding or ()), fill_gaps=fill_gaps, seed=seed, echo=lambda text: console.print(text, markup=False),
         )  # fmt: skip
         if panel.simulated:
             console.print("[bold black on yellow] SIMULATED MARKET [/] no real prices")
@@ -90,24 +91,30 @@ def main(
                 live.update(curves(rows, epochs), refresh=True)
 
             found = search(
-                panel, variant=variant, horizon=[int(part) for part in horizon.split(",")], seed=seed, nodes=nodes, cells=cells,
-                cell_inputs=cell_inputs,
+                panel, variant=variant, horizon=horizons, seed=seed, nodes=nodes, cells=cells, cell_inputs=cell_inputs,
                 channels=channels, epochs=epochs, loss=loss, fraction=search_fraction, on_record=show,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted after {len(rows)} of {epochs} epochs: nothing was written", err=True)
         raise typer.Exit(130) from None
     if out is not None:
-        write_text(out / "search.json", found.to_json() + "\n")
-        write_text(out / "network.svg", found.svg)
-        write_text(out / "curves.svg", draw_curves(found.history, _CURVES))
-    if json_:
-        typer.echo(found.to_json())
-        return
-    typer.echo(found.text)
-    typer.echo("reads " + ", ".join(f"{name} as {pipeline}" for name, pipeline in found.genotype.features))
-    if found.note:
-        typer.echo(found.note)
+        keep(found, out)
+    typer.echo(found.to_json() if json_ else told(found))
+
+
+def keep(found: SearchResult, out: Path) -> None:
+    """The files of a search."""
+    from nas.space.drawing import draw_curves  # start-up time
+
+    write_text(out / "search.json", found.to_json() + "\n")
+    write_text(out / "network.svg", found.svg)
+    write_text(out / "curves.svg", draw_curves(found.history, _CURVES))
+
+
+def told(found: SearchResult) -> str:
+    """What a search found, in a few lines."""
+    reads = "reads " + ", ".join(f"{name} as {pipeline}" for name, pipeline in found.genotype.features)
+    return "\n".join(filter(None, (found.text, reads, found.note)))
 
 
 def curves(rows: list[dict[str, Any]], epochs: int) -> RenderableType:
