@@ -64,7 +64,8 @@ class Panel:
     Parameters
     ----------
     timestamps : datetime64[ns] [T]
-        Candle OPEN times, UTC, spaced by `interval_ns`.
+        Candle OPEN times, UTC, spaced by `interval_ns`; where the market `rests` (nights, weekends, holidays) there are no bars, and
+        the next one follows the last one after a multiple of it.
     assets, fields : tuple of str
         Names along the second and third axis of `values`; the first fields are open, high, low, close and volume.
     values : float64 [T, A, F]
@@ -86,6 +87,8 @@ class Panel:
     instruments : mapping
         Per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's rules, not history:
         a run takes them into its settings, so they are no part of the fingerprint.
+    rests : bool
+        Whether the market has times without bars that are no gaps.
 
     Raises
     ------
@@ -116,6 +119,7 @@ class Panel:
     regime_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     instruments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rests: bool = False
 
     def __post_init__(self) -> None:
         stamps = self.timestamps.astype("datetime64[ns]")
@@ -127,8 +131,11 @@ class Panel:
         if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
             raise ValueError("assets and fields must be unique")
         steps = np.diff(stamps.astype(np.int64))
-        if np.any(steps != self.interval_ns):
-            at = int(np.argmax(steps != self.interval_ns))
+        odd = (
+            (np.mod(steps, np.int64(self.interval_ns)) != 0) | (steps <= 0) if self.rests else steps != self.interval_ns
+        )
+        if np.any(odd):
+            at = int(np.argmax(odd))
             raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
         object.__setattr__(self, "timestamps", _frozen(stamps))
         object.__setattr__(self, "values", _frozen(np.asarray(self.values, dtype=np.float64)))
@@ -191,8 +198,19 @@ class Panel:
 
     @property
     def bars_per_year(self) -> float:
-        """Bars of a market that never closes."""
-        return 365.0 * 86_400e9 / self.interval_ns
+        """Bars of a year of 365 days; of a market that rests, by its own count."""
+        if not self.rests:
+            return 365.0 * 86_400e9 / self.interval_ns
+        span = float((self.timestamps[-1] - self.timestamps[0]) / np.timedelta64(1, "ns")) + self.interval_ns
+        return len(self) * 365.0 * 86_400e9 / span
+
+    @property
+    def days_per_year(self) -> float:
+        """Days of a year on which there are bars: 365, or the market's own count where it rests (about 252 or 261)."""
+        if not self.rests:
+            return 365.0
+        days = self.timestamps.astype("datetime64[D]")
+        return len(np.unique(days)) * 365.0 / (float((days[-1] - days[0]) / np.timedelta64(1, "D")) + 1.0)
 
     def cut(self, start: int, stop: int) -> Panel:
         """Bars start..stop (half-open) as a panel of their own; settlements after its last close are dropped."""
@@ -204,7 +222,7 @@ class Panel:
         return Panel(
             self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
             self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
-            self.instruments,
+            self.instruments, self.rests,
         )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -125,7 +125,7 @@ class StandIn:
         if self._over_limit():
             return web.Response(status=403, text=_HTML.format("403 Forbidden", _TOO_OFTEN), content_type="text/html")
         fault = world.faults.draw(call.path)
-        if fault is not None and fault.kind in (*BEFORE, *PRIVATE):
+        if fault is not None and (fault.kind in (*BEFORE, *PRIVATE) or fault.kind.startswith("code_")):
             return self._fail_before(request, fault)
         reply = self._reply(call)
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()

@@ -37,6 +37,8 @@ class FeatureBank:
         From this bar on the values no longer depend on where the panel began (beyond 1e-6).
     missing : tuple of str
         Raw inputs left out because the panel lacks their fields, has them in less than half of its bars, or has too few assets.
+    longer : tuple of str
+        `input pipeline` of what was left out because it remembers more bars than was asked for.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class FeatureBank:
     values: npt.NDArray[np.float32]
     warmup_bars: int
     missing: tuple[str, ...] = ()
+    longer: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -60,7 +63,13 @@ class FeatureBank:
         return [(name, pipeline) for name, group in zip(self.inputs, self.pipelines, strict=True) for pipeline in group]
 
 
-def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int | None = None) -> FeatureBank:
+def build_bank(
+    panel: Panel,
+    choice: Choice | str = "default",
+    *,
+    threads: int | None = None,
+    most_memory: int | None = None,
+) -> FeatureBank:
     """All candidate pipelines of the inputs that the panel has.
 
     Parameters
@@ -72,6 +81,8 @@ def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int |
         input -> pipelines: only those.
     threads : int, optional
         None for as many as pay; the bits do not depend on it.
+    most_memory : int, optional
+        Pipelines of a named set that depend on more past bars are left out.
 
     Raises
     ------
@@ -87,8 +98,15 @@ def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int |
     True
     """
     known = inputs_of(panel)
+    longer: tuple[str, ...] = ()
     if isinstance(choice, str):
         wanted = _candidates(known, choice)
+        if most_memory is not None:
+            fitting = {n: tuple(p for p in g if _memory(known[n], p) <= most_memory) for n, g in wanted.items()}
+            longer = tuple(
+                f"{n} {p}" for n, g in wanted.items() for p in g if p not in fitting[n] and has(panel, known[n])
+            )
+            wanted = {name: group for name, group in fitting.items() if group}
         present = {name: group for name, group in wanted.items() if _usable(panel, known[name])}
         if not present:
             raise InputError(
@@ -114,7 +132,11 @@ def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int |
         if absent.any():
             values[np.broadcast_to(absent[:, None], values.shape)] = np.nan
     missing = tuple(name for name in wanted if name not in present)
-    return FeatureBank(tuple(present), tuple(present.values()), values, max(memories, default=0), missing)
+    return FeatureBank(tuple(present), tuple(present.values()), values, max(memories, default=0), missing, longer)
+
+
+def _memory(raw: RawInput, pipeline: str) -> int:
+    return raw.memory + sum(step.memory(number) for step, number in parse_pipeline(pipeline))
 
 
 def _candidates(known: Mapping[str, RawInput], which: str) -> dict[str, tuple[str, ...]]:

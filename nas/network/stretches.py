@@ -97,9 +97,15 @@ class Samples:
     horizons: tuple[int, ...]
 
     @staticmethod
-    def of(panel: Panel, horizons: tuple[int, ...], features: Choice | str = "default") -> Samples:
-        """features: as `choice` of `build_bank`."""
-        return Samples(panel, build_bank(panel, features), labels(panel, horizons), horizons)
+    def of(
+        panel: Panel,
+        horizons: tuple[int, ...],
+        features: Choice | str = "default",
+        most_memory: int | None = None,
+    ) -> Samples:
+        """features, most_memory: as of `build_bank`."""
+        bank = build_bank(panel, features, most_memory=most_memory)
+        return Samples(panel, bank, labels(panel, horizons), horizons)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""

@@ -23,7 +23,8 @@ from data.bybit import MAINNET, Bybit, Patience
 from data.intervals import interval_ns
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.paper.decisions.streams import Note, Stream
-from strategies.paper.orders.exchange import Exchange, Keys
+from strategies.paper.orders.exchange import Exchange
+from strategies.paper.orders.keys import Keys
 from strategies.paper.timing import Timing
 from strategies.walkforward.provenance import ROOT
 

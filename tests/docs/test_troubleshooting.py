@@ -15,7 +15,7 @@ from nas.search.single import search
 from nas.search.variants import get_variant
 from nas.tasks.windows import WindowPlan, separation
 from reports.run_folder import load_run
-from strategies.paper.orders.exchange import load_keys
+from strategies.paper.orders.keys import load_keys
 from strategies.paper.session import Settings, last_model
 from strategies.walkforward.config import resolve
 

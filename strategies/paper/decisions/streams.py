@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.paper.orders.exchange import Keys
+from strategies.paper.orders.keys import Keys
 
 UP, DOWN, DATA = "up", "down", "data"
 
