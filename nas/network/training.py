@@ -130,6 +130,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
+    stop_after: int | None = None,
 ) -> Trained:
     """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping).
 
@@ -147,6 +148,9 @@ def train(
         Of the batches.
     on_epoch : callable
         Told the number of every epoch that has ended.
+    stop_after : int, optional
+        Keep the weights after so many epochs of the schedule, whatever `stop_bars` (which may be empty) says: how a network is
+        fitted again on all that is known, for the epochs that early stopping found before.
 
     Examples
     --------
@@ -175,7 +179,7 @@ def train(
     best, best_epoch, kept = float("inf"), -1, {k: v.clone() for k, v in network.state_dict().items()}
     train_losses, stop_losses = [], []
     correlation = 0.0
-    for epoch in range(settings.epochs):
+    for epoch in range(settings.epochs if stop_after is None else stop_after):
         network.train()
         total = 0.0
         steps = 0
@@ -191,6 +195,11 @@ def train(
             steps += 1
         schedule.step()
         network.eval()
+        if stop_after is not None:
+            train_losses.append(total / steps)
+            on_epoch(epoch)
+            best_epoch, kept = epoch, {k: v.clone() for k, v in network.state_dict().items()}
+            continue
         stop_loss, stop_correlation = (
             evaluate_over(network, tensors, watched, context, loss_function)
             if len(watched) > 1
