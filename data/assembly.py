@@ -185,7 +185,7 @@ def spans_of(
     interval: int,
     fill_gaps: bool,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """(the tables cut to [start, end), their gaps closed; what was filled). InputError where a span has no bars or gaps must not be filled."""
+    """(the tables cut to [start, end), their gaps closed; what was filled). InputError where a span has no bars, or gaps."""
     cut: dict[str, pd.DataFrame] = {}
     said: list[str] = []
     for symbol, whole in tables.items():
