@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from data import files as user_files
 from data import simulated
 from data.alignment import add_timeframe, coarser
 from data.intervals import interval_ns, parse_interval, parse_span
+from data.market_settings import MarketSettings
 from data.panel import InputError, Panel
 
 DEFAULT_INTERVAL = "60"
@@ -63,6 +64,24 @@ def register_source(name: str, loader: Loader) -> None:
     if name in SOURCES:
         raise ValueError(f"source {name!r} is registered already")
     SOURCES[name] = loader
+
+
+def load_market(asked: MarketSettings, seed: int = 0, **telling: Any) -> Panel:
+    """`load_panel` of a command's settings. telling: its `echo` and `progress`."""
+    return load_panel(
+        asked.symbol,
+        asked.interval,
+        start=asked.start,
+        end=asked.end,
+        source=asked.source,
+        files=tuple(map(Path, asked.data)),
+        funding_files=tuple(map(Path, asked.funding)),
+        fill_gaps=asked.fill_gaps,
+        seed=seed,
+        timeframes=asked.timeframes,
+        category=asked.category,
+        **telling,
+    )
 
 
 def load_panel(

@@ -73,7 +73,6 @@ LONG = {
     "nas/kernels/comoments.py _pair": "one compiled loop over head and tail of a block: five sums each, which no helper could hand back",
     "nas/kernels/exponential.py _ewm": "one compiled loop: the settled path and the other share six numbers of state, bit for bit",
     "nas/kernels/moments.py _moments": "one compiled loop: the clean path and the other share a block's tails, bit for bit",
-    "nas/search/__main__.py main": "forty lines are its flags",
 }
 
 

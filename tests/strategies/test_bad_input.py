@@ -39,16 +39,19 @@ def refused(app: object, *words: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"horizon": "0"}, "setting horizon.0: Input should be greater than or equal to 1"),
-        ({"seed": -1}, "setting seed"),
-        ({"seed": 10**22}, "setting seed"),
-        ({"seeds": 0}, "setting seeds"),
-        ({"training_epochs": 0}, "setting training_epochs"),
-        ({"thresholds": ()}, "setting thresholds"),
-        ({"thresholds": (-1.0,)}, "setting thresholds.0"),
-        ({"evidence": -1.0}, "setting evidence"),
-        ({"gross_limit": float("nan")}, "setting gross_limit"),
-        ({"symbol": ","}, "setting symbol"),
+        (
+            {"horizon": "0"},
+            "--horizon must be at least 1, not '0' (Bars ahead that are forecast: 6 or 1,6,24; the first one trades)",
+        ),
+        ({"seed": -1}, "--seed must be at least 0, not -1"),
+        ({"seed": 10**22}, "--seed must be at most 4294967295"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0 (Searches per window"),
+        ({"training_epochs": 0}, "--training-epochs must be at least 1"),
+        ({"thresholds": ()}, "setting thresholds needs at least 1"),
+        ({"thresholds": (-1.0,)}, "setting thresholds must be at least 0.0, not -1.0"),
+        ({"evidence": -1.0}, "--evidence must be at least 0"),
+        ({"gross_limit": float("nan")}, "--gross-limit must be a finite number"),
+        ({"symbol": ","}, "--symbol needs at least 1"),
         ({"target_volatility": -1.0}, "target_volatility"),
         ({"max_leverage": 0.0}, "max_leverage"),
         ({"maintenance_margin": 2.0}, "maintenance_margin"),
@@ -70,7 +73,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--horizon", "0"), "no list of bars ahead"),
+        (("--horizon", "0"), "--horizon must be at least 1, not '0'"),
         (("--seed", str(10**22)), "--seed"),
         (("--out", "file"), "--out: file cannot be written"),
         (("--out", "/proc/no"), "--out: /proc/no cannot be written"),
