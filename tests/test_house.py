@@ -72,6 +72,7 @@ MOST_LINES = 60  # of a function, its docstring apart
 LONG = {
     "nas/kernels/comoments.py _pair": "one compiled loop over head and tail of a block: five sums each, which no helper could hand back",
     "nas/kernels/exponential.py _ewm": "one compiled loop: the settled path and the other share six numbers of state, bit for bit",
+    "lab/risk.py compute": "the arms of a registered plan, in its order",
     "nas/kernels/moments.py _moments": "one compiled loop: the clean path and the other share a block's tails, bit for bit",
 }
 
