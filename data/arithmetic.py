@@ -78,8 +78,8 @@ def facts() -> dict[str, object]:
     libc = " ".join(platform.libc_ver())
     if pinned():
         return {"reproducible": True, "libc": libc}
-    import torch
-    from numba.core.registry import cpu_target
+    import torch  # start-up time: the pins must be in place before it is loaded
+    from numba.core.registry import cpu_target  # start-up time: as torch
 
     named = (*PINS, *REMOVED)
 
