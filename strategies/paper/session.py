@@ -126,7 +126,7 @@ def _trade(
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
     settings = {"run": str(s.run.resolve())} | {
-        k: str(v) for k, v in dict(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
+        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
     }
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
