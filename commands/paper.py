@@ -90,5 +90,17 @@ def replay(
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
 
 
+@command(app, "python -m strategies.paper verify")
+def verify(
+    id: Annotated[str | None, typer.Argument(help="Which (default: all).")] = None,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """Are the journals sound? Integrity of the file, then every value; exit 1 where one is not."""
+    from strategies.paper.supervision import verify as check
+
+    raise typer.Exit(check(out, id, json_))
+
+
 if __name__ == "__main__":
     sys.exit(app())
