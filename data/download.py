@@ -12,6 +12,7 @@ import typer
 from data.commandline import Json, Quiet, application, command
 from data.errors import InputError
 from data.progress import console_of, download_progress
+from data.symbols import parse_symbols
 
 app = application()
 
@@ -51,9 +52,7 @@ def main(
     from data.series import DOWNLOADS, KINDS, SeriesKey, series_key
     from data.store import Store
 
-    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
-    if not symbols:
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
+    symbols = parse_symbols(name for name in symbol.split(",") if name.strip())
     intervals = [parse_interval(name) for name in interval.split(",")]
     kinds = [name.strip() for name in what.split(",")]
     if kinds == ["all"]:

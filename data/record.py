@@ -13,6 +13,7 @@ import typer
 from data.commandline import Json, Quiet, application, command
 from data.errors import InputError
 from data.progress import console_of
+from data.symbols import parse_symbols
 
 app = application()
 
@@ -45,10 +46,8 @@ def main(
     from data.store import Store
 
     console = console_of(stderr=True, quiet=quiet)
-    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
+    symbols = parse_symbols(name for name in symbol.split(",") if name.strip())
     intervals = [parse_interval(name) for name in interval.split(",")]
-    if not symbols:
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
     for name in symbols:
         series_key(category, name, "orderbook", intervals[0])
     store = Store()

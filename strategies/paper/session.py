@@ -18,6 +18,7 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
+from data.symbols import parse_symbols
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.exchange import ExchangeError, KeysRefused
 from strategies.paper.orders.keys import Keys, load_keys
@@ -77,8 +78,9 @@ class Settings:
                 choices = ", ".join(str(k) for k in known if k)
                 raise InputError(f"--{name.replace('_', '-')} must be one of {choices}, not {value!r}{more}")
         if self.symbol is not None:
-            names = self.symbol.split(",")
-            if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names) or len(set(names)) != len(names):
+            names = parse_symbols(self.symbol.split(","))
+            object.__setattr__(self, "symbol", ",".join(names))
+            if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names):
                 raise InputError(
                     f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {self.symbol!r}"
                 )
