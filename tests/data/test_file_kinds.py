@@ -588,7 +588,7 @@ FUNDING: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
         "newest row first",
     ),
     "okx": (
-        lambda f: f.set_axis(f.index.as_unit("ms").asi8).rename_axis("fundingTime").set_axis(["fundingRate"], axis=1).assign(realizedRate=0.5),
+        lambda f: f.set_axis(f.index.as_unit("s").asi8).rename_axis("fundingTime").set_axis(["fundingRate"], axis=1).assign(realized=0),
         "",
     ),
     "late": (lambda f: f.set_axis(f.index + pd.to_timedelta(np.arange(len(f)) % 37, "ms")), "up to 36 ms off"),

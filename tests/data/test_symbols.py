@@ -34,7 +34,8 @@ EVIL = (
     ("written", "meant"),
     [
         ("BTCUSDT", "BTCUSDT"), (" BTCUSDT ", "BTCUSDT"), ("BTC/USDT:USDT", "BTCUSDT"), ("BTC/USDT", "BTCUSDT"), ("BTC/USD:BTC", "BTCUSD"),
-        ("BTC/USDC:USDC", "BTCPERP"), ("1000PEPE/USDT:USDT", "1000PEPEUSDT"), ("BRK.B", "BRK.B"), ("^GSPC", "^GSPC"), ("EURUSD=X", "EURUSD=X"),
+        ("BTC/USDC:USDC", "BTCPERP"), ("1000PEPE/USDT:USDT", "1000PEPEUSDT"), ("BRK.B", "BRK.B"), ("^GSPC", "^GSPC"),
+        ("EURUSD=X", "EURUSD=X"),
         ("BTC-USD", "BTC-USD"),
     ],
 )  # fmt: skip
