@@ -211,6 +211,29 @@ def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArra
     return np.where(fresh, settlements.rates[known], np.nan)
 
 
+def spans_of(
+    tables: Mapping[str, pd.DataFrame],
+    start: np.datetime64 | None,
+    end: np.datetime64 | None,
+    interval: int,
+    fill_gaps: bool,
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """(the tables cut to [start, end), their gaps closed; what was filled). InputError where a span has no bars, or gaps."""
+    cut: dict[str, pd.DataFrame] = {}
+    said: list[str] = []
+    for symbol, whole in tables.items():
+        table = cut_span(whole, start, end, interval)
+        if len(table) < 2:
+            times = index_times(whole)
+            raise InputError(
+                f"{symbol} has {len(table)} bars between --start and --end; "
+                f"its data runs from {say_time(times[0])} to {say_time(times[-1] + np.timedelta64(interval, 'ns'))}"
+            )
+        cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
+        said.extend(filled)
+    return cut, said
+
+
 def build_panel(
     tables: Mapping[str, pd.DataFrame],
     interval: int,
@@ -262,18 +285,8 @@ def build_panel(
     >>> len(build_panel({"COIN": table}, interval_ns("60"), source="mine"))
     3
     """
-    said = list(notes)
-    cut: dict[str, pd.DataFrame] = {}
-    for symbol, whole in tables.items():
-        table = cut_span(whole, start, end, interval)
-        if len(table) < 2:
-            times = index_times(whole)
-            raise InputError(
-                f"{symbol} has {len(table)} bars between --start and --end; "
-                f"its data runs from {say_time(times[0])} to {say_time(times[-1] + np.timedelta64(interval, 'ns'))}"
-            )
-        cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
-        said.extend(filled)
+    cut, filled = spans_of(tables, start, end, interval, fill_gaps)
+    said = [*notes, *filled]
     times_of = {symbol: index_times(table) for symbol, table in cut.items()}
     first = min(times[0] for times in times_of.values())
     for symbol, times in times_of.items():

@@ -20,11 +20,15 @@ from typer.exceptions import TyperException
 
 from data.errors import InputError
 from data.settings_file import check_names, read_settings, to_toml
+from data.symbols import parse_symbols
 
 QUIET_HELP = "No progress, only the result."
 JSON_HELP = "One JSON document on standard output; all else goes to standard error."
 Quiet = Annotated[bool, typer.Option("--quiet", help=QUIET_HELP)]
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+
+Symbols = Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")]
+Category = Annotated[str, typer.Option(help="linear, inverse or spot.")]
 
 #: what a person can mend on the machine, and how
 MENDABLE = {
@@ -61,6 +65,11 @@ def command(
         return app.command(name, cls=Command, epilog=shown(*examples))(with_settings(act, interrupted))
 
     return register
+
+
+def symbols_of(text: str) -> list[str]:
+    """Of `--symbol`, comma separated. InputError where there is none, or one is no symbol."""
+    return list(parse_symbols(name for name in text.split(",") if name.strip()))
 
 
 def shown(*examples: str) -> str | None:

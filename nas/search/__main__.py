@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 from data.atomic import make_folder, write_text
 from data.commandline import application, command
 from data.market_settings import MARKET
 from data.progress import console_of
 from data.settings import flags_of
 from nas.search.request import SEARCH, SearchRequest
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 app = application()
 _BARS = "▁▂▃▄▅▆▇█"
