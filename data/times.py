@@ -170,9 +170,9 @@ def _of_text(text: pd.Series, column: pd.Series, at: Place) -> Read:
     elif re.search(r"(UTC|GMT)[+-]\d", first):  # 01.01.2024 00:00:00.000 GMT+0100
         text = text.str.replace(r"\s*(UTC|GMT)([+-])", r" \2", regex=True)
     try:
-        found = pd.to_datetime(text, format="ISO8601")
-        at.check(column, found.isna().to_numpy())
-        return _of_index(pd.DatetimeIndex(found))
+        index = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
+        at.check(column, np.asarray(index.isna()))
+        return _of_index(index)
     except InputError:
         raise
     except (ValueError, OverflowError, TypeError) as error:
