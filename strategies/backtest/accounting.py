@@ -156,7 +156,7 @@ class _Job:
         flows, first = _settlements(panel, start, stop, account.kind == "perpetual")
         terms = ledger.Terms(
             float(account.initial_equity),
-            float(account.most_exposure),
+            1.0 / account.most_exposure,
             float(account.rebalance_band),
             float(account.maintenance),
             float(account.liquidation_fee),
@@ -174,9 +174,7 @@ class _Job:
     ) -> tuple[FloatArray, FloatArray]:
         """(equity [P, m], totals [P, 3]); fills holdings where it is not empty."""
         equity, totals = np.empty((len(plans), len(kept))), np.zeros((len(plans), 3))
-        ledger.run(
-            self.stretch, plans, self.slippage, self.rates, costs_of, self.terms, kept, equity, holdings, totals
-        )
+        ledger.run(self.stretch, plans, self.slippage, self.rates, costs_of, self.terms, kept, equity, holdings, totals)
         return equity, totals
 
 

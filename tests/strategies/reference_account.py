@@ -1,37 +1,17 @@
-"""A second opinion on equity: the account of `strategies.backtest.perpetual` written again as plain arithmetic over arrays.
-
-It shares no code with Backtrader or the broker and must agree with them to 1e-9 (tests let hypothesis look for a case where it
-does not). Being fast (a year of hours in a millisecond), it also answers what-if questions: other costs, later orders.
-"""
+"""The account written to be read, without a compiler; `strategies.backtest.accounting` is the same, fast."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from data.panel import FloatArray, Panel
+from strategies.backtest.accounting import Accounted
 from strategies.backtest.execution import checked_targets
 from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
-
-
-@dataclass(frozen=True, eq=False)
-class Accounted:
-    """What an account did over n bars.
-
-    equity: [n] at each bar's close, quote. holdings: [n, A] base units held then. turnover: sum of |traded| notional, quote.
-    paid: fees and slippage, quote. funding: received (+) or paid (-), quote.
-    """
-
-    equity: FloatArray
-    holdings: FloatArray
-    turnover: float
-    paid: float
-    funding: float
 
 
 class _Terms(NamedTuple):
@@ -46,7 +26,7 @@ class _Terms(NamedTuple):
     volume_share: float
 
 
-def account_for(
+def reference_account(
     panel: Panel,
     targets: FloatArray,
     *,
@@ -57,7 +37,7 @@ def account_for(
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
 ) -> Accounted:
-    """Equity of trading `targets` [n, A] over bars start..stop; arguments as of `strategies.backtest.execution.backtest`."""
+    """As `strategies.backtest.accounting.account_for`."""
     targets = checked_targets(panel, targets, start, stop, account)
     candles = np.ascontiguousarray(panel.tradable(start, stop).transpose(2, 0, 1))
     rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
@@ -102,19 +82,16 @@ def _settlements(panel: Panel, start: int, stop: int) -> tuple[FloatArray, npt.N
     return np.array([(row[1], row[3], row[4]) for row in rows], dtype=np.float64).reshape(-1, 3), first
 
 
-@numba.njit(cache=True)
 def _lots(size: float, lot: float) -> float:
     return float(np.floor(size / lot + 1e-9) * lot) if lot > 0.0 else size
 
 
-@numba.njit(cache=True)
 def _ticks(price: float, tick: float, up: bool) -> float:
     if tick <= 0.0:
         return price
     return float((np.ceil(price / tick - 1e-9) if up else np.floor(price / tick + 1e-9)) * tick)
 
 
-@numba.njit(cache=True)
 def _run(
     candles: FloatArray,
     targets: FloatArray,
@@ -259,7 +236,6 @@ def _run(
     return equity_at, held_at, totals
 
 
-@numba.njit(cache=True)
 def _funding(flows: FloatArray, row: int, size: FloatArray, mark: FloatArray, opens: FloatArray) -> float:
     a = int(flows[row, 0])
     if size[a] == 0.0:
@@ -268,7 +244,6 @@ def _funding(flows: FloatArray, row: int, size: FloatArray, mark: FloatArray, op
     return float(-size[a] * price * flows[row, 1])
 
 
-@numba.njit(cache=True)
 def _margin(
     cash: float,
     size: FloatArray,
