@@ -117,7 +117,7 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
-            from nas.tasks.cluster import RayWorkers
+            from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
                 self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
