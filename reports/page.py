@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +153,6 @@ def write_runs_index(reports: Path) -> Path:
 
 def plotly_script() -> Markup:
     """The library's own file, as its package ships it; embedded so that the page needs no network."""
-    from importlib.resources import files
-
     text = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return Markup(text.replace("</script", "<\\/script"))
 
@@ -286,8 +286,6 @@ def _decision(window: Mapping[str, Any]) -> str:
 
 def _is_plain_svg(text: str) -> bool:
     """A picture from a file goes into the page unescaped, so it must be an SVG that can run or fetch nothing."""
-    import xml.etree.ElementTree as ElementTree
-
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:

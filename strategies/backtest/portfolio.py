@@ -151,6 +151,7 @@ _FITTED: dict[bytes, FloatArray] = {}
 
 def _fitted(weighting: str, returns: FloatArray) -> FloatArray:
     """[A]: parts that sum to 1, by skfolio's portfolio of these returns [T, A]."""
+    # takes seconds to load, for two of the weightings
     from skfolio.optimization import HierarchicalRiskParity, MeanRisk
 
     key = hashlib.sha256(f"{weighting} {returns.shape}".encode() + returns.tobytes()).digest()

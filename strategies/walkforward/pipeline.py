@@ -29,7 +29,7 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-from strategies.walkforward.run_files import write_run
+from strategies.walkforward.run_files import Finished, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -104,19 +104,10 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(
-            folder,
-            config,
-            panel,
-            self.samples,
-            self.windows,
-            outcomes,
-            book,
-            self.timings,
-            self.code,
-            self.said,
-            self.funding,
+        finished = Finished(
+            config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code, self.said, self.funding
         )
+        write_run(folder, finished)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 
@@ -126,7 +117,7 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
-            from nas.tasks.cluster import RayWorkers
+            from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
                 self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
