@@ -93,7 +93,7 @@ def test_no_function_is_long_without_a_reason(package: str) -> None:
     assert long_functions(package) == {name for name in LONG if name.startswith(f"{package}/")}
 
 
-FACES = ("data", "nas", "nas.search")
+FACES = ("data", "nas", "nas.search", "strategies", "strategies.backtest", "reports")
 
 
 def test_the_page_of_public_names_lists_them_all() -> None:

@@ -38,6 +38,13 @@ class Portfolio:
     net_limit:        most |sum of weights|; what is beyond is cut from the larger side (None: no limit, 0 for long_short).
     turnover_penalty: per unit of weight traded; a weight moves only until half its squared distance to the wanted one is worth less
                       than the penalty: it stops this far before it (None: 0, or 0.02 where weights follow a covariance).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from strategies import Portfolio
+    >>> Portfolio("long_short").signal(np.array([[1.0, 3.0]])).tolist()
+    [[-1.0, 1.0]]
     """
 
     weighting: str = "equal_risk"
