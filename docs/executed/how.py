@@ -60,6 +60,7 @@ HOW: dict[str, How] = {
     "regime-nas --install-completion": How(DOCS),
     "python -m strategies.audit": How(TEST),
     "python -m strategies.doctor": How(TEST),
+    "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
@@ -85,6 +86,7 @@ HOW: dict[str, How] = {
         f"python -m examples.add_{name}": How(TEST)
         for name in ("op", "variant", "rule", "feature", "data_source", "network")
     },
+    "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
@@ -96,6 +98,8 @@ HOW: dict[str, How] = {
     "python -m benchmarks.overfitting": How(DOCS, "--matrices 1 --cases 1"),
     "python -m benchmarks.partial_memory": How(DOCS),
     "python -m benchmarks.planted_features": How(DOCS, "--seeds 1 --epochs 1"),
+    "python -m benchmarks.portability": How(DOCS, "--start 2023-01-01 --folder nowhere"),
+    "python -m benchmarks.portability --cost": How(DOCS, "--start 2023-01-01 --pairs 1"),
     "python -m benchmarks.recovery": How(DOCS, "--seeds 1 --variant darts --op conv3 --minutes 0.001"),
     "python -m benchmarks.regimes": How(DOCS, "--seeds 1 --switches 1"),
     "python -m benchmarks.spa_size": How(DOCS, "--markets 2"),

@@ -17,6 +17,7 @@ from data.errors import InputError, nearest
 from data.market_settings import MARKET, MarketSettings
 from data.settings import Count, Duration, Share, same_as, setting
 from data.settings_file import check_names, read_settings
+from data.symbols import parse_symbol
 from nas.search.request import MOST_SEED, SearchRequest
 
 WINDOWS, SEARCH, TRADING = "Windows", "Search and training", "Positions, account and costs"
@@ -38,7 +39,7 @@ class RunConfig(MarketSettings):
     """
 
     preset: str = setting("default", "quick, default or thorough.")
-    seed: int = setting(0, "Same seed, same data, same code: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
     horizon: tuple[Count, ...] = setting(
         (6,), "Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", SEARCH, min_length=1
     )
@@ -101,6 +102,7 @@ class RunConfig(MarketSettings):
     parameter_cost: float = setting(
         0.0, "Price of an op's parameters; 1: the Bayesian information criterion.", SEARCH, flag=False, ge=0
     )
+    reproducible: bool = setting(False, "The same bytes on any x86-64 processor (docs/walkforward.md).", RUNNING)
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
     search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)
     search_fraction: float = same_as(SearchRequest, "search_fraction", SEARCH)
@@ -185,10 +187,19 @@ class RunConfig(MarketSettings):
                 raise ValueError(f"{text!r} is no size: give cells x channels, e.g. 1x16 or 2x32")
         return value
 
-    @field_validator("fees", mode="before")
+    @field_validator("fees", "instruments", mode="before")
     @classmethod
-    def _fees(cls, value: Any) -> Any:
-        return _parsed_fees(value) if isinstance(value, str) else value
+    def _by_symbol(cls, value: Any) -> Any:
+        table = _parsed_fees(value) if isinstance(value, str) else value
+        return {parse_symbol(str(name)): terms for name, terms in table.items()} if isinstance(table, dict) else table
+
+    @model_validator(mode="after")
+    def _arithmetic(self) -> RunConfig:
+        if self.reproducible and self.device != "cpu":
+            raise ValueError(
+                f"reproducible pins the arithmetic of processors, not of device {self.device}: leave one out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_symbols(self) -> RunConfig:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
@@ -273,6 +274,7 @@ def _provenance(run: Finished) -> dict[str, Any]:
         "data_fingerprint": panel.fingerprint(),
         "code_version": run.code,
         "packages": package_versions(),
+        "arithmetic": arithmetic.facts(),
         "order_rules": {asset: _order_rules(run.config, panel, asset) for asset in panel.assets},
         "funding": list(run.funding.said),
         "notes": [*panel.notes, *run.said, *(f"no {name}: left out" for name in run.samples.bank.missing)],

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel, Settlements
-from strategies.backtest.accounting import account_for
+from strategies.backtest.accounting import account_for, accounts_for
 from strategies.backtest.contributions import contributions
 from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.sensitivity import break_even_bps, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
+from tests.strategies.reference_account import reference_account
 
 HOUR = 3_600_000_000_000
 
@@ -113,6 +114,11 @@ def test_both_accounts_agree(**situation: Any) -> None:
     # relative to the equity there was: below 1e-9 of the initial equity nothing is left to compare
     np.testing.assert_allclose(second.equity, result.equity, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(second.holdings, result.holdings, rtol=1e-9, atol=1e-9)
+    third = reference_account(panel, targets, **every)
+    np.testing.assert_allclose(second.equity, third.equity, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(second.holdings, third.holdings, rtol=1e-9, atol=1e-9)
+    for name in ("turnover", "paid", "funding"):
+        assert getattr(second, name) == pytest.approx(getattr(third, name), rel=1e-9, abs=1e-9)
     filled = result.trades[result.trades["kind"] != "funding"]
     assert second.turnover == pytest.approx((filled["size"].abs() * filled["price"]).sum(), rel=1e-9)
     assert second.funding == pytest.approx(result.trades["funding"].sum(), rel=1e-9, abs=1e-9)
@@ -133,6 +139,42 @@ def test_profit_and_loss_adds_up_and_equity_is_cash_plus_positions(**situation: 
     for a, asset in enumerate(panel.assets):
         assert trades.loc[trades["asset"] == asset, "size"].sum() == pytest.approx(result.holdings[-1, a], abs=1e-6)
     assert np.all(result.equity >= -1e-9)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(**SITUATION, plans=st.integers(1, 40), threads=st.integers(1, 3))  # type: ignore[arg-type]
+def test_many_plans_at_once_are_the_same_to_the_bit(plans: int, threads: int, **situation: Any) -> None:
+    seed, bars, size, hold = (situation.pop(name) for name in ("seed", "bars", "size", "hold"))
+    panel = wild_market(seed, bars, situation.pop("assets"), situation.pop("volatility"))
+    every = {"start": 0, "stop": bars, "instruments": dict.fromkeys(panel.assets, situation.pop("rules")), **situation}
+    targets = np.stack([wild_targets(seed + k, panel, size, hold) for k in range(plans)])
+    targets[:, :: max(1, bars // 3)] = np.nan  # flat
+    base = every.pop("costs")
+    costs = [base.times(k % 3) for k in range(plans)]
+    alone = np.stack([account_for(panel, t, costs=c, **every).equity for t, c in zip(targets, costs, strict=True)])
+    kept = np.arange(bars)[:: max(1, bars // 5)]
+    assert np.array_equal(accounts_for(panel, targets, costs=costs, threads=threads, **every), alone)
+    assert np.array_equal(accounts_for(panel, targets, costs=costs, kept=kept, **every), alone[:, kept])
+
+
+def test_many_plans_check_what_they_are_given() -> None:
+    panel = wild_market(3, 20, 2, 0.01)
+    with pytest.raises(ValueError, match="plans, bars, assets"):
+        accounts_for(panel, np.zeros((20, 2)), start=0, stop=20)
+    with pytest.raises(ValueError, match="expected \\(bars, assets\\) = \\(20, 2\\)"):
+        accounts_for(panel, np.zeros((4, 20, 1)), start=0, stop=20)
+    with pytest.raises(ValueError, match="2 costs for 4 plans"):
+        accounts_for(panel, np.zeros((4, 20, 2)), start=0, stop=20, costs=[Costs(), Costs()])
+    assert accounts_for(panel, np.zeros((0, 20, 2)), start=0, stop=20).shape == (0, 20)
+
+
+def test_plans_of_bars_ahead_change_nothing_before_them() -> None:
+    panel = wild_market(4, 60, 2, 0.02)
+    plans = np.stack([wild_targets(k, panel, 1.0, 2) for k in range(8)])
+    changed = plans.copy()
+    changed[:, 30:] = -changed[:, 30:]
+    before, after = (accounts_for(panel, each, start=0, stop=60)[:, :31] for each in (plans, changed))
+    assert np.array_equal(before, after)
 
 
 def test_each_asset_pays_its_own_fee_and_the_others_the_accounts() -> None:
