@@ -68,7 +68,8 @@ def test_an_import_inside_a_function_has_its_reason(package: str) -> None:
 MOST_LINES = 60  # of a function, its docstring apart
 #: what may be longer, and why
 LONG = {
-    "strategies/backtest/accounting.py _run": "one compiled loop, the second account: a bar's order of events stands in one place",
+    "strategies/backtest/ledger.py run": "one compiled loop: the order of a bar's events stands in one place",
+    "strategies/backtest/ledger.py _execute": "one compiled loop: what a fill changes in an account, in the order of an exchange",
     "nas/kernels/comoments.py _pair": "one compiled loop over head and tail of a block: five sums each, which no helper could hand back",
     "nas/kernels/exponential.py _ewm": "one compiled loop: the settled path and the other share six numbers of state, bit for bit",
     "lab/risk.py compute": "the arms of a registered plan, in its order",
