@@ -44,8 +44,8 @@ class ResidualSettings:
     """
 
     base: str = ""
-    share: float = 0.5
-    kinds: tuple[str, ...] = ("stack", "stack", "stack", "stack")
+    share: float = 0.75
+    kinds: tuple[str, ...] = 2 * ("stack", "ladder", "convolutions", "small")
     training: TrainingSettings = field(default_factory=lambda: TRAINING)
 
 

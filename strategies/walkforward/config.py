@@ -38,6 +38,8 @@ class RunConfig(BaseModel):
     timeframes: tuple[str, ...] = ()
     preset: str = "default"
     seed: int = Field(0, ge=0, le=MOST_SEED)
+    target: tuple[str, ...] = Field(("return",), min_length=1)  # nas.targets; `range:24` looks 24 bars ahead
+    volatility: Literal["ewma", "harx"] = "ewma"  # that scales labels and positions: nas.targets.Scale
     horizon: tuple[Count, ...] = Field((6,), min_length=1)
     train: str = "180d"
     validation: str = "60d"
@@ -118,6 +120,7 @@ class RunConfig(BaseModel):
         "rules",
         "ops",
         "horizon",
+        "target",
         "thresholds",
         "smoothings",
         "cost_hurdles",

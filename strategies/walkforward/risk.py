@@ -201,7 +201,7 @@ class RiskRun:
         return [outcome]
 
     def table(self) -> pd.DataFrame:
-        """Out of sample, a row per target, bar and asset: what came, the forecast, its band of 80%, and every rival; in the target's unit."""
+        """Out of sample, a row per target, bar and asset: what came, forecast, its band of 80%, every rival; in the target's unit."""
         parts = []
         for target, results in self.results.items():
             for window, result in zip(self.windows, results, strict=True):
