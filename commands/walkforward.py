@@ -110,6 +110,13 @@ def main(
             rich_help_panel=WINDOWS,
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What is forecast: return, range, volatility, volume, drawdown; range:24 looks 24 bars ahead.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     horizon: Annotated[
         str | None,
         typer.Option(help="Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", rich_help_panel=SEARCH),
@@ -186,6 +193,10 @@ def main(
     ] = None,
     target_volatility: Annotated[
         float | None, typer.Option(help="Volatility a year that positions aim at: 0.3 is 30%.", rich_help_panel=TRADING)
+    ] = None,
+    volatility: Annotated[
+        str | None,
+        typer.Option(help="What scales labels and positions: ewma or harx (docs/risk.md).", rich_help_panel=TRADING),
     ] = None,
     max_leverage: Annotated[
         float | None, typer.Option(help="Most |position| of one asset, in equities.", rich_help_panel=TRADING)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.calendar import rests
+from data.coverage import EIGHT_HOURS_NS
 from data.intervals import interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
 
@@ -161,11 +162,20 @@ def stand_still(table: pd.DataFrame, grid: TimeArray) -> pd.DataFrame:
 
 
 def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArray:
-    """[T]: the last rate settled strictly before each close; NaN before the first settlement."""
-    if not len(settlements.timestamps):
+    """[T]: the last rate settled strictly before each close; NaN before the first settlement, and where the last is older than
+    two intervals. The interval is the shortest of the last three steps between settlements: exchanges change it.
+    """
+    stamps = settlements.timestamps.astype("datetime64[ns]").astype(np.int64)
+    if not len(stamps):
         return np.full(len(close_times), np.nan)
-    at = np.searchsorted(settlements.timestamps, close_times, side="left") - 1
-    return np.where(at >= 0, settlements.rates[np.maximum(at, 0)], np.nan)
+    steps = np.r_[np.iinfo(np.int64).max, np.diff(stamps)]
+    last = np.lib.stride_tricks.sliding_window_view(np.r_[steps[:1], steps[:1], steps], 3)
+    interval = np.r_[EIGHT_HOURS_NS, last.min(1)[1:]]  # of the first settlement nothing is known
+    closes = close_times.astype("datetime64[ns]").astype(np.int64)
+    at = np.searchsorted(stamps, closes, side="left") - 1
+    known = np.maximum(at, 0)
+    fresh = (at >= 0) & (closes - stamps[known] <= 2 * interval[known])
+    return np.where(fresh, settlements.rates[known], np.nan)
 
 
 def build_panel(

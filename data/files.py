@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from data.assembly import build_panel, check_candles, infer_interval_ns
+from data.coverage import check_covers
 from data.intervals import interval_name, interval_ns, parse_interval
 from data.panel import CANDLE_FIELDS, InputError, Panel, Settlements
 
@@ -57,9 +58,12 @@ def load_files(
             "leave --interval out or give a file of that interval"
         )
     settlements = {s: read_settlements(path) for s, path in zip(symbols, funding_files, strict=False)}
-    return build_panel(
+    panel = build_panel(
         tables, length, source="file", start=start, end=end, settlements=settlements, fill_gaps=fill_gaps, notes=notes
     )
+    for symbol, path in zip(symbols, funding_files, strict=False):
+        check_covers(panel, symbol, settlements[symbol].timestamps, str(path))
+    return panel
 
 
 def read_candles(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
