@@ -16,7 +16,8 @@ import torch
 from data.panel import FloatArray, InputError, Panel
 from lab.units import Result, Unit
 from nas.baselines import build_baseline
-from nas.network.residual import Found, Problem, ResidualModel, ResidualSettings, fit_residual
+from nas.network.residual import Problem, ResidualModel
+from nas.network.residual_fit import Found, ResidualSettings, fit_residual
 from nas.network.stretches import Scaler
 from nas.search.loop import search
 from nas.search.selection import random_genotype

@@ -11,19 +11,13 @@ import numpy.typing as npt
 
 from data.panel import FloatArray
 from nas.baselines import build_baseline
-from nas.network.residual import (
-    Problem,
-    ResidualModel,
-    ResidualSettings,
-    fit_residual,
-    from_plain,
-    plain,
-    weights_of,
-)
+from nas.network.residual import Problem, ResidualModel, from_plain, plain, weights_of
+from nas.network.residual_fit import ResidualSettings, fit_residual
 from nas.network.stretches import Samples
 from nas.space.kinds import Features, draw
 from nas.targets import RIVALS, base_columns, bias, correlation, fit_base, forecast_by, get_target, series
 from nas.targets.bases import BASES
+from nas.targets.scale import sizing_bars, volatility_of
 from nas.tasks.result import TaskResult
 from nas.tasks.windows import Window
 
@@ -74,6 +68,14 @@ class RiskTask:
         arrays: dict[str, npt.NDArray[Any]] = {}
         for name, (before, after) in told.items():
             arrays[f"stop.{name}"], arrays[f"test.{name}"] = before.T, after.T
+        if target.power == 2.0:
+            factor = return_factor(problem, found.validation, window.validation)
+            before = volatility_of(found.validation, factor, self.horizon, problem.panel)
+            lead = window.test.start - sizing_bars(self.horizon, problem.panel) + 1
+            after = volatility_of(
+                found.model.forecast(problem, slice(lead, window.test.stop)), factor, self.horizon, problem.panel
+            )
+            arrays["stop.sizing"], arrays["test.sizing"] = before[:, stop].T, after[:, window.test.start - lead :].T
         arrays["stop.realised"], arrays["test.realised"] = label[:, window.stop].T, label[:, window.test].T
         arrays |= {f"weights.{name}": value for name, value in weights_of(found.model).items()}
         report = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import safetensors.numpy
 from data.atomic import write_bytes, write_text
 from data.panel import FloatArray, InputError, Panel
 from nas.network.residual import Problem, ResidualModel, from_plain, plain, weights_of
-from nas.targets import Scale
+from nas.targets import FittedBase, Scale
+from nas.targets.scale import volatility_of
 
 FOLDER, NUMBERS, WEIGHTS = "risk", "forecast.json", "weights.safetensors"
 
@@ -26,25 +27,35 @@ class RiskForecast:
     model: ResidualModel
     return_factor: FloatArray
 
-    def forecast(self, panel: Panel) -> FloatArray:
-        """[T, A] in the target's unit, bias corrected; NaN where an input is not known."""
+    def problem(self, panel: Panel) -> Problem:
+        """What the forecast reads of a panel."""
         model = self.model
-        problem = Problem.of(panel, model.target.name, model.horizon, model.base.name)
-        told = model.forecast(problem, slice(0, len(panel)))
-        if model.target.power:
-            told = told + np.log(model.factor)[:, None] / model.target.power
-        return told.T
+        return Problem.of(panel, model.target.name, model.horizon, model.base.name, model.features)
 
-    def band(self, level: float) -> tuple[float, float]:
-        """What to add to the uncorrected forecast for a band of this level."""
-        return self.model.bands[level]
+    def last(self, panel: Panel, level: float = 0.8) -> list[tuple[float, float, float]]:
+        """Of every asset at the last bar, on the natural scale: forecast, and the band that held a share `level` on validation."""
+        bars = slice(len(panel) - 1, len(panel))
+        told = self.model.forecast(self.problem(panel), bars)[:, 0]
+        low, high = self.model.bands[level]
+        return [(float(np.exp(v)), float(np.exp(v + low)), float(np.exp(v + high))) for v in told]
+
+    def of_assets(self, places: Sequence[int]) -> RiskForecast:
+        """For some assets of the run, in this order."""
+        base = FittedBase(self.model.base.name, tuple(self.model.base.forms[k] for k in places))
+        model = replace(self.model, base=base, factor=self.model.factor[list(places)])
+        return RiskForecast(model, self.return_factor[list(places)])
+
+    @property
+    def memory_bars(self) -> int:
+        """Bars before a value that it reads, the features' warm-up apart."""
+        networks = max((int(m.network.receptive_field) for m in self.model.members), default=1)  # type: ignore[arg-type]
+        return networks
 
     def volatility(self, panel: Panel) -> FloatArray:
         """[T, A]: standard deviation per bar of log returns, of a target that is a volatility."""
         model = self.model
-        problem = Problem.of(panel, model.target.name, model.horizon, model.base.name)
-        found: FloatArray = np.exp(model.forecast(problem, slice(0, len(panel)))).T * np.sqrt(self.return_factor)
-        return found
+        told = model.forecast(self.problem(panel), slice(0, len(panel)))
+        return volatility_of(told, self.return_factor, model.horizon, panel).T
 
     def save(self, folder: Path) -> None:
         """`folder`/risk/<target>/: forecast.json and weights.safetensors, each whole or not at all."""
@@ -90,6 +101,10 @@ class Sizing:
             )
         return Sizing(scale, risk[name] if name is not None else None)
 
+    def of_assets(self, places: Sequence[int]) -> Sizing:
+        """For some assets of the run, in this order."""
+        return Sizing(self.scale.of_assets(places), None if self.forecast is None else self.forecast.of_assets(places))
+
     def volatility(self, panel: Panel) -> FloatArray:
         """[T, A] per bar; where the forecast is not known yet, the scale."""
         found = self.scale.volatility(panel)
@@ -97,8 +112,3 @@ class Sizing:
             return found
         told = self.forecast.volatility(panel)
         return np.where(np.isfinite(told), told, found)
-
-    @property
-    def memory_bars(self) -> int:
-        """Bars of history that a value needs beyond the features' own."""
-        return 0

@@ -17,7 +17,8 @@ import pandas as pd
 from data.errors import InputError
 from data.panel import FloatArray, Panel
 from nas.baselines import BASELINES
-from nas.network.residual import ResidualSettings, residual_inputs
+from nas.network.residual import residual_inputs
+from nas.network.residual_fit import ResidualSettings
 from nas.space.genotype import Genotype
 from nas.targets import Scale, get_target
 from nas.targets.scores import coverage
@@ -153,7 +154,7 @@ class RiskRun:
         for part in ("stop", "test"):  # a later window's stop stretch lies before its test, which is written last
             for window, result in zip(self.windows, self.results[name], strict=True):
                 bars = getattr(window, part)
-                told = np.exp(result.arrays[f"{part}.{SHIPPED}"]) * np.sqrt(np.array(result.report["return_factor"]))
+                told = result.arrays[f"{part}.sizing"]
                 found[bars] = np.where(np.isfinite(told), told, found[bars])
         return found
 
@@ -170,7 +171,7 @@ class RiskRun:
                 "features": [], "weights": {"edges": [], "ops": [], "values": []},
             }  # fmt: skip
             arrays: dict[str, Any] = {
-                f"{part}_forecasts": np.where(np.isfinite(result.arrays[f"{part}.{SHIPPED}"]), 1.0, np.nan)
+                f"{part}_forecasts": np.where(np.isfinite(result.arrays[f"{part}.sizing"]), 1.0, np.nan)
                 for part in ("stop", "test")
             }
             arrays |= {
@@ -184,7 +185,7 @@ class RiskRun:
                 "validation_loss": result.report["validation_loss"],
                 "validation_correlation": result.report["validation_correlation"], "epochs": first["epochs"],
                 "pipelines": result.report["model"]["features"], "mean": result.report["model"]["mean"],
-                "deviation": result.report["model"]["deviation"],
+                "deviation": result.report["model"]["deviation"], "sizes": [],
             }  # fmt: skip
             outcome.contenders.append(
                 Contender(
