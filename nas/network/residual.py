@@ -93,12 +93,6 @@ class Problem:
         return self.target.reach(self.horizon)
 
     @property
-    def first(self) -> int:
-        """First bar at which everything is known in every asset that is ever known."""
-        known = np.isfinite(self.columns.values).all(1) & np.isfinite(self.bank.values).all(1)
-        return int(known.argmax(1).max())
-
-    @property
     def features(self) -> Features:
         """What networks read: the first pipeline of every input."""
         return tuple(

@@ -135,8 +135,10 @@ def _by_hand(problem: Problem, name: str, window: Window) -> tuple[FloatArray, F
     return told[:, moved], told[:, window.test.start - begin :]
 
 
-def rivals_of(target: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The target's rivals by hand: every closed form, GARCH where it has one, and those of `wanted` that it has."""
+def rivals_of(target: str, wanted: tuple[str, ...], base: str) -> tuple[str, ...]:
+    """The target's rivals by hand: closed forms up to `base`, GARCH where it has one, and those of `wanted` that it has."""
     found = get_target(target)
-    named = ["ewma", *reversed(found.bases), *(r for r in found.rivals if r == "garch" or r in wanted)]
-    return tuple(name for name in named if name in RIVALS)
+    forms = tuple(reversed(found.bases))
+    forms = forms[: forms.index(base) + 1] if base in forms else ("last", base)
+    named = ("ewma", *forms, *(r for r in found.rivals if r == "garch" or r in wanted))
+    return tuple(dict.fromkeys(name for name in named if name in RIVALS))

@@ -32,7 +32,7 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-from strategies.walkforward.risk import RiskRun, directional, least_gap, tasks_of, wanted_of
+from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
 from strategies.walkforward.run_files import write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
@@ -80,6 +80,7 @@ class Pipeline:
         if bank.longer:
             self.said.append(left_out(bank.longer, reach))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        self.said += notes_of(config, panel, self.windows)
         first, last = self.windows[0].test.start, self.windows[-1].test.stop
         self.funding = charged_funding(panel, config.account, first, last)
         self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
@@ -219,7 +220,7 @@ class Pipeline:
     def _risk_s(self) -> float:
         """About the seconds of all risk tasks, from one task of every target on the first window."""
         total = 0.0
-        for task in tasks_of(self.config, self.windows[:1]):
+        for task in tasks_of(self.config, self.panel, self.windows)[:: len(self.windows)]:
             run_task(task, self.samples)  # compiles and loads what every later task finds ready
             began = time.perf_counter()
             run_task(task, self.samples)

@@ -20,7 +20,8 @@ from nas.baselines import BASELINES
 from nas.network.residual import residual_inputs
 from nas.network.residual_fit import ResidualSettings
 from nas.space.genotype import Genotype
-from nas.targets import Scale, get_target
+from nas.targets import BASES, Scale, get_target
+from nas.targets.bases import base_that_fits
 from nas.targets.scores import coverage
 from nas.tasks.engine import Engine
 from nas.tasks.result import TaskResult
@@ -92,22 +93,31 @@ def least_gap(config: RunConfig, panel: Panel) -> int:
     )  # fmt: skip
 
 
-def tasks_of(config: RunConfig, windows: Sequence[Window]) -> list[RiskTask]:
+def tasks_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list[RiskTask]:
     """One per target and window."""
     networks = tuple(name for name in config.baselines if BASELINES[name].build is not None)
-    return [
-        RiskTask(
-            window,
-            w.target,
-            w.horizon,
-            config.seed,
-            ResidualSettings(),
-            rivals_of(w.target, config.baselines),
-            networks,
-        )
-        for w in wanted_of(config)
-        for window in windows
-    ]
+    found = []
+    for w in wanted_of(config):
+        base = base_that_fits(panel, get_target(w.target), w.horizon, windows[0].train)
+        rivals = rivals_of(w.target, config.baselines, base)
+        settings = ResidualSettings(base)
+        found += [RiskTask(window, w.target, w.horizon, config.seed, settings, rivals, networks) for window in windows]
+    return found
+
+
+def notes_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list[str]:
+    """What is to be said of the plan: which closed form the bars are enough for, and what a run without a direction trades."""
+    said = []
+    for w in wanted_of(config):
+        target = get_target(w.target)
+        base = base_that_fits(panel, target, w.horizon, windows[0].train)
+        line = f"{target.title.lower()} of {w.horizon} bars: {BASES[base]}, and networks on what it leaves"
+        if base != target.bases[0]:
+            line += f" (the training stretch is too short for {target.bases[0].upper()})"
+        said.append(line)
+    if not directional(config):
+        said.append(f"no direction is forecast: the account holds, sized by the forecast of {sized_by(config)}")
+    return said
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +139,7 @@ class RiskRun:
         engine: Engine,
         advance: Callable[[], None],
     ) -> RiskRun:
-        tasks = tasks_of(config, windows)
+        tasks = tasks_of(config, panel, windows)
         found = engine.run(tasks, lambda _index, _cached: advance())
         results: dict[str, list[TaskResult]] = {}
         for task, result in zip(tasks, found, strict=True):
