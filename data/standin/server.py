@@ -59,10 +59,6 @@ class StandIn:
         """With the channel left open, as pybit's PUBLIC_WSS wants it."""
         return f"ws://127.0.0.1:{self.port}/v5/public/{{CHANNEL_TYPE}}"
 
-    @property
-    def ws_private_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/v5/private"
-
     def start(self) -> StandIn:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="stand-in", daemon=True)
         self._thread.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +122,27 @@ def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, ba
     return loss, float(np.corrcoef(a, b)[0, 1])
 
 
+def _epoch(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    context: int,
+    optimiser: lean_torch.AdamW,
+    settings: TrainingSettings,
+    epoch: int,
+) -> float:
+    """One pass of weight steps; returns its mean loss. InputError once a loss is not finite."""
+    network.train()
+    parameters, losses = list(network.parameters()), []
+    for x, y, w in batches:
+        loss = LOSSES[settings.loss](network(x)[:, :, context:], y, w)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
+            )
+        losses.append(lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip))
+    return sum(losses) / len(losses)
+
+
 def train(
     network: nn.Module,
     tensors: Tensors,
@@ -171,8 +192,9 @@ def train(
     loss_function = LOSSES[settings.loss]
     network.to(settings.device)
     tensors = tensors.to(settings.device)
-    parameters = list(network.parameters())
-    optimiser = lean_torch.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimiser = lean_torch.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, settings.epochs, eta_min=settings.learning_rate * 0.05
     )
@@ -180,23 +202,13 @@ def train(
     train_losses, stop_losses = [], []
     correlation = 0.0
     for epoch in range(settings.epochs if stop_after is None else stop_after):
-        network.train()
-        total = 0.0
-        steps = 0
-        for x, y, w in batches_over(
+        every = batches_over(
             tensors, fitted, length=settings.length, batch=settings.batch, context=context, generator=generator
-        ):
-            loss = loss_function(network(x)[:, :, context:], y, w)
-            if not math.isfinite(loss.item()):
-                raise InputError(
-                    f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
-                )
-            total += lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip)
-            steps += 1
+        )
+        train_losses.append(_epoch(network, every, context, optimiser, settings, epoch))
         schedule.step()
         network.eval()
         if stop_after is not None:
-            train_losses.append(total / steps)
             on_epoch(epoch)
             best_epoch, kept = epoch, {k: v.clone() for k, v in network.state_dict().items()}
             continue
@@ -205,7 +217,6 @@ def train(
             if len(watched) > 1
             else evaluate(network, tensors, watched[0], context, loss_function)  # to the last bit
         )
-        train_losses.append(total / steps)
         stop_losses.append(stop_loss)
         on_epoch(epoch)
         if stop_loss < best - 1e-7:

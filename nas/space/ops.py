@@ -150,16 +150,6 @@ class Op:
             return channels * channels
         return 0
 
-    def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds per bar (and asset) of this op by itself on one edge; ops across assets for a handful of them."""
-        if self.kind == "attention":
-            return 3 * channels * channels + 2 * self.length * channels
-        if self.kind == "constant":
-            return len(self.lags) * channels
-        if self.kind in ("ema", "market", "cross_zscore", "cross_rank"):
-            return 2 * channels
-        return self.parameters(channels)
-
 
 OPS: dict[str, Op] = {}
 

@@ -260,6 +260,25 @@ def _closing(journal: Journal, keys: Keys) -> Closing:
     return Closing(books, pause=time.sleep, first_s=venue.timing.order_poll_s)
 
 
+def verify(out: Path, name: str | None, as_json: bool = False) -> int:
+    """Are the journals sound? The file by SQLite's own check, then every value. 1 where one is not; what is wrong is said."""
+    console, found = console_of(as_json), {}
+    for folder in _folders(out, name):
+        path = folder / "journal.sqlite"
+        try:
+            journal = Journal(path, read_only=True)
+            orders, fills = (len(journal.rows(f"SELECT 1 FROM {table}")) for table in ("intents", "executions"))
+            journal.close()
+            found[folder.name] = ""
+            console.print(f"{folder.name}: sound ({orders:,} orders, {fills:,} executions)", markup=False)
+        except InputError as error:
+            found[folder.name] = str(error)
+            console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    return int(any(found.values()))
+
+
 def show_replay(out: Path, name: str | None, as_json: bool, write_page: Pages) -> int:
     from strategies.paper.replay import (  # loads the model's libraries; status and stop answer without them
         PARTS,

@@ -28,7 +28,7 @@ from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
-from strategies.paper.orders.closing import Closing
+from strategies.paper.orders.closing import Closing, Ending
 from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
@@ -124,8 +124,7 @@ class Trader:
                 self.listen(self.timing.poll_s)
             return self.shut()
         except JournalError as error:  # nothing can be traded without it, but what rests can be cancelled
-            left = self.closing.round(self.flatten_on_halt, self.history.last_ms, "halt").words
-            self.on_halt(f"{error}; {left}")
+            self.on_halt(f"{error}; {self._close_without_journal().words}")
             raise
         except InputError as error:
             self._enter(STOPPED, f"could not start: {error}")
@@ -409,6 +408,17 @@ class Trader:
             return 1
         self._enter(STOPPED, ending.words)
         return 0 if ending.clean else 1
+
+    def _close_without_journal(self) -> Ending:
+        stop = self._stop_asked()
+        flatten = self.flatten_on_halt or (stop and (self.flatten_on_stop or "flatten" in self.stopping))
+        began, asked = time.monotonic(), self.asked
+
+        def enough() -> bool:
+            patient = stop and flatten
+            return self.asked > asked or (not patient and time.monotonic() - began > self.timing.give_up_s)
+
+        return self.closing.until_clean(flatten, self.history.last_ms, "stop", enough, lambda _: None)
 
     def _still_closing(self, left: str) -> None:
         if not self._told_left:  # the first time; the words change with every part that fills

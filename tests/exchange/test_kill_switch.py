@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -60,7 +61,8 @@ def _full_disk(r: Rig) -> None:
     """Every page that the database would grow by is refused, as on a full disk (SQLITE_FULL)."""
     pages = r.journal.rows("PRAGMA page_count")[0][0]
     r.journal._db.execute(f"PRAGMA max_page_count = {pages}")
-    for fill in (lambda k: r.journal.event("filler", "x" * 900), lambda k: _intend(r, k)):
+    filled = len(r.journal.rows("SELECT 1 FROM intents"))  # by an earlier call
+    for fill in (lambda k: r.journal.event("filler", "x" * 900), lambda k: _intend(r, f"{filled}-{k}")):
         with pytest.raises(JournalError, match="make room on the disk"):
             _until_it_fails(fill)
 
@@ -70,7 +72,7 @@ def _until_it_fails(fill: Callable[[int], None]) -> None:
         fill(k)
 
 
-def _intend(r: Rig, k: int) -> None:
+def _intend(r: Rig, k: str) -> None:
     r.journal.intend(
         f"filler-{k}", open_ms=0, symbol="OTHER", side="Buy", qty="1", kind="Market", price=None, reduce_only=0, position_idx=0,
         reference=1.0, status="lost",
@@ -100,11 +102,11 @@ def test_flat_as_soon_as_the_exchange_allows(rig: Make, kind: str, seed: int) ->
     r.bar(dice.randrange(1, 4))
     rest_order(r)
     way = WAYS[(seed + list(KINDS).index(kind)) % len(WAYS)]
-    if kind == "disk full" and way == "halt":
+    if kind == "disk full" and way != "no process":
         way = "stop"  # a halt that cannot be written ends the process: the next test
     assert _held(r)
     KINDS[kind](r, dice)
-    possible = kind in ("thin book", "above the largest order", "step raised")
+    possible = not _fails(kind) or kind == "thin book"
     fails = dice.randrange(9, 20)  # rounds; the numbers of ids of old met after eight
     words: list[str] = []
 
@@ -152,10 +154,9 @@ def test_flat_as_soon_as_the_exchange_allows(rig: Make, kind: str, seed: int) ->
                     r.trader.run()
                 assert r.journal.get("ended") == "", "nothing was reached that could be reported"
             else:
-                assert r.trader.run() == 0
+                with suppress(_Killed):
+                    assert r.trader.run() == 0
             r.restart()
-            if kind == "disk full":
-                KINDS[kind](r, dice)
         armed(r.trader.closing)
         r.trader.kill_file.write_text("stop flatten\n")
         if kind == "disk full":
@@ -171,7 +172,7 @@ def test_flat_as_soon_as_the_exchange_allows(rig: Make, kind: str, seed: int) ->
 
 
 def _fails(kind: str) -> bool:
-    return kind not in ("above the largest order", "step raised", "disk full")
+    return kind not in ("above the largest order", "step raised", "disk full", "answers lost")
 
 
 def _stops_on_a_full_disk(r: Rig) -> int:

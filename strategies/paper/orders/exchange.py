@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from data.answers import FAR_MS, BadAnswer, read_rows, server_time
 from data.panel import InputError
@@ -40,6 +41,8 @@ from strategies.paper.records.journal import Execution
 
 T = TypeVar("T")
 
+#: hosts that requests with keys may go to; and the one that public prices come from
+TRADED_AT, PRICES_AT = ("api-testnet.bybit.com", "api-demo.bybit.com"), "api.bybit.com"
 _PAGE = 100
 _NEVER = -(10**9)  # no retCode
 _GONE = (110001, 110008, 110010)
@@ -116,6 +119,10 @@ class Exchange:
         if endpoint is not None:
             self._session.endpoint = endpoint
             self._session.client.trust_env = False  # loopback: no proxy
+        where = urlsplit(str(self._session.endpoint))
+        known = where.scheme == "https" and where.hostname in (TRADED_AT if keys else (*TRADED_AT, PRICES_AT))
+        if not known and (where.scheme, where.hostname) != ("http", "127.0.0.1"):
+            raise InputError(f"requests go to {', '.join(TRADED_AT)} or this machine only, not to {where.hostname}")
         self._tries, self._wait_s, self._trouble = tries, retry_wait_s, on_trouble
 
     # public

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -110,6 +111,23 @@ def _none_or(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
 
+def _json(kind: type) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        try:
+            return isinstance(json.loads(value), kind)
+        except (TypeError, ValueError):
+            return False
+
+    return check
+
+
+def _float(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 def _one_of(known: Iterable[Any]) -> Callable[[Any], bool]:
     names = frozenset(known)
     return lambda value: value in names
@@ -124,7 +142,7 @@ _SOUND: dict[str, dict[str, Callable[[Any], bool]]] = {
                   "forecast": _none_or(_real), "volatility": _none_or(_real), "target": _real, "acted": _one_of((0, 1)),
                   "note": _text},
     "equity": {"open_ms": _whole, "time_ms": _whole, "equity": _decimal, "wallet": _decimal},
-    "companions": {"series": _text, "time_ms": _whole, "numbers": _text},
+    "companions": {"series": _text, "time_ms": _whole, "numbers": _json(list)},
     "intents": {"link_id": _text, "open_ms": _whole, "symbol": _text, "side": _one_of(("Buy", "Sell")), "qty": _decimal,
                 "kind": _one_of(("Market", "Limit")), "price": _none_or(_decimal), "reduce_only": _one_of((0, 1)),
                 "position_idx": _one_of((0, 1, 2)), "reference": _real, "written_ms": _whole, "status": _one_of(_STATUSES),
@@ -137,7 +155,9 @@ _SOUND: dict[str, dict[str, Callable[[Any], bool]]] = {
 }  # fmt: skip
 #: keys of `meta` whose values are read as something
 _META: dict[str, Callable[[Any], bool]] = {
-    "state": _one_of(_STATES), "baseline_wallet": _decimal, "began_ms": str.isdigit, "risk_since": lambda v: v.lstrip("-").isdigit(),
+    "state": _one_of(_STATES), "baseline_wallet": _decimal, "baseline_size": _decimal, "baseline_average": _decimal, "reached": _float,
+    "began_ms": str.isdigit, "synced": lambda v: v.lstrip("-").isdigit(), "risk_since": lambda v: v.lstrip("-").isdigit(),
+    "settings": _json(dict), "before": _json(list),
 }  # fmt: skip
 
 
