@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: run test chromium check format docs site bench clean
+.PHONY: run test test-arithmetic chromium check format docs site bench clean
 run: $(STAMP)
 	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
 
@@ -15,6 +15,14 @@ test: $(STAMP) chromium
 	@$(BIN)/deptry tests docs benchmarks examples --exclude '\.venv' --ignore DEP002,DEP004
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# the tests under the arithmetic of other processors, one after the other, each as long as `make test`; ARITHMETIC=... for one of them
+ARITHMETIC ?= REGIME_TEST_WEIGHT_NOISE=1e-6 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
+  ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1 GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX
+test-arithmetic: $(STAMP)
+	@failed=; for each in $(ARITHMETIC); do echo "== $$each"; \
+	  env "$$each" $(BIN)/python -m pytest -n 2 $(ARGS) || failed="$$failed $$each"; done; \
+	  test -z "$$failed" || { echo "red under:$$failed"; exit 1; }
 
 # the browser tests need Debian's chromium; where it cannot be installed they skip and say so
 chromium:

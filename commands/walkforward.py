@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data.arithmetic import pin
 from data.atomic import write_text
 from data.commandline import application, command
 from data.settings import declared, flags_of
@@ -60,6 +61,8 @@ def main(
     if print_config:
         sys.stdout.write(to_toml(settings.model_dump()) + to_toml(options.model_dump(by_alias=True)))
         return
+    if settings.reproducible:
+        pin()
     run_job(settings, options)
 
 

@@ -230,11 +230,23 @@ def _available_memory() -> float | None:
         return None
 
 
-@command(app, "python -m strategies.doctor", "python -m strategies.doctor --json --no-network")
+@command(
+    app,
+    "python -m strategies.doctor",
+    "python -m strategies.doctor --json --no-network",
+    "python -m strategies.doctor --reproducible",
+)
 def main(
     out: Annotated[Path, typer.Option(help="Folder that runs would be written to.")] = Path("reports"),
     network: Annotated[bool, typer.Option("--network/--no-network", help="Ask the exchange, or leave it out.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is wrong.")] = False,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible",
+            help="Only this: does a job of two minutes with --reproducible give the bytes it gave on another processor?",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Check Python, packages, compiler cache, memory, disk, store, exchange and keys, and say what to do.
@@ -249,6 +261,17 @@ def main(
     from data.progress import console_of
 
     console = console_of(stderr=json_)
+    if reproducible:
+        from strategies.reproduced import compare, computed, expected
+
+        there = expected()
+        with console.status("a small run, a minute or two"):
+            here = computed()
+        same, told = compare(here, there)
+        if json_:
+            sys.stdout.write(json.dumps({"same": same, "told": told, **here}, indent=1) + "\n")
+        console.print(told, markup=False, soft_wrap=True)
+        raise typer.Exit(0 if same else 1)
     with console.status("looking", spinner="line"):
         found = list(findings(out, network))
     shown = [f for f in found if not quiet or f.level in ("warn", "FAIL")]

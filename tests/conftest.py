@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+ROOT = Path(__file__).resolve().parent.parent
+NOISE = ROOT / "tests" / "weight_noise"
+SHARED = ROOT.parent / "shared"
+
+# every process that a test starts sees this checkout, wherever it runs
+found = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+for folder in (ROOT, *([NOISE] if float(os.environ.get("REGIME_TEST_WEIGHT_NOISE") or 0) else [])):
+    if str(folder) not in found:
+        found.append(str(folder))
+        if folder == NOISE:
+            runpy.run_path(str(NOISE / "sitecustomize.py"))  # for this process, which has begun without it
+os.environ["PYTHONPATH"] = os.pathsep.join(found)
 
 
 @pytest.fixture(autouse=True)

@@ -214,7 +214,8 @@ class Cell(nn.Module):
         In a supernet only: otherwise a learned op outweighs the others by growing, whatever alpha says. The originals
         hold every op to unit variance by a batch norm without scale; this is its counterpart for a white input.
         """
-        return (channels / squares.clamp_min(1e-12)).sqrt()
+        # not sqrt: MKL rounds that one differently on every kind of processor, whatever it is told (data.arithmetic)
+        return (squares.clamp_min(1e-12) / channels).rsqrt()
 
     def forward(
         self,

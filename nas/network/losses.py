@@ -40,7 +40,7 @@ def sharpe(forecast: Tensor, label: Tensor, weight: Tensor, cost: float = COST_D
     bars = weight.sum().clamp_min(2.0)
     mean = earned.sum((0, 2)) / bars
     variance = ((earned - mean[None, :, None]).square() * weight).sum((0, 2)) / bars
-    return -(mean / (variance + 1e-8).sqrt()).mean()
+    return -(mean * (variance + 1e-8).rsqrt()).mean()
 
 
 def squared(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:

@@ -94,7 +94,10 @@ def _adam(weight: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[s
     square = second * state.get("exp_avg_sq", 0.0) + (1.0 - second) * gradient.square()
     # the slope of the root is infinite at 0, where a weight that nothing uses sits: it has no slope at all
     seen = square > 0
-    root = torch.where(seen, torch.where(seen, square, torch.ones_like(square)).sqrt(), torch.zeros_like(square))
+    # not sqrt: see `unit_gain` in nas.network.cell
+    root = torch.where(
+        seen, torch.where(seen, square, torch.ones_like(square)).rsqrt().reciprocal(), torch.zeros_like(square)
+    )
     size = group["lr"] / (1.0 - first**steps)
     moved: Tensor = weight - size * mean / (root / (1.0 - second**steps) ** 0.5 + group["eps"])
     return moved

@@ -59,7 +59,8 @@ class RayWorkers:
             root = Path(__file__).resolve().parents[2]
             # packages travel only to a cluster elsewhere: on this machine they are importable as they are
             modules = {"py_modules": [str(root / "data"), str(root / "nas")]} if address else {}
-            environment = {"env_vars": {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}, **modules}
+            path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))  # ops of the user's own too
+            environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, **modules}
             try:
                 ray.init(
                     address=address,

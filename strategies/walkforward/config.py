@@ -31,7 +31,7 @@ class RunConfig(MarketSettings):
     """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
 
     preset: str = setting("default", "quick, default or thorough.")
-    seed: int = setting(0, "Same seed, same data, same code: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
     target: tuple[str, ...] = setting(
         ("return",),
         "What is forecast, several with commas: return, range, volatility, volume, drawdown; range:24 looks 24 bars ahead.",
@@ -100,6 +100,7 @@ class RunConfig(MarketSettings):
     parameter_cost: float = setting(
         0.0, "Price of an op's parameters; 1: the Bayesian information criterion.", SEARCH, flag=False, ge=0
     )
+    reproducible: bool = setting(False, "The same bytes on any x86-64 processor (docs/walkforward.md).", RUNNING)
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
     search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)
     search_fraction: float = same_as(SearchRequest, "search_fraction", SEARCH)
@@ -191,6 +192,14 @@ class RunConfig(MarketSettings):
     @classmethod
     def _fees(cls, value: Any) -> Any:
         return _parsed_fees(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _arithmetic(self) -> RunConfig:
+        if self.reproducible and self.device != "cpu":
+            raise ValueError(
+                f"reproducible pins the arithmetic of processors, not of device {self.device}: leave one out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_symbols(self) -> RunConfig:

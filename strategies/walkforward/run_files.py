@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
@@ -239,6 +240,7 @@ def write_run(
             "data_fingerprint": panel.fingerprint(),
             "code_version": code,
             "packages": package_versions(),
+            "arithmetic": arithmetic.facts(),
             "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
             "funding": list(funding.said),
             "notes": [*panel.notes, *said, *(f"no {name}: left out" for name in samples.bank.missing)],

@@ -170,7 +170,7 @@ def test_the_command_halts_tells_the_webhook_and_is_stopped(hook: _Hook, tmp_pat
     rig.crash()
     save_model(tmp_path / "run" / "models" / "0", rig.panel)
     rig.clock.set(rig.clock.now_ms(), speed=7_200.0)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200",
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200",
                    "BYBIT_API_KEY": KEYS.key, "BYBIT_API_SECRET": KEYS.secret}  # fmt: skip
     command = [sys.executable, "-m", "strategies.paper"]
     arguments = [

@@ -178,7 +178,7 @@ def _command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
     clean = {k: v for k, v in os.environ.items() if not k.startswith("BYBIT_")}
     return subprocess.run(
         [sys.executable, "-m", "strategies.paper", *arguments], cwd=cwd, text=True, capture_output=True, timeout=200,
-        env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1", **environment},
+        env={**clean, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def test_the_command_trades_stops_and_never_shows_a_key(tmp_path: Path) -> None:
     rig.clock.set(rig.clock.now_ms(), speed=7_200.0)
     rig.fault("code_10004", "/v5/position/list", times=1)
     rig.fault("http_500", "/v5/order/create", times=1)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200",
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200",
                    "BYBIT_API_KEY": KEYS.key, "BYBIT_API_SECRET": KEYS.secret}  # fmt: skip
     arguments = ["--run", "run", "--venue", "local", "--endpoint", rig.standin.url, "--history", "700", "--any-code",
                  "--bars", "12", "--webhook", "http://127.0.0.1:9/hook"]  # fmt: skip

@@ -46,7 +46,7 @@ def lab(folder: Path, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 
 def quiet() -> Console:

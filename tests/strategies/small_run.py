@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from docs.executed.place import SMALLEST, candles
@@ -22,6 +23,20 @@ def market(bars: int = 2_000) -> pd.DataFrame:
     return table.tz_localize("UTC")
 
 
+def swinging_market(bars: int, seed: int) -> pd.DataFrame:
+    """Candles with a signal that any search finds on any processor: a return is 0.8 of the one before, and a shock."""
+    shocks = np.random.default_rng(seed).normal(0.0, 0.003, bars)
+    returns = np.zeros(bars)
+    for bar in range(1, bars):
+        returns[bar] = 0.8 * returns[bar - 1] + shocks[bar]
+    table = market(bars)
+    table["close"] = 100.0 * np.exp(np.cumsum(returns))
+    table["open"] = table["close"].shift(1, fill_value=100.0)
+    table["high"] = table[["open", "close"]].max(axis=1) * 1.001
+    table["low"] = table[["open", "close"]].min(axis=1) * 0.999
+    return table
+
+
 def command(folder: Path, *arguments: str) -> list[str]:
     config = folder / "small.toml"
     if not config.exists():
@@ -32,7 +47,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
