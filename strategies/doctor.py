@@ -255,6 +255,7 @@ def main(
 
     console = console_of(stderr=json_)
     if reproducible:
+        # slow to load, for --reproducible alone
         from strategies.reproduced import compare, computed, expected
 
         there = expected()

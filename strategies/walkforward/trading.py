@@ -11,7 +11,6 @@ import pandas as pd
 
 from data.panel import FloatArray, InputError, Panel
 from nas.baselines import BASELINES
-from nas.features.bank import causal_volatility
 from nas.tasks.windows import Window
 from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.portfolio import OPTIMISED, Portfolio, book_of
@@ -19,9 +18,10 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import break_even_bps, daily_sharpe, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
-from strategies.walkforward.choice import FLAT, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
+from strategies.walkforward.choice import FLAT, HOLD, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcome
+from strategies.walkforward.risk import directional, holders, sized_by
 
 
 @dataclass(eq=False)
@@ -98,7 +98,9 @@ def trade(
     windows: tuple[Window, ...],
     outcomes: Sequence[PolicyOutcome],
     rivals: Sequence[Contender],
+    volatility: FloatArray,
 ) -> Book:
+<<<<<<< HEAD
     """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader."""
     stretch = Stretch.of(config, panel, windows)
     contenders = [contender for outcome in outcomes for contender in outcome.contenders]
@@ -140,12 +142,62 @@ def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, n
             choice = choices[name, window.number]
             booked.forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
             for candidate in _of(candidates, name, window):
+=======
+    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
+
+    volatility: [T, A] per bar, known at the bar: what positions are sized by.
+    """
+    start, stop = windows[0].test.start, windows[-1].test.stop
+    terms = trading_terms(config)
+    base, portfolio = position_rule(config), portfolio_of(config)
+    shape = (stop - start, len(panel.assets))
+
+    candidates = [
+        judge(config, panel, volatility, contender) for outcome in outcomes for contender in outcome.contenders
+    ]
+    candidates += [judge(config, panel, volatility, contender) for contender in rivals]
+    targets: dict[str, FloatArray] = {}
+    forecasts: dict[str, FloatArray] = {}
+    chosen: list[Choice[Candidate]] = []
+    records: dict[str, Records[Candidate]] = {}
+    trial_rows: list[dict[str, Any]] = []
+    chains: dict[str, FloatArray] = {}
+    titles: dict[str, dict[str, str]] = {}
+    for outcome in outcomes:
+        titles[outcome.strategy] = {
+            "kind": "searched" if outcome.strategy == "searched" else "policy",
+            "title": "Searched network" if outcome.strategy == "searched" else f"Policy: {outcome.policy.title}",
+            "description": f"found by differentiable search; policy: {outcome.policy.title}",
+        }
+    if not directional(config):
+        titles["searched"] |= {
+            "title": f"Hold, sized by {sized_by(config)}",
+            "description": "always in the market; the size alone moves, by the forecast of base and networks",
+        }
+    networks = config.baselines if directional(config) else ()
+    for name in networks:
+        titles[name] = {"kind": "network", "title": BASELINES[name].title, "description": BASELINES[name].description}
+    for name in (*[outcome.strategy for outcome in outcomes], *networks):
+        targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
+    for window in windows:
+        mine = [c for c in candidates if c.contender.window.number == window.number]
+        place = slice(window.test.start - start, window.test.stop - start)
+        for name in targets:
+            compared = [c for c in mine if c.contender.strategy == name]
+            record = records.setdefault(name, Records(config.evidence))
+            choice = record.choose([(c.key, c, c.trials) for c in compared])
+            forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
+            if name == "searched":
+                chosen.append(choice)
+            for candidate in compared:
+>>>>>>> main
                 trained = candidate.contender.trained
                 for tried in (*candidate.trials, FLAT_TRIAL):
                     key, selected = (
                         f"{candidate.key}/{tried.plan.name}",
                         candidate is choice.candidate and tried.plan == choice.plan,
                     )
+<<<<<<< HEAD
                     if tried.plan != FLAT:
                         rule = scaled_rule(stretch.rule, signal_of(trained.stop_forecasts), tried.plan)
                         held = stretch.positions(signal_of(trained.test_forecasts), window.test.start, rule)
@@ -175,6 +227,27 @@ def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -
         **{name: report[name] for name in ("parameters", "validation_loss", "validation_correlation")},
         "validation_sharpe": tried.sharpe,
         "selected": selected,
+=======
+    if not directional(config):
+        for name, (title, told, held) in holders(config, panel, start, stop, base, portfolio).items():
+            targets[name], titles[name] = held, {"kind": "rule", "title": title, "description": told}
+    for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
+        rule_ = RULES[name]
+        signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
+        if name == "buy_and_hold":  # an equal part of every asset that is listed
+            listed = np.logical_or.accumulate(signal > 0, axis=0)
+            targets[name] = listed / np.maximum(listed.sum(1, keepdims=True), 1)
+        else:
+            signal = portfolio.signal(signal)
+            targets[name] = book_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0), portfolio)
+        titles[name] = {
+            "kind": "rule",
+            "title": rule_.title,
+            "description": f"{rule_.description} Source: {rule_.source}.",
+        }
+    backtests = {
+        name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
+>>>>>>> main
     }
 
 
@@ -291,7 +364,7 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
     base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
     start = contender.window.stop.start
     forecasts = portfolio.signal(contender.trained.stop_forecasts)
-    every = plans(config.thresholds, config.smoothings, config.cost_hurdles)
+    every = plans(config.thresholds, config.smoothings, config.cost_hurdles) if directional(config) else (HOLD,)
     books = [
         book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio) for plan in every
     ]
