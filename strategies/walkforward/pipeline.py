@@ -32,12 +32,8 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-<<<<<<< HEAD
-from strategies.walkforward.run_files import Finished, write_run
-=======
 from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
-from strategies.walkforward.run_files import write_run
->>>>>>> main
+from strategies.walkforward.run_files import Finished, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -121,12 +117,7 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-<<<<<<< HEAD
         finished = Finished(
-            config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code, self.said, self.funding
-=======
-        write_run(
-            folder,
             config,
             panel,
             self.samples,
@@ -139,7 +130,6 @@ class Pipeline:
             self.funding,
             self.scale,
             risk,
->>>>>>> main
         )
         write_run(folder, finished)
         self.timings["files"] = time.perf_counter() - began

@@ -102,7 +102,6 @@ def _candles(panel: Panel, start: int, stop: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, eq=False)
 class Finished:
     """A run that has traded, as its files tell it. said: notes for a person. funding: what of it could be charged."""
@@ -117,6 +116,8 @@ class Finished:
     code: str
     said: Sequence[str]
     funding: Coverage
+    scale: Scale
+    risk: RiskRun | None
 
     @property
     def traded(self) -> tuple[int, int]:
@@ -148,26 +149,6 @@ def _write_tables(folder: Path, run: Finished) -> None:
     panel, book, (start, stop) = run.panel, run.book, run.traded
     backtests = book.backtests
     stamps = pd.DatetimeIndex(next(iter(backtests.values())).timestamps)
-=======
-def write_run(
-    folder: Path,
-    config: RunConfig,
-    panel: Panel,
-    samples: Samples,
-    windows: tuple[Window, ...],
-    outcomes: Sequence[PolicyOutcome],
-    book: Book,
-    timings: dict[str, float],
-    code: str,
-    said: Sequence[str],
-    funding: Coverage,
-    scale: Scale,
-    risk: RiskRun | None,
-) -> None:
-    first = next(iter(book.backtests.values()))
-    start, stop = windows[0].test.start, windows[-1].test.stop
-    stamps = pd.DatetimeIndex(first.timestamps)
->>>>>>> main
     stamps = stamps if stamps.tz is not None else stamps.tz_localize("UTC")
     equity = pd.DataFrame({name: b.equity for name, b in backtests.items()}, index=stamps.rename("timestamp"))
     held = {name: b.positions for name, b in backtests.items()}
@@ -180,21 +161,14 @@ def write_run(
         "trials": book.trials,
     }
     if len(panel.assets) > 1:
-<<<<<<< HEAD
         parts = [contributions(panel, b, start) for b in backtests.values()]
         tables["contributions"] = pd.concat(parts, ignore_index=True)
     for name, table in tables.items():
         _parquet(folder / f"{name}.parquet", table)
     _parquet(folder / "equity.parquet", equity, index=True)
-=======
-        parts = [contributions(panel, b, start) for b in book.backtests.values()]
-        _parquet(folder / "contributions.parquet", pd.concat(parts, ignore_index=True))
-    _parquet(folder / "candles.parquet", _candles(panel, start, stop))
-    _parquet(folder / "trials.parquet", book.trials)
-    if risk is not None:
-        _parquet(folder / risk_files.FILE, risk.table())
-        write_text(folder / risk_files.NUMBERS, json.dumps(risk.numbers(), indent=1) + "\n")
->>>>>>> main
+    if run.risk is not None:
+        _parquet(folder / risk_files.FILE, run.risk.table())
+        write_text(folder / risk_files.NUMBERS, json.dumps(run.risk.numbers(), indent=1) + "\n")
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
 
@@ -210,9 +184,9 @@ def _write_models(folder: Path, run: Finished) -> None:
             "plan": choice.plan.name,
             "rule": asdict(scaled_rule(position_rule(config), signal, choice.plan)),
             "horizons": list(config.horizon),
-            "scale": scale.from_bar(panel, window.test.start).to_dict(),
+            "scale": run.scale.from_bar(panel, window.test.start).to_dict(),
             **({} if directional(config) else {"direction": "hold"}),
-            **({} if risk is None else models_of(risk, window.number, folder / "models" / str(window.number))),
+            **({} if run.risk is None else models_of(run.risk, window.number, folder / str(window.number))),
             "symbols": list(panel.assets),
             "category": config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),

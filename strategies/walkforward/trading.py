@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,7 +43,7 @@ class Book:
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """The bars that a run trades, and on what terms. terms: of `trading_terms`; volatility: [bar, asset] of the whole panel."""
+    """The bars that a run trades, and on what terms. terms: of `trading_terms`. volatility: as of `trade`."""
 
     config: RunConfig
     panel: Panel
@@ -54,9 +54,9 @@ class Stretch:
     volatility: FloatArray
 
     @classmethod
-    def of(cls, config: RunConfig, panel: Panel, windows: tuple[Window, ...]) -> Stretch:
+    def of(cls, config: RunConfig, panel: Panel, windows: tuple[Window, ...], volatility: FloatArray) -> Stretch:
         terms, rule, portfolio = trading_terms(config), position_rule(config), portfolio_of(config)
-        return cls(config, panel, windows, terms, rule, portfolio, causal_volatility(panel))
+        return cls(config, panel, windows, terms, rule, portfolio, volatility)
 
     @property
     def start(self) -> int:
@@ -100,20 +100,25 @@ def trade(
     rivals: Sequence[Contender],
     volatility: FloatArray,
 ) -> Book:
-<<<<<<< HEAD
-    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader."""
-    stretch = Stretch.of(config, panel, windows)
+    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
+
+    volatility: [T, A] per bar, known at the bar: what positions are sized by.
+    """
+    stretch = Stretch.of(config, panel, windows, volatility)
     contenders = [contender for outcome in outcomes for contender in outcome.contenders]
-    candidates = [judge(config, panel, stretch.volatility, contender) for contender in (*contenders, *rivals)]
-    names = [*(outcome.strategy for outcome in outcomes), *config.baselines]
+    candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
+    names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
     choices = _choose(stretch, candidates, names)
     booked = _book(stretch, candidates, choices, names)
+    held = _holders(stretch)
+    booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
     booked.targets |= {name: _rule_targets(stretch, name) for name in _rules(config)}
     backtests = {
         name: backtest(panel, targets, start=stretch.start, stop=stretch.stop, name=name, **stretch.terms)
         for name, targets in booked.targets.items()
     }
-    return _tell(stretch, outcomes, candidates, choices, booked, backtests)
+    titles = _titles(config, outcomes, {name: (title, told) for name, (title, told, _) in held.items()})
+    return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
 
 def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str]) -> Choices:
@@ -142,62 +147,12 @@ def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, n
             choice = choices[name, window.number]
             booked.forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
             for candidate in _of(candidates, name, window):
-=======
-    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
-
-    volatility: [T, A] per bar, known at the bar: what positions are sized by.
-    """
-    start, stop = windows[0].test.start, windows[-1].test.stop
-    terms = trading_terms(config)
-    base, portfolio = position_rule(config), portfolio_of(config)
-    shape = (stop - start, len(panel.assets))
-
-    candidates = [
-        judge(config, panel, volatility, contender) for outcome in outcomes for contender in outcome.contenders
-    ]
-    candidates += [judge(config, panel, volatility, contender) for contender in rivals]
-    targets: dict[str, FloatArray] = {}
-    forecasts: dict[str, FloatArray] = {}
-    chosen: list[Choice[Candidate]] = []
-    records: dict[str, Records[Candidate]] = {}
-    trial_rows: list[dict[str, Any]] = []
-    chains: dict[str, FloatArray] = {}
-    titles: dict[str, dict[str, str]] = {}
-    for outcome in outcomes:
-        titles[outcome.strategy] = {
-            "kind": "searched" if outcome.strategy == "searched" else "policy",
-            "title": "Searched network" if outcome.strategy == "searched" else f"Policy: {outcome.policy.title}",
-            "description": f"found by differentiable search; policy: {outcome.policy.title}",
-        }
-    if not directional(config):
-        titles["searched"] |= {
-            "title": f"Hold, sized by {sized_by(config)}",
-            "description": "always in the market; the size alone moves, by the forecast of base and networks",
-        }
-    networks = config.baselines if directional(config) else ()
-    for name in networks:
-        titles[name] = {"kind": "network", "title": BASELINES[name].title, "description": BASELINES[name].description}
-    for name in (*[outcome.strategy for outcome in outcomes], *networks):
-        targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
-    for window in windows:
-        mine = [c for c in candidates if c.contender.window.number == window.number]
-        place = slice(window.test.start - start, window.test.stop - start)
-        for name in targets:
-            compared = [c for c in mine if c.contender.strategy == name]
-            record = records.setdefault(name, Records(config.evidence))
-            choice = record.choose([(c.key, c, c.trials) for c in compared])
-            forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
-            if name == "searched":
-                chosen.append(choice)
-            for candidate in compared:
->>>>>>> main
                 trained = candidate.contender.trained
                 for tried in (*candidate.trials, FLAT_TRIAL):
                     key, selected = (
                         f"{candidate.key}/{tried.plan.name}",
                         candidate is choice.candidate and tried.plan == choice.plan,
                     )
-<<<<<<< HEAD
                     if tried.plan != FLAT:
                         rule = scaled_rule(stretch.rule, signal_of(trained.stop_forecasts), tried.plan)
                         held = stretch.positions(signal_of(trained.test_forecasts), window.test.start, rule)
@@ -227,28 +182,19 @@ def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -
         **{name: report[name] for name in ("parameters", "validation_loss", "validation_correlation")},
         "validation_sharpe": tried.sharpe,
         "selected": selected,
-=======
-    if not directional(config):
-        for name, (title, told, held) in holders(config, panel, start, stop, base, portfolio).items():
-            targets[name], titles[name] = held, {"kind": "rule", "title": title, "description": told}
-    for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
-        rule_ = RULES[name]
-        signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
-        if name == "buy_and_hold":  # an equal part of every asset that is listed
-            listed = np.logical_or.accumulate(signal > 0, axis=0)
-            targets[name] = listed / np.maximum(listed.sum(1, keepdims=True), 1)
-        else:
-            signal = portfolio.signal(signal)
-            targets[name] = book_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0), portfolio)
-        titles[name] = {
-            "kind": "rule",
-            "title": rule_.title,
-            "description": f"{rule_.description} Source: {rule_.source}.",
-        }
-    backtests = {
-        name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
->>>>>>> main
     }
+
+
+def _networks(config: RunConfig) -> tuple[str, ...]:
+    """The hand-designed networks that compete: where direction is forecast."""
+    return config.baselines if directional(config) else ()
+
+
+def _holders(stretch: Stretch) -> dict[str, tuple[str, str, FloatArray]]:
+    """Where only size is forecast: who holds by other forecasts of it; title, description, targets."""
+    if directional(stretch.config):
+        return {}
+    return holders(stretch.config, stretch.panel, stretch.start, stretch.stop, stretch.rule, stretch.portfolio)
 
 
 def _rules(config: RunConfig) -> tuple[str, ...]:
@@ -275,6 +221,7 @@ def _tell(
     choices: Choices,
     booked: _Booked,
     backtests: dict[str, Backtest],
+    titles: dict[str, dict[str, str]],
 ) -> Book:
     """The accounts as tables and figures."""
     panel, start, stop = stretch.panel, stretch.start, stretch.stop
@@ -307,7 +254,7 @@ def _tell(
         pd.DataFrame(booked.trials),
         daily_net_returns(panel, booked.chains, start, **stretch.terms),
         [choices["searched", window.number] for window in stretch.windows],
-        _titles(stretch.config, outcomes),
+        titles,
         headline,
         policies,
         sensitivity(panel, traded, **terms),
@@ -326,7 +273,9 @@ def _forecast_table(stretch: Stretch, forecasts: dict[str, FloatArray]) -> pd.Da
     return table
 
 
-def _titles(config: RunConfig, outcomes: Sequence[PolicyOutcome]) -> dict[str, dict[str, str]]:
+def _titles(
+    config: RunConfig, outcomes: Sequence[PolicyOutcome], held: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, str]]:
     """What pages call each strategy, and what it is."""
 
     def titled(kind: str, title: str, description: str) -> dict[str, str]:
@@ -339,8 +288,15 @@ def _titles(config: RunConfig, outcomes: Sequence[PolicyOutcome]) -> dict[str, d
             ("searched", "Searched network") if outcome.strategy == "searched" else ("policy", f"Policy: {policy}")
         )
         titles[outcome.strategy] = titled(kind, title, f"found by differentiable search; policy: {policy}")
-    for name in config.baselines:
+    if not directional(config):
+        title, told = (
+            f"Hold, sized by {sized_by(config)}",
+            "always in the market; the size alone moves, by the forecast of base and networks",
+        )
+        titles["searched"] = titled("searched", title, told)
+    for name in _networks(config):
         titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
+    titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}
     for name in _rules(config):
         titles[name] = titled("rule", RULES[name].title, f"{RULES[name].description} Source: {RULES[name].source}.")
     return titles
