@@ -18,7 +18,7 @@ from data.errors import InputError, shortened
 from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_time
 from data.panel import CANDLE_FIELDS, Panel, Settlements, TimeArray
 from data.symbols import parse_symbol
-from data.times import local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
+from data.times import commonest_step, local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
 from data.units import check_rates, check_rhythm, implausible_fields, numbers, of_percent, rate_unit, smoothed
 
 
@@ -132,7 +132,7 @@ def read_candles(
         notes.append(f"column {name} ignored: {why}")
         table = table.drop(columns=name)
     check_candles(table, str(path))
-    rough = _commonest_step(stamps)
+    rough = commonest_step(stamps)
     for correct in (lambda t, i: opening(t, i, closing), on_days):
         stamps, note = correct(stamps, rough)
         notes += [note] if note else []
@@ -293,7 +293,7 @@ def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: P
         if zone != "UTC":
             notes.append(f"times of {zone} turned into UTC")
         return to_utc(stamps, zone, path)
-    where = local_zone(stamps, _commonest_step(stamps)) if len(stamps) > 2 else None
+    where = local_zone(stamps, commonest_step(stamps)) if len(stamps) > 2 else None
     if where is not None:
         raise InputError(
             f"{path}: its times look like local time, as of {where[0]}, whose clocks change by an hour just before {str(where[1])[:16]}; "
@@ -302,18 +302,9 @@ def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: P
     return stamps
 
 
-def _commonest_step(stamps: TimeArray) -> int:
-    steps = np.diff(stamps.astype(np.int64))
-    steps = steps[steps > 0]
-    if not len(steps):
-        return 0
-    found, counts = np.unique(steps, return_counts=True)
-    return int(found[np.argmax(counts)])
-
-
 def _check_settlement_hours(stamps: TimeArray, path: Path) -> None:
     """Settlements every four hours or more stand on full multiples UTC (00, 08, 16; BitMEX: 04, 12, 20), or they are local time."""
-    step = _commonest_step(stamps)
+    step = commonest_step(stamps)
     if step < 4 * HOUR_NS or step % HOUR_NS:
         return
     off = stamps.astype(np.int64) % (4 * HOUR_NS)

@@ -86,6 +86,7 @@ HOW: dict[str, How] = {
         f"python -m examples.add_{name}": How(TEST)
         for name in ("op", "variant", "rule", "feature", "data_source", "network")
     },
+    "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
@@ -108,8 +109,8 @@ HOW: dict[str, How] = {
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
-    "python -m tests.exchange.table": How(DOCS),
-    "python -m tests.exchange.soak": How(DOCS, "--bars 12 --kills 1"),
+    "python -m tests.strategies.paper.table": How(DOCS),
+    "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too
     "make": How(TEST),
     ". .venv/bin/activate": How(TEST),

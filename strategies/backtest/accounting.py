@@ -1,22 +1,25 @@
-"""A second opinion on equity: the account of `strategies.backtest.perpetual` written again as plain arithmetic over arrays.
+"""A second opinion on equity: the account of `strategies.backtest.perpetual` as plain arithmetic over arrays, many plans at once.
 
 It shares no code with Backtrader or the broker and must agree with them to 1e-9 (tests let hypothesis look for a case where it
-does not). Being fast (a year of hours in a millisecond), it also answers what-if questions: other costs, later orders.
+does not). Every what-if question lives on it: the choice among plans, other costs, later orders, the luck of shifted positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from data.panel import FloatArray, Panel
-from strategies.backtest.execution import checked_targets
+from strategies.backtest import ledger
+from strategies.backtest.execution import checked_stretch
 from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
+
+IntArray = npt.NDArray[np.int64]
+PLANS_AT_ONCE = 16  # of one call of the kernel: what threads share out
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +37,6 @@ class Accounted:
     funding: float
 
 
-class _Terms(NamedTuple):
-    initial: float
-    exposure: float
-    band: float
-    maintenance: float
-    liquidation_fee: float
-    kind: int
-    offset: float
-    expiry: int
-    volume_share: float
-
-
 def account_for(
     panel: Panel,
     targets: FloatArray,
@@ -58,262 +49,149 @@ def account_for(
     instruments: Mapping[str, Instrument] = NO_RULES,
 ) -> Accounted:
     """Equity of trading `targets` [n, A] over bars start..stop; arguments as of `strategies.backtest.execution.backtest`."""
-    targets = checked_targets(panel, targets, start, stop, account)
-    candles = np.ascontiguousarray(panel.tradable(start, stop).transpose(2, 0, 1))
-    rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
-    limits = np.array([(r.lot, r.tick, r.minimum_notional) for r in rules], dtype=np.float64)
-    rates = np.array([costs.fees_bps(asset) for asset in panel.assets], dtype=np.float64) * 1e-4
-    funded = account.kind == "perpetual"
-    flows, first = (
-        _settlements(panel, start, stop) if funded else (np.zeros((0, 3)), np.zeros(stop - start + 1, np.int64))
-    )
-    terms = _Terms(
-        float(account.initial_equity),
-        float(account.most_exposure),
-        float(account.rebalance_band),
-        float(account.maintenance),
-        float(account.liquidation_fee),
-        ORDER_KINDS.index(orders.kind),
-        orders.offset_bps * 1e-4,
-        int(orders.expiry_bars),
-        float(orders.volume_share),
-    )
-    slippage = costs.slippage(panel, start, stop)
-    ends = panel.ends - start
-    equity, holdings, totals = _run(candles, targets, slippage, flows, first, ends, limits, rates, terms)
-    return Accounted(equity, holdings, float(totals[0]), float(totals[1]), float(totals[2]))
+    plans = np.asarray(targets, dtype=np.float64)[None]
+    job = _Job.of(panel, plans.shape[1:], start, stop, [costs], account, orders, instruments)
+    holdings = np.empty((1, *plans.shape[1:]))
+    equity, totals = job.run(plans, np.zeros(1, np.int64), np.arange(stop - start), holdings)
+    return Accounted(equity[0], holdings[0], float(totals[0, 0]), float(totals[0, 1]), float(totals[0, 2]))
 
 
-def _settlements(panel: Panel, start: int, stop: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Rows (asset, rate, 1 at the bar's open else 0) in order of bar and asset; rows first[t]..first[t + 1] belong to bar t."""
+def accounts_for(
+    panel: Panel,
+    targets: FloatArray,
+    *,
+    start: int,
+    stop: int,
+    costs: Costs | Sequence[Costs] = Costs(),
+    account: Account = Account(),
+    orders: Orders = Orders(),
+    instruments: Mapping[str, Instrument] = NO_RULES,
+    kept: IntArray | None = None,
+    threads: int = 1,
+) -> FloatArray:
+    """Equity of many plans over the same bars: [P, n].
+
+    Parameters
+    ----------
+    targets : float64 [P, n, A]
+        Of each plan, as `strategies.backtest.execution.backtest` takes them.
+    costs : Costs or sequence of P Costs
+        Of all plans, or of each.
+    kept : int64 [m], optional
+        Bars (from `start`, increasing) whose equity is kept: the result is [P, m]. Ends of days are a twenty-fourth of hours.
+    threads : int
+        Plans are shared out among so many; the bits do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        Where shapes do not fit.
+
+    Examples
+    --------
+    Luck of a position: what its shifts would have earned.
+
+    >>> import numpy as np
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> held = np.sign(np.sin(np.arange(1440) / 50.0))[:, None]
+    >>> shifts = np.stack([np.roll(held, shift, axis=0) for shift in range(0, 1440, 10)])
+    >>> accounts_for(panel, shifts, start=0, stop=1440).shape
+    (144, 1440)
+    """
+    plans = np.ascontiguousarray(targets, dtype=np.float64)
+    if plans.ndim != 3:
+        raise ValueError(f"targets have shape {plans.shape}, expected (plans, bars, assets)")
+    every = [costs] if isinstance(costs, Costs) else list(costs)
+    if len(every) not in (1, len(plans)):
+        raise ValueError(f"{len(every)} costs for {len(plans)} plans; give one, or one for each")
+    different = list(dict.fromkeys(map(id, every)))
+    unique = [next(cost for cost in every if id(cost) == each) for each in different]
+    job = _Job.of(panel, plans.shape[1:], start, stop, unique, account, orders, instruments)
+    costs_of = np.array([different.index(id(cost)) for cost in every], dtype=np.int64)
+    costs_of = np.broadcast_to(costs_of, len(plans)) if len(every) == 1 else costs_of
+    bars = np.arange(stop - start) if kept is None else np.asarray(kept, dtype=np.int64)
+    equity = np.empty((len(plans), len(bars)))
+    nothing = np.empty((0, 0, 0))
+
+    def part(first: int) -> None:
+        each = slice(first, first + PLANS_AT_ONCE)
+        equity[each], _ = job.run(plans[each], np.ascontiguousarray(costs_of[each]), bars, nothing)
+
+    begins = range(0, len(plans), PLANS_AT_ONCE)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, begins))
+    else:
+        for first in begins:
+            part(first)
+    return equity
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A stretch with all that its plans share."""
+
+    stretch: ledger.Stretch
+    slippage: FloatArray
+    rates: FloatArray
+    terms: ledger.Terms
+
+    @staticmethod
+    def of(
+        panel: Panel,
+        shape: tuple[int, ...],
+        start: int,
+        stop: int,
+        costs: Sequence[Costs],
+        account: Account,
+        orders: Orders,
+        instruments: Mapping[str, Instrument],
+    ) -> _Job:
+        checked_stretch(panel, shape, start, stop)
+        rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
+        limits = np.array([(r.lot, r.tick, r.minimum_notional) for r in rules], dtype=np.float64)
+        rates = np.array([[c.fees_bps(asset) for asset in panel.assets] for c in costs], dtype=np.float64) * 1e-4
+        slippage = np.stack([c.slippage(panel, start, stop) for c in costs])
+        flows, first = _settlements(panel, start, stop, account.kind == "perpetual")
+        terms = ledger.Terms(
+            float(account.initial_equity),
+            1.0 / account.most_exposure,
+            float(account.rebalance_band),
+            float(account.maintenance),
+            float(account.liquidation_fee),
+            ORDER_KINDS.index(orders.kind),
+            orders.offset_bps * 1e-4,
+            int(orders.expiry_bars),
+            float(orders.volume_share),
+            account.kind == "spot",
+        )
+        stretch = ledger.Stretch(panel.tradable(start, stop), flows, first, panel.ends - start, limits)
+        return _Job(stretch, slippage, rates, terms)
+
+    def run(
+        self, plans: FloatArray, costs_of: IntArray, kept: IntArray, holdings: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """(equity [P, m], totals [P, 3]); fills holdings where it is not empty."""
+        equity, totals = np.empty((len(plans), len(kept))), np.zeros((len(plans), 3))
+        ledger.run(self.stretch, plans, self.slippage, self.rates, costs_of, self.terms, kept, equity, holdings, totals)
+        return equity, totals
+
+
+def _settlements(panel: Panel, start: int, stop: int, funded: bool) -> tuple[FloatArray, IntArray]:
+    """Rows (asset, rate, 1 at the bar's open else 0) in order of bar, asset and time; first[t]..first[t + 1] belong to bar t."""
     opens = panel.timestamps[start:stop].astype(np.int64)
-    rows = []
-    for a, asset in enumerate(panel.assets):
+    parts = []
+    for a, asset in enumerate(panel.assets if funded else ()):
         known = panel.settlements.get(asset)
         if known is None:
             continue
         times = known.timestamps.astype(np.int64)
         bars = np.searchsorted(opens, times, side="right") - 1
         inside = (bars >= 0) & (times < opens[-1] + panel.interval_ns) & np.isfinite(known.rates)
-        for bar, time, rate in zip(bars[inside], times[inside], known.rates[inside], strict=True):
-            rows.append((int(bar), a, int(time), float(rate), float(time == opens[bar])))
-    rows.sort(key=lambda row: row[:3])
-    first = np.searchsorted(np.array([row[0] for row in rows]), np.arange(len(opens) + 1)).astype(np.int64)
-    return np.array([(row[1], row[3], row[4]) for row in rows], dtype=np.float64).reshape(-1, 3), first
-
-
-@numba.njit(cache=True)
-def _lots(size: float, lot: float) -> float:
-    return float(np.floor(size / lot + 1e-9) * lot) if lot > 0.0 else size
-
-
-@numba.njit(cache=True)
-def _ticks(price: float, tick: float, up: bool) -> float:
-    if tick <= 0.0:
-        return price
-    return float((np.ceil(price / tick - 1e-9) if up else np.floor(price / tick + 1e-9)) * tick)
-
-
-@numba.njit(cache=True)
-def _run(
-    candles: FloatArray,
-    targets: FloatArray,
-    slippage: FloatArray,
-    flows: FloatArray,
-    first: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    limits: FloatArray,
-    rates: FloatArray,
-    terms: _Terms,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    bars, assets = targets.shape
-    opens, highs, lows, closes, volumes = candles[0], candles[1], candles[2], candles[3], candles[4]
-    equity_at, held_at = np.empty(bars), np.empty((bars, assets))
-    totals = np.zeros(3)  # turnover, fees and slippage, funding
-    cash = terms.initial
-    size, mark, aimed = np.zeros(assets), np.zeros(assets), np.zeros(assets)
-    # the open order of each asset: what is left of it (signed), its price, the bar it was sent, its place in the queue
-    left, price_of, sent, queue = np.zeros(assets), np.zeros(assets), np.zeros(assets, np.int64), np.zeros(assets)
-    triggered = np.zeros(assets, np.bool_)
-    tickets = 0.0
-    for t in range(bars):
-        for k in range(first[t], first[t + 1]):
-            if flows[k, 2] == 1.0:
-                paid = _funding(flows, k, size, mark, opens[t])
-                cash += paid
-                totals[2] += paid
-        cash = _margin(cash, size, mark, left, opens[t], opens[t], opens[t], slippage[t], rates, terms, totals)
-        for a in np.argsort(queue):
-            if left[a] == 0.0:
-                continue
-            if terms.expiry > 0 and t > sent[a] + terms.expiry:
-                left[a] = 0.0
-                continue
-            if np.isnan(opens[t, a]):
-                continue
-            side = 1.0 if left[a] > 0.0 else -1.0
-            price, fee = opens[t, a], rates[a, 0]
-            base = price
-            if terms.kind == 1:
-                price, fee = price_of[a], rates[a, 1]
-                base = price
-                if (lows[t, a] >= price) if side > 0.0 else (highs[t, a] <= price):
-                    continue
-            else:
-                if terms.kind == 2 and not triggered[a]:
-                    if (highs[t, a] < price_of[a]) if side > 0.0 else (lows[t, a] > price_of[a]):
-                        continue
-                    triggered[a] = True
-                    base = max(price, price_of[a]) if side > 0.0 else min(price, price_of[a])
-                price = base * (1.0 + slippage[t, a]) if side > 0.0 else base * (1.0 - slippage[t, a])
-                price = _ticks(price, limits[a, 1], side > 0.0)
-            wanted = abs(left[a])
-            # margin: what closes a position always fits; what opens one must leave equity >= exposure / leverage
-            equity, others = cash, 0.0
-            for b in range(assets):
-                if size[b] != 0.0:
-                    at = price if b == a else (mark[b] if np.isnan(opens[t, b]) else opens[t, b])
-                    equity += size[b] * (at - mark[b])
-                    if b != a:
-                        others += abs(size[b]) * at
-            closing = min(wanted, max(-side * size[a], 0.0))
-            kept = max(side * size[a], 0.0)
-            room = equity - fee * closing * price - (others + kept * price) / terms.exposure
-            opening = room / (price * (1.0 / terms.exposure + fee))
-            allowed = wanted if wanted - closing <= opening else closing + max(opening, 0.0)
-            if allowed < wanted:
-                allowed = _lots(allowed, limits[a, 0])
-            filled = allowed
-            if terms.volume_share < np.inf and terms.volume_share * volumes[t, a] < allowed:
-                filled = _lots(terms.volume_share * volumes[t, a], limits[a, 0])
-            if filled > 0.0:
-                # the held part moves from its mark to the price of the fill, then the fee; order as an exchange books it
-                after = size[a] + side * filled
-                crosses = size[a] * side < 0.0 and abs(size[a]) < filled
-                if size[a] * side < 0.0:
-                    shut = min(abs(size[a]), filled)
-                    cash -= shut * price * fee
-                    cash += -side * shut * (price - mark[a])
-                    if crosses:
-                        cash -= abs(after) * price * fee
-                        mark[a] = price
-                else:
-                    cash -= filled * price * fee
-                    if size[a] != 0.0:
-                        cash += size[a] * (price - mark[a])
-                    mark[a] = price
-                size[a] = after
-                totals[0] += filled * price
-                totals[1] += filled * price * fee + filled * abs(price - base)
-                left[a] -= side * filled
-            if filled >= allowed:
-                left[a] = 0.0
-        cash = _margin(cash, size, mark, left, opens[t], highs[t], lows[t], slippage[t], rates, terms, totals)
-        for k in range(first[t], first[t + 1]):
-            if flows[k, 2] == 0.0:
-                paid = _funding(flows, k, size, mark, opens[t])
-                cash += paid
-                totals[2] += paid
-        for a in range(assets):
-            if size[a] != 0.0 and not np.isnan(closes[t, a]):
-                cash += size[a] * (closes[t, a] - mark[a])
-                mark[a] = closes[t, a]
-        for a in range(assets):
-            if t == ends[a] and size[a] != 0.0:
-                side = 1.0 if size[a] > 0.0 else -1.0
-                price = mark[a] * (1.0 - side * slippage[t, a])
-                if cash + size[a] * (price - mark[a]) < 0.0:
-                    price = mark[a] - cash / size[a]
-                cash += size[a] * (price - mark[a])
-                fee = min(abs(size[a]) * price * rates[a, 0], cash)
-                cash -= fee
-                totals[0] += abs(size[a]) * price
-                totals[1] += fee + abs(size[a]) * mark[a] * slippage[t, a]
-                size[a] = 0.0
-            if t == ends[a]:
-                left[a] = 0.0
-        equity_at[t] = cash
-        held_at[t] = size
-        if cash <= terms.initial * 1e-6:
-            continue
-        for a in range(assets):
-            close = closes[t, a]
-            if np.isnan(close) or t >= ends[a]:
-                continue
-            target = targets[t, a]
-            if target == aimed[a] and abs(size[a] * close / cash - target) <= terms.band:
-                continue
-            left[a], aimed[a] = 0.0, target
-            wish = target * cash / close - size[a]
-            if target != 0.0:
-                wish = np.sign(wish) * _lots(abs(wish), limits[a, 0])
-                if abs(wish) * close < limits[a, 2]:
-                    continue
-            tickets += 1.0
-            left[a], sent[a], queue[a], triggered[a] = wish, t, tickets, False
-            better = (
-                1.0 if terms.kind == 2 else -1.0
-            )  # a stop waits on the far side of the close, a limit on the near one
-            far = 1.0 + better * terms.offset if wish > 0.0 else 1.0 - better * terms.offset
-            price_of[a] = _ticks(close * far, limits[a, 1], (wish > 0.0) == (terms.kind == 2))
-    return equity_at, held_at, totals
-
-
-@numba.njit(cache=True)
-def _funding(flows: FloatArray, row: int, size: FloatArray, mark: FloatArray, opens: FloatArray) -> float:
-    a = int(flows[row, 0])
-    if size[a] == 0.0:
-        return 0.0
-    price = mark[a] if np.isnan(opens[a]) else opens[a]
-    return float(-size[a] * price * flows[row, 1])
-
-
-@numba.njit(cache=True)
-def _margin(
-    cash: float,
-    size: FloatArray,
-    mark: FloatArray,
-    left: FloatArray,
-    opens: FloatArray,
-    highs: FloatArray,
-    lows: FloatArray,
-    slippage: FloatArray,
-    rates: FloatArray,
-    terms: _Terms,
-    totals: FloatArray,
-) -> float:
-    """Cash after the margin check from `opens` to the worst of `highs` and `lows`; empties size and left on liquidation."""
-    assets = len(size)
-    room, room_at_worst = cash, cash
-    anything = False
-    for a in range(assets):
-        if size[a] == 0.0:
-            continue
-        anything = True
-        begin = mark[a] if np.isnan(opens[a]) else opens[a]
-        end = mark[a] if np.isnan(opens[a]) else (lows[a] if size[a] > 0.0 else highs[a])
-        room += size[a] * (begin - mark[a]) - terms.maintenance * abs(size[a]) * begin
-        room_at_worst += size[a] * (end - mark[a]) - terms.maintenance * abs(size[a]) * end
-    if not anything or (room > 0.0 and room_at_worst > 0.0):
-        return cash
-    share = 0.0 if room <= 0.0 else room / (room - room_at_worst)
-    equity, notional, net, slipped, charge = cash, 0.0, 0.0, 0.0, 0.0
-    for a in range(assets):
-        if size[a] != 0.0:
-            begin = mark[a] if np.isnan(opens[a]) else opens[a]
-            end = mark[a] if np.isnan(opens[a]) else (lows[a] if size[a] > 0.0 else highs[a])
-            at = begin + share * (end - begin)
-            price = at * (1.0 - slippage[a]) if size[a] > 0.0 else at * (1.0 + slippage[a])
-            equity += size[a] * (price - mark[a])
-            notional += abs(size[a]) * price
-            net += size[a] * price
-            charge += (rates[a, 0] + terms.liquidation_fee) * abs(size[a]) * price
-            slipped += abs(size[a]) * at * slippage[a]
-    size[:] = 0.0
-    left[:] = 0.0
-    if equity < 0.0:  # the exchange takes the positions over where equity is zero: all prices that share better for us
-        notional -= equity / notional * net
-    fees = 0.0 if equity <= 0.0 else min(charge, equity)
-    totals[0] += notional
-    totals[1] += fees + slipped
-    return float(max(equity, 0.0) - fees)
+        bars, times = bars[inside], times[inside]
+        parts.append(np.stack([bars, np.full(len(bars), a), known.rates[inside], times == opens[bars]], 1))
+    rows = np.concatenate([np.empty((0, 4)), *parts])
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    first = np.searchsorted(rows[:, 0], np.arange(len(opens) + 1)).astype(np.int64)
+    return np.ascontiguousarray(rows[:, 1:]), first

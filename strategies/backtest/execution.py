@@ -94,14 +94,17 @@ def backtest(
 def checked_targets(panel: Panel, targets: FloatArray, start: int, stop: int, account: Account) -> FloatArray:
     """Targets as an account takes them: [n, A], finite, no shorts on spot. ValueError where the shape does not fit."""
     targets = np.array(targets, dtype=np.float64)
-    if not 0 <= start < stop <= len(panel):
-        raise ValueError(f"bars {start}..{stop} are not inside the panel's 0..{len(panel)}")
-    if targets.shape != (stop - start, len(panel.assets)):
-        raise ValueError(
-            f"targets have shape {targets.shape}, expected (bars, assets) = {(stop - start, len(panel.assets))}"
-        )
+    checked_stretch(panel, targets.shape, start, stop)
     targets[~np.isfinite(targets)] = 0.0
     return np.maximum(targets, 0.0) if account.kind == "spot" else targets
+
+
+def checked_stretch(panel: Panel, shape: tuple[int, ...], start: int, stop: int) -> None:
+    """ValueError where start..stop are no bars of the panel, or targets of this shape (bars, assets) do not fit them."""
+    if not 0 <= start < stop <= len(panel):
+        raise ValueError(f"bars {start}..{stop} are not inside the panel's 0..{len(panel)}")
+    if shape != (stop - start, len(panel.assets)):
+        raise ValueError(f"targets have shape {shape}, expected (bars, assets) = {(stop - start, len(panel.assets))}")
 
 
 def last_known(prices: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data.panel import FloatArray, Panel, TimeArray
-from strategies.backtest.accounting import account_for
+from strategies.backtest.accounting import account_for, accounts_for
 from strategies.backtest.terms import NO_RULES, Account, Costs, Instrument, Orders
 
 COST_MULTIPLES = (0.0, 1.0, 2.0, 4.0)
@@ -38,29 +38,24 @@ def sensitivity(
     """
     rows = []
     times = panel.close_times[start:stop]
+    pairs = [(delay, multiple) for delay in delays_bars for multiple in multiples]
+    scaled = {multiple: costs.times(multiple) for multiple in multiples}
+    rest: dict[str, Any] = {"account": account, "orders": orders, "instruments": instruments}
     for name, book in targets.items():
-        for delay in delays_bars:
-            late = np.vstack([np.zeros((delay, book.shape[1])), book[: len(book) - delay]])[: len(book)]
-            for multiple in multiples:
-                equity = account_for(
-                    panel,
-                    late,
-                    start=start,
-                    stop=stop,
-                    costs=costs.times(multiple),
-                    account=account,
-                    orders=orders,
-                    instruments=instruments,
-                ).equity
-                rows.append(
-                    (
-                        name,
-                        multiple,
-                        delay,
-                        equity[-1] / equity[0] - 1.0,
-                        daily_sharpe(times, equity, panel.days_per_year),
-                    )
+        late = [np.vstack([np.zeros((delay, book.shape[1])), book[: len(book) - delay]]) for delay in delays_bars]
+        plans = np.stack([each[: len(book)] for each in late for _ in multiples])
+        own = [scaled[multiple] for _, multiple in pairs]
+        found = accounts_for(panel, plans, start=start, stop=stop, costs=own, **rest)
+        for (delay, multiple), equity in zip(pairs, found, strict=True):
+            rows.append(
+                (
+                    name,
+                    multiple,
+                    delay,
+                    equity[-1] / equity[0] - 1.0,
+                    daily_sharpe(times, equity, panel.days_per_year),
                 )
+            )
     return pd.DataFrame(rows, columns=["strategy", "cost_multiple", "delay_bars", "return", "sharpe"])
 
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from data.panel import FloatArray, Panel
-from strategies.backtest.accounting import account_for
+from strategies.backtest.accounting import accounts_for
 from strategies.backtest.positions import PositionRule, smoothed
 from strategies.backtest.terms import Account, Costs
 
@@ -118,9 +118,17 @@ def net_returns(
 
     0 once the account has nothing left. rest: orders and instruments, as of `strategies.backtest.execution.backtest`.
     """
-    stop = start + len(targets)
-    equity = account_for(panel, targets, start=start, stop=stop, costs=costs, account=account, **rest).equity
-    before = np.concatenate([[account.initial_equity], equity[:-1]])
+    alone: FloatArray = plan_returns(panel, targets[None], start, costs, account, **rest)[0]
+    return alone
+
+
+def plan_returns(
+    panel: Panel, plans: FloatArray, start: int, costs: Costs, account: Account, **rest: Any
+) -> FloatArray:
+    """`net_returns` of many plans [P, n, asset] over the same bars: [P, n]."""
+    stop = start + plans.shape[1]
+    equity = accounts_for(panel, plans, start=start, stop=stop, costs=costs, account=account, **rest)
+    before = np.concatenate([np.full((len(plans), 1), account.initial_equity), equity[:, :-1]], axis=1)
     result: FloatArray = np.where(before > 0, equity / np.where(before > 0, before, 1.0) - 1.0, 0.0)
     return result
 

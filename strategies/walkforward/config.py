@@ -17,6 +17,7 @@ from data.errors import InputError, nearest
 from data.market_settings import MARKET, MarketSettings
 from data.settings import Count, Duration, Share, same_as, setting
 from data.settings_file import check_names, read_settings
+from data.symbols import parse_symbol
 from nas.search.request import MOST_SEED, SearchRequest
 
 WINDOWS, SEARCH, TRADING = "Windows", "Search and training", "Positions, account and costs"
@@ -179,10 +180,11 @@ class RunConfig(MarketSettings):
                 raise ValueError(f"{text!r} is no size: give cells x channels, e.g. 1x16 or 2x32")
         return value
 
-    @field_validator("fees", mode="before")
+    @field_validator("fees", "instruments", mode="before")
     @classmethod
-    def _fees(cls, value: Any) -> Any:
-        return _parsed_fees(value) if isinstance(value, str) else value
+    def _by_symbol(cls, value: Any) -> Any:
+        table = _parsed_fees(value) if isinstance(value, str) else value
+        return {parse_symbol(str(name)): terms for name, terms in table.items()} if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _arithmetic(self) -> RunConfig:

@@ -19,7 +19,7 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import break_even_bps, daily_sharpe, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
-from strategies.walkforward.choice import FLAT, Choice, Records, Tried, net_returns, plans, scaled_rule, sharpe
+from strategies.walkforward.choice import FLAT, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcome
 
@@ -183,7 +183,8 @@ def trade(
 
 def daily_net_returns(panel: Panel, targets: dict[str, FloatArray], start: int, **terms: Any) -> pd.DataFrame:
     """Per day (UTC) the sum of the net returns of every configuration's targets; index `timestamp`. terms: of `trading_terms`."""
-    bars = pd.DataFrame({key: net_returns(panel, book, start, **terms) for key, book in targets.items()})
+    returns = plan_returns(panel, np.stack(list(targets.values())), start, **terms)
+    bars = pd.DataFrame(dict(zip(targets, returns, strict=True)))
     days = pd.DatetimeIndex(panel.close_times[start : start + len(bars)]).tz_localize("UTC").floor("D")
     found = bars.groupby(days).sum()
     found.index.name = "timestamp"
@@ -198,11 +199,12 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
     base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
     start = contender.window.stop.start
     forecasts = portfolio.signal(contender.trained.stop_forecasts)
-    trials = []
-    for plan in plans(config.thresholds, config.smoothings, config.cost_hurdles):
-        book = book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio)
-        returns = net_returns(panel, book, start, **terms)
-        trials.append(Tried(plan, returns, sharpe(returns, panel.bars_per_year)))
+    every = plans(config.thresholds, config.smoothings, config.cost_hurdles)
+    books = [
+        book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio) for plan in every
+    ]
+    found = plan_returns(panel, np.stack(books), start, **terms)
+    trials = [Tried(plan, own, sharpe(own, panel.bars_per_year)) for plan, own in zip(every, found, strict=True)]
     return Candidate(contender, tuple(trials))
 
 
