@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from data.answers import FAR_MS, BadAnswer, read_rows, server_time
 from data.panel import InputError
@@ -125,6 +125,17 @@ class Exchange:
         if not known and (where.scheme, where.hostname) != ("http", "127.0.0.1"):
             raise InputError(f"requests go to {', '.join(TRADED_AT)} or this machine only, not to {where.hostname}")
         self._tries, self._wait_s, self._trouble = tries, retry_wait_s, on_trouble
+
+    def watch(self, told: Callable[[str, str, dict[str, Any]], None]) -> None:
+        """`told` hears of every request that is sent: method, path, and its query or body (never keys or signatures)."""
+
+        def hear(answer: Any, *_: Any, **__: Any) -> None:
+            parts = urlsplit(str(answer.request.url))
+            body = answer.request.body
+            sent = json.loads(body) if body else dict(parse_qsl(parts.query))
+            told(str(answer.request.method), parts.path, sent)
+
+        self._session.client.hooks["response"].append(hear)
 
     # public
 
@@ -285,6 +296,11 @@ class Exchange:
         if not isinstance(order_id, str) or not order_id:
             raise Ambiguous("the answer to an order has an unknown shape")
         return order_id
+
+    def amend(self, symbol: str, link_id: str, price: Decimal) -> None:
+        """Another price for an order that rests."""
+        request = {"category": "linear", "symbol": symbol, "orderLinkId": link_id, "price": format(price, "f")}
+        self._write(self._session.amend_order, request)
 
     def cancel(self, symbol: str, link_id: str) -> bool:
         """False where there is no such order any more."""
