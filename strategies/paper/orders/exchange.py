@@ -27,8 +27,11 @@ from strategies.paper.orders.account_rows import (
     tiers_of,
     wallet_of,
 )
-from strategies.paper.orders.connection import Ambiguous, Connection, Refused
+from strategies.paper.orders.connection import Ambiguous, Connection, ExchangeError, KeysRefused, Refused, Unavailable
 from strategies.paper.records.journal import Execution
+
+#: with the failures that its methods raise
+__all__ = ["Ambiguous", "Exchange", "ExchangeError", "KeysRefused", "Order", "Refused", "Unavailable"]
 
 _PAGE = 100
 _GONE = (110001, 110008, 110010)
