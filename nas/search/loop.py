@@ -10,6 +10,7 @@ import torch
 from data.panel import InputError
 from nas.network.links import lag_preferences, leaders_of, together
 from nas.network.stretches import Tensors, alternating
+from nas.search.decisions import Decisions, decisions_of, resolved
 from nas.search.finalists import final, likeliest, nominated
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun
@@ -81,10 +82,16 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     """Reads the genotype off a run that has ended."""
     architecture, variant = run.architecture, run.variant
     architecture.auxiliary_weight = 0.0
+    decisions: Decisions | None = None
     if variant.selection == "weights":
         genotype = architecture.genotype()
+        decisions = decisions_of(run, genotype)
+        if run.settings.undecided == "simpler" and run.settings.finalists == 1:
+            genotype = resolved(genotype, decisions, variant.rule.skip_limit)
+    elif variant.selection == "removal":
+        genotype, decisions = select_by_removal(run)
     else:
-        genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
+        genotype = select_shared(run)
     note: str = run.note
     finalists: tuple[tuple[Genotype, float], ...] = ()
     if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
@@ -102,6 +109,7 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         variant.name,
         note,
         finalists,
+        decisions=decisions,
     )
 
 

@@ -14,6 +14,7 @@ from data.panel import FloatArray, InputError, Panel
 from nas.network.model import TrainedModel, network_of
 from nas.network.stretches import Samples, Scaler, Tensors, for_training
 from nas.network.training import TrainingSettings, train
+from nas.search.decisions import Decisions
 from nas.space.drawing import draw_curves, draw_genotype
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -38,6 +39,7 @@ class SearchResult:
     note: str = ""
     finalists: tuple[tuple[Genotype, float], ...] = ()
     model: TrainedModel | None = field(default=None, compare=False, repr=False)
+    decisions: Decisions | None = None
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from data.panel import InputError
 from nas.network.losses import LOSSES
@@ -34,6 +35,8 @@ class SearchSettings:
     make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
     finalists: so many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the
     result (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    undecided: what an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the
+    first as in the papers. With finalists the last round decides.
     device: cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
     """
 
@@ -58,6 +61,7 @@ class SearchSettings:
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    undecided: Literal["simpler", "first"] = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
