@@ -11,6 +11,8 @@ test: $(STAMP) chromium
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
+	@$(BIN)/deptry tests docs benchmarks examples --exclude '\.venv' --ignore DEP002,DEP004
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 

@@ -351,6 +351,10 @@ def run_job(config: RunConfig, options: Options) -> Path:
                 headline = job.run(watch)
         if options.pages:
             _write_pages(job)
+        else:
+            from reports.run_folder import link_latest
+
+            link_latest(job.folder)  # the newest run, with pages or without
         if ran:
             keep_timings(job.folder, job.timings)
         _export(job)

@@ -56,6 +56,7 @@ def add_timeframe(panel: Panel, interval: str, tables: Mapping[str, pd.DataFrame
             f"timeframe {interval} is not longer than the bars ({interval_name(panel.interval_ns)}); "
             "give the shortest one as --interval"
         )
+    rest = int(np.diff(panel.timestamps.astype(np.int64)).max(initial=panel.interval_ns)) - panel.interval_ns
     names = tuple(f"{field}@{interval}" for field in CANDLE_FIELDS)
     values = np.full((len(panel), len(panel.assets), len(names)), np.nan)
     for a, asset in enumerate(panel.assets):
@@ -66,8 +67,8 @@ def add_timeframe(panel: Panel, interval: str, tables: Mapping[str, pd.DataFrame
         closes: TimeArray = opens + np.timedelta64(length, "ns")
         for f, field in enumerate(CANDLE_FIELDS):
             column = table[field].to_numpy(dtype=np.float64)
-            # a candle is the last one until the next has closed; one missing candle may be bridged, not more
-            values[:, a, f] = last_known(panel.close_times, closes, column, np.timedelta64(2 * length, "ns"))
+            # a candle is the last one until the next has closed; one missing candle may be bridged, and a rest of the market
+            values[:, a, f] = last_known(panel.close_times, closes, column, np.timedelta64(2 * length + rest, "ns"))
     listed = np.isfinite(panel.field("close"))[:, :, None]
     return _with_fields(panel, names, np.where(listed, values, np.nan))
 
@@ -86,7 +87,10 @@ def coarser(panel: Panel, interval: str) -> dict[str, pd.DataFrame]:
         frame = pd.DataFrame({field: panel.column(field, asset) for field in CANDLE_FIELDS})
         groups = frame[np.isfinite(frame["close"])].groupby(opens[np.isfinite(frame["close"].to_numpy())])
         table = groups.agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
-        table = table[groups.size() == per]  # a candle with a bar missing is not that candle
+        whole = groups.size() == per  # a candle with a bar missing is not that candle
+        if panel.rests:  # how many bars it should have is not known: it is complete once the next one has begun
+            whole |= np.arange(len(table)) < len(table) - 1
+        table = table[whole]
         table.index = pd.DatetimeIndex(table.index.to_numpy().astype("datetime64[ns]"), name="timestamp")
         out[asset] = table
     return out

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data.calendar import rests
 from data.intervals import interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
 
@@ -19,7 +20,31 @@ def index_times(table: pd.DataFrame) -> TimeArray:
 
 
 def check_candles(table: pd.DataFrame, name: str) -> None:
-    """One row per candle, strictly increasing open times, sane prices; else InputError naming the first bad row."""
+    """One row per candle, strictly increasing open times, sane prices.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns open, high, low, close, volume; index: opening times, UTC.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    InputError
+        Naming the first bad row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import check_candles
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 1.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar, bar], pd.date_range("2024-01-01", periods=2, freq="h"))
+    >>> check_candles(table, "mine")
+    Traceback (most recent call last):
+    ...
+    data.errors.InputError: mine: open or close lies outside low..high at 2024-01-01 00:00 UTC (open 1, high 2, low 1.5, close 1.8)
+    """
     times = index_times(table)
     if len(table) < 2:
         raise InputError(f"{name} holds {len(table)} bar{'s' * (len(table) != 1)}; at least 2 are needed")
@@ -88,17 +113,24 @@ def cut_span(
 
 
 def missing_bars(times: TimeArray, interval: int) -> list[tuple[np.datetime64, int]]:
-    """(first missing open time, number of missing bars) of every hole between the first and the last bar."""
+    """(first missing open time, number of missing bars) of every hole between the first and the last bar; rests are none."""
     steps = np.diff(times.astype(np.int64)) // interval
-    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in np.flatnonzero(steps > 1)]
+    lost = (steps > 1) & ~rests(times, interval)
+    return [(times[i] + np.timedelta64(interval, "ns"), int(steps[i]) - 1) for i in np.flatnonzero(lost)]
 
 
 def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A table without holes and the notes on it. Holes are an InputError unless `fill`: last close, zero volume."""
+    """A table without holes but the market's rests, and the notes on it. Holes are an InputError unless `fill`."""
     times = index_times(table)
+    resting = int(rests(times, interval).sum())
+    said = (
+        (f"{symbol}: {resting} nights, weekends or holidays without bars: the market rests, no gaps",)
+        if resting
+        else ()
+    )
     holes = missing_bars(times, interval)
     if not holes:
-        return table, ()
+        return table, said
     first, count = holes[0]
     if not fill:
         more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
@@ -106,16 +138,26 @@ def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> t
             f"{symbol} {interval_name(interval)} has a gap of {count} bar{'s' * (count != 1)} at {say_time(first)}{more}; "
             "rerun with --fill-gaps or choose a later --start"
         )
-    grid = pd.DatetimeIndex(np.arange(times[0], times[-1] + 1, np.timedelta64(interval, "ns")), name=table.index.name)
-    filled = table.reindex(grid)
+    step = np.timedelta64(interval, "ns")
+    grid = np.concatenate([times, *(start + np.arange(n) * step for start, n in holes)])
+    filled = stand_still(table, np.sort(grid))
+    total = sum(n for _, n in holes)
+    note = (
+        f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at "
+        f"{say_time(first)}; nothing is traded in them"
+    )
+    return filled, (*said, note)
+
+
+def stand_still(table: pd.DataFrame, grid: TimeArray) -> pd.DataFrame:
+    """The table on a finer grid: bars it lacks have the close before them as every price and no volume, which no account trades."""
+    filled = table.reindex(pd.DatetimeIndex(grid, name=table.index.name))
     lost = filled["close"].isna().to_numpy()
     filled["close"] = filled["close"].ffill()
     for column in ("open", "high", "low"):
         filled[column] = filled[column].where(~lost, filled["close"])
     filled["volume"] = filled["volume"].where(~lost, 0.0)
-    total = sum(n for _, n in holes)
-    note = f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at {say_time(first)}"
-    return filled, (note,)
+    return filled
 
 
 def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArray:
@@ -140,9 +182,42 @@ def build_panel(
     regime_names: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Panel:
-    """Candle tables (checked by `check_candles`) on one grid. Bars before a listing or after a delisting stay NaN.
+    """Candle tables on one grid. Bars before a listing or after a delisting stay NaN.
 
-    regimes: [T] for the cut span, where the market is simulated.
+    Where every market rests (nights, weekends: `data.calendar`) the grid has no bars; where only some do, theirs stand still.
+
+    Parameters
+    ----------
+    tables : mapping of symbol to DataFrame
+        As `check_candles` lets them pass; further columns become further fields.
+    interval : int
+        Length of a bar in nanoseconds.
+    source : str
+        What pages say the data come from.
+    start, end : datetime64, optional
+        The span to keep, UTC.
+    settlements : mapping of symbol to Settlements, optional
+        Funding.
+    fill_gaps : bool
+        Fill missing bars with the last close, instead of refusing them.
+    simulated, regimes, regime_names
+        Of a simulated market; regimes [T] for the cut span.
+    notes : sequence of str
+        Told to the user with the panel.
+
+    Raises
+    ------
+    InputError
+        For a span without bars, and gaps that are not to be filled.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data import build_panel, interval_ns
+    >>> bar = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.8, "volume": 3.0}
+    >>> table = pd.DataFrame([bar] * 3, pd.date_range("2024-01-01", periods=3, freq="h"))
+    >>> len(build_panel({"COIN": table}, interval_ns("60"), source="mine"))
+    3
     """
     said = list(notes)
     cut: dict[str, pd.DataFrame] = {}
@@ -158,30 +233,39 @@ def build_panel(
         said.extend(filled)
     times_of = {symbol: index_times(table) for symbol, table in cut.items()}
     first = min(times[0] for times in times_of.values())
-    last = max(times[-1] for times in times_of.values())
     for symbol, times in times_of.items():
         if (times[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
             raise InputError(f"{symbol}: bars open at {say_time(times[0])}, off the grid of the other symbols")
-    grid: TimeArray = np.arange(first, last + np.timedelta64(1, "ns"), np.timedelta64(interval, "ns"))
+    grid: TimeArray = np.unique(np.concatenate(list(times_of.values())))
     closes = grid + np.timedelta64(interval, "ns")
+    for symbol, times in times_of.items():
+        listed = grid[(grid >= times[0]) & (grid <= times[-1])]
+        if len(listed) > len(times):
+            cut[symbol] = stand_still(cut[symbol], listed)
+        if times[-1] < grid[-1]:
+            last = say_time(times[-1] + np.timedelta64(interval, "ns"))
+            said.append(
+                f"{symbol} ends at {last}, before the others: a position is closed there at its last price, at cost"
+            )
 
     further = sorted({str(c) for table in cut.values() for c in table.columns} - set(CANDLE_FIELDS))
     paid = {symbol: s for symbol, s in (settlements or {}).items() if symbol in cut and len(s.timestamps)}
     fields = (*CANDLE_FIELDS, *further, *(["funding_rate"] if paid else []))
     values = np.full((len(grid), len(cut), len(fields)), np.nan)
     for a, (symbol, table) in enumerate(cut.items()):
-        at = int((times_of[symbol][0] - first) // np.timedelta64(interval, "ns"))
+        at = int(np.searchsorted(grid, times_of[symbol][0]))
         for f, name in enumerate(fields):
             if name in table.columns:
                 values[at : at + len(table), a, f] = table[name].to_numpy(dtype=np.float64)
         if symbol in paid:
             rates = known_funding(closes, paid[symbol])
-            listed = slice(at, at + len(table))
-            values[listed, a, -1] = rates[listed]
+            values[at : at + len(table), a, -1] = rates[at : at + len(table)]
     within = {}
     for symbol, s in paid.items():
         keep = (s.timestamps >= first) & (s.timestamps < closes[-1])
         within[symbol] = Settlements(s.timestamps[keep], s.rates[keep])
+    resting = bool(np.any(np.diff(grid.astype(np.int64)) != interval))
     return Panel(
-        grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said)
-    )
+        grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said),
+        rests=resting,
+    )  # fmt: skip

@@ -7,7 +7,17 @@ from collections.abc import Collection
 
 
 class InputError(ValueError):
-    """The user's input is wrong. The message is one line for a person; commands print it and exit with code 2."""
+    """The user's input is wrong. The message is one line for a person; commands print it and exit with code 2.
+
+    Examples
+    --------
+    >>> from data import InputError, load_panel
+    >>> try:
+    ...     load_panel(["BTCUSDT"], source="nowhere")
+    ... except InputError as error:
+    ...     print(error)
+    unknown --source 'nowhere'; expected auto, bybit, simulated
+    """
 
 
 def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:

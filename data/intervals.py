@@ -37,7 +37,24 @@ def parse_interval(text: str) -> str:
 
 
 def interval_ns(name: str) -> int:
-    """Length in nanoseconds. A month has none, so a panel cannot be built from it."""
+    """Length of an interval in nanoseconds.
+
+    Parameters
+    ----------
+    name : str
+        As Bybit names it: minutes, or D, W.
+
+    Raises
+    ------
+    InputError
+        For a month: it has no fixed length, so a panel cannot be built from it.
+
+    Examples
+    --------
+    >>> from data import interval_ns
+    >>> interval_ns("60") // 10**9
+    3600
+    """
     if name == "M":
         raise InputError("interval M (month) has no fixed length and cannot form a panel; choose W or shorter")
     return INTERVAL_NS[name]

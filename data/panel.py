@@ -22,7 +22,28 @@ CANDLE_FIELDS = ("open", "high", "low", "close", "volume")
 
 @dataclass(frozen=True, eq=False)
 class Settlements:
-    """Funding settlements of one asset: `rates[i]` is paid by longs to shorts at `timestamps[i]` (UTC, fraction of notional)."""
+    """Funding settlements of one asset: `rates[i]` is paid by longs to shorts at `timestamps[i]`.
+
+    Parameters
+    ----------
+    timestamps : datetime64 [n]
+        When each was settled, UTC, strictly increasing.
+    rates : float [n]
+        Fraction of notional; negative where shorts pay.
+
+    Raises
+    ------
+    ValueError
+        For times that do not increase, or another number of rates than of times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from data import Settlements
+    >>> funding = Settlements(np.array(["2024-01-01T08", "2024-01-01T16"], "datetime64[ns]"), np.array([0.0001, -0.0002]))
+    >>> bool(funding.rates.sum() < 0)  # shorts paid more than longs
+    True
+    """
 
     timestamps: TimeArray
     rates: FloatArray
@@ -38,16 +59,52 @@ class Settlements:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Candles (and further fields) of several assets on one regular time grid.
+    """Candles (and further fields) of several assets on one regular time grid; checked once, immutable.
 
-    timestamps: [T] datetime64[ns], candle OPEN times, UTC, spaced by `interval_ns`.
-    values:     [T, A, F] float64, read-only; NaN where an asset is not listed yet or a field is not known.
-                Value t of every field is known at the bar's close (`timestamps[t] + interval_ns`), never later.
-    settlements: per asset, the true settlement times and rates (for cash flows; empty where unknown). The field
-                `funding_rate`, where present, is the last rate settled strictly before the bar's close (for features).
-    regimes:    [T] true regime per bar where the market is simulated, else None.
-    instruments: per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's
-                rules, not history: a run takes them into its settings, so they are no part of the fingerprint.
+    Parameters
+    ----------
+    timestamps : datetime64[ns] [T]
+        Candle OPEN times, UTC, spaced by `interval_ns`; where the market `rests` (nights, weekends, holidays) there are no bars, and
+        the next one follows the last one after a multiple of it.
+    assets, fields : tuple of str
+        Names along the second and third axis of `values`; the first fields are open, high, low, close and volume.
+    values : float64 [T, A, F]
+        Read-only; NaN where an asset is not listed yet or a field is not known. Value t of every field is known at the bar's close
+        (`timestamps[t] + interval_ns`), never later.
+    interval_ns : int
+        Length of a bar in nanoseconds.
+    source : str
+        Where it comes from, as pages tell it.
+    simulated : bool
+        Whether the prices are invented.
+    settlements : mapping of asset to Settlements
+        The true settlement times and rates (for cash flows; empty where unknown). The field `funding_rate`, where present, is the last
+        rate settled strictly before the bar's close (for features).
+    regimes : int [T], optional
+        True regime per bar where the market is simulated; `regime_names` says what they are.
+    notes : tuple of str
+        What a person should know about the data.
+    instruments : mapping
+        Per asset what the exchange lets an order be (lot, tick, minimum_notional), where the source says it. Today's rules, not history:
+        a run takes them into its settings, so they are no part of the fingerprint.
+    rests : bool
+        Whether the market has times without bars that are no gaps.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, names given twice, and bars that are not `interval_ns` apart.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT", "ETHUSDT"], source="simulated", start="2024-01-01", end="2024-01-08")
+    >>> len(panel), panel.assets, panel.fields[:5]
+    (168, ('BTCUSDT', 'ETHUSDT'), ('open', 'high', 'low', 'close', 'volume'))
+    >>> panel.field("close").shape, panel.column("close", "ETHUSDT").shape
+    ((168, 2), (168,))
+    >>> str(panel.close_times[0])
+    '2024-01-01T01:00:00.000000000'
     """
 
     timestamps: TimeArray
@@ -62,6 +119,7 @@ class Panel:
     regime_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     instruments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rests: bool = False
 
     def __post_init__(self) -> None:
         stamps = self.timestamps.astype("datetime64[ns]")
@@ -73,8 +131,11 @@ class Panel:
         if len(set(self.assets)) != len(self.assets) or len(set(self.fields)) != len(self.fields):
             raise ValueError("assets and fields must be unique")
         steps = np.diff(stamps.astype(np.int64))
-        if np.any(steps != self.interval_ns):
-            at = int(np.argmax(steps != self.interval_ns))
+        odd = (
+            (np.mod(steps, np.int64(self.interval_ns)) != 0) | (steps <= 0) if self.rests else steps != self.interval_ns
+        )
+        if np.any(odd):
+            at = int(np.argmax(odd))
             raise ValueError(f"bars must be {self.interval_ns} ns apart; after {stamps[at]} the step is {steps[at]} ns")
         object.__setattr__(self, "timestamps", _frozen(stamps))
         object.__setattr__(self, "values", _frozen(np.asarray(self.values, dtype=np.float64)))
@@ -137,8 +198,19 @@ class Panel:
 
     @property
     def bars_per_year(self) -> float:
-        """Bars of a market that never closes."""
-        return 365.0 * 86_400e9 / self.interval_ns
+        """Bars of a year of 365 days; of a market that rests, by its own count."""
+        if not self.rests:
+            return 365.0 * 86_400e9 / self.interval_ns
+        span = float((self.timestamps[-1] - self.timestamps[0]) / np.timedelta64(1, "ns")) + self.interval_ns
+        return len(self) * 365.0 * 86_400e9 / span
+
+    @property
+    def days_per_year(self) -> float:
+        """Days of a year on which there are bars: 365, or the market's own count where it rests (about 252 or 261)."""
+        if not self.rests:
+            return 365.0
+        days = self.timestamps.astype("datetime64[D]")
+        return len(np.unique(days)) * 365.0 / (float((days[-1] - days[0]) / np.timedelta64(1, "D")) + 1.0)
 
     def cut(self, start: int, stop: int) -> Panel:
         """Bars start..stop (half-open) as a panel of their own; settlements after its last close are dropped."""
@@ -150,7 +222,7 @@ class Panel:
         return Panel(
             self.timestamps[start:stop], self.assets, self.fields, self.values[start:stop], self.interval_ns, self.source,
             self.simulated, kept, None if self.regimes is None else self.regimes[start:stop], self.regime_names, self.notes,
-            self.instruments,
+            self.instruments, self.rests,
         )  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -50,15 +50,40 @@ _SYMBOL = re.compile(r"[A-Z0-9]{2,20}USDT")
 class MarketRecipe:
     """What is planted in the simulated market. Strengths are in units of the bar's volatility.
 
-    regime_bars: mean length of a regime (trend, mean reversion, volatile), each at least a quarter of it.
-    regime_volatility: factor on a symbol's volatility per regime.
-    trend_drift: drift per bar in the trend regime, in one direction per spell.
-    reversion_rate: share of the distance to the spell's anchor that returns per bar in mean reversion.
-    lead_lag_bars, lead_lag_strength: the leader's shock of `lead_lag_bars` ago moves every other symbol.
-    contagion_only_volatile: that lead-lag holds only in the volatile regime.
-    correlation: of simultaneous shocks with the leader's.
-    garch_alpha, garch_beta: persistence of volatility; their sum stays below 1.
-    tail_degrees: degrees of freedom of the Student-t shocks (above 2).
+    Parameters
+    ----------
+    regime_bars : three floats
+        Mean length of a regime (trend, mean reversion, volatile), each at least a quarter of it.
+    regime_volatility : three floats
+        Factor on a symbol's volatility per regime.
+    trend_drift : float
+        Drift per bar in the trend regime, in one direction per spell.
+    reversion_rate : float
+        Share of the distance to the spell's anchor that returns per bar in mean reversion.
+    lead_lag_bars, lead_lag_strength
+        The leader's shock of `lead_lag_bars` ago moves every other symbol.
+    contagion_only_volatile : bool
+        That lead-lag holds only in the volatile regime.
+    correlation : float
+        Of simultaneous shocks with the leader's.
+    garch_alpha, garch_beta : float
+        Persistence of volatility; their sum stays below 1.
+    tail_degrees : float
+        Degrees of freedom of the Student-t shocks (above 2).
+    leader : str
+        The symbol that leads.
+
+    Raises
+    ------
+    ValueError
+        For a recipe that no market can follow.
+
+    Examples
+    --------
+    >>> from data import MarketRecipe, simulate
+    >>> calm = MarketRecipe(regime_volatility=(0.5, 0.5, 0.5), trend_drift=0.0)
+    >>> simulate(["BTCUSDT"], "D", recipe=calm).regime_names
+    ('trend', 'mean reversion', 'volatile')
     """
 
     regime_bars: tuple[float, float, float] = (400.0, 400.0, 200.0)
@@ -98,7 +123,33 @@ def simulate(
     seed: int = 0,
     recipe: MarketRecipe | None = None,
 ) -> Panel:
-    """A simulated panel with true regimes and funding; default 2024, one year. InputError for what cannot be simulated."""
+    """A simulated panel with true regimes and funding.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Any NAMEUSDT in capitals; a symbol's path depends on its own name only, not on which others are asked for.
+    interval : str
+        As Bybit names it.
+    start, end : datetime64, optional
+        The span, UTC; all of 2024 unless given. They only cut.
+    seed : int
+        Another seed, another market.
+    recipe : MarketRecipe, optional
+        What is planted.
+
+    Raises
+    ------
+    InputError
+        For what cannot be simulated.
+
+    Examples
+    --------
+    >>> from data import simulate
+    >>> panel = simulate(["BTCUSDT", "SOLUSDT"], "D", seed=3)
+    >>> panel.simulated, len(panel)
+    (True, 366)
+    """
     planted = recipe or MarketRecipe()
     for symbol in symbols:
         if not _SYMBOL.fullmatch(symbol):

@@ -28,7 +28,8 @@ class Loader(Protocol):
         start: np.datetime64 | None,
         end: np.datetime64 | None,
         fill_gaps: bool,
-    ) -> Panel: ...
+    ) -> Panel:
+        """InputError where this source lacks what is asked for."""
 
 
 #: what `--source` may be; None: asked for with what only it needs (category, seed), in `load_panel`
@@ -36,7 +37,29 @@ SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": N
 
 
 def register_source(name: str, loader: Loader) -> None:
-    """A further `--source NAME`. ValueError where the name is taken."""
+    """A further `--source NAME`.
+
+    Parameters
+    ----------
+    name : str
+        As the flag and `load_panel` take it.
+    loader : callable
+        `(symbols, interval, *, start, end, fill_gaps) -> Panel`, cut to [start, end) (UTC; None is open).
+
+    Raises
+    ------
+    ValueError
+        Where the name is taken.
+
+    Examples
+    --------
+    >>> from data import load_panel, register_source, simulate
+    >>> def calm(symbols, interval, *, start, end, fill_gaps):
+    ...     return simulate(symbols, interval, start=start, end=end, seed=7)
+    >>> register_source("calm", calm)
+    >>> len(load_panel(["BTCUSDT"], source="calm", start="2024-01-01", end="2024-01-03"))
+    48
+    """
     if name in SOURCES:
         raise ValueError(f"source {name!r} is registered already")
     SOURCES[name] = loader
@@ -60,11 +83,39 @@ def load_panel(
 ) -> Panel:
     """The market history a user asked for.
 
-    interval: None means the files' own, or one hour from a source. start, end: ISO, UTC; a bar belongs to the span if
-    it opens at or after `start` and has closed by `end`. files: one per symbol, in order; they replace the source.
-    timeframes: longer intervals that come along as fields `close@240` and so on, each candle seen after its close only.
-    source "auto": Bybit where it answers within a few seconds, else the simulated market. category, progress: of Bybit.
-    echo: told what a person should know (one line a call). InputError, one line, for everything the user can mend.
+    Parameters
+    ----------
+    symbols : sequence of str
+        E.g. `["BTCUSDT", "ETHUSDT"]`.
+    interval : str, optional
+        As Bybit names it: `"60"` is an hour, `"D"` a day. None means the files' own, or one hour from a source.
+    start, end : str, optional
+        ISO, UTC. A bar belongs to the span if it opens at or after `start` and has closed by `end`.
+    source : str
+        `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, or a registered name.
+    files, funding_files : sequence of Path
+        Candles, one file per symbol, in order, in place of the source; and their funding settlements.
+    fill_gaps : bool
+        Fill missing bars with the last close, instead of refusing them.
+    seed : int
+        Of the simulated market.
+    timeframes : sequence of str
+        Longer intervals that come along as fields `close@240` and so on, each candle seen after its close only.
+    category, progress
+        Of Bybit: linear, inverse or spot; and who is told how far a download is.
+    echo : callable
+        Told what a person should know, one line a call.
+
+    Raises
+    ------
+    InputError
+        One line, for everything the user can mend.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> load_panel(["BTCUSDT"], "240", source="simulated", start="2024-01-01", end="2024-02-01").values.shape
+    (186, 1, 6)
     """
     names = tuple(symbol.strip() for symbol in symbols)
     if not names or not all(names):

@@ -24,7 +24,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def rewrite(obj: griffe.Object, names: Collection[str]) -> None:
-    if obj.docstring is not None:
+    if obj.docstring is not None and "\n----" not in obj.docstring.value:  # numpydoc is Markdown already
         obj.docstring.value = markdown_of(obj.docstring.value, names)
 
 

@@ -4,10 +4,7 @@ import sqlite3
 
 import pandas as pd
 
-from data.assembly import build_panel, check_candles
-from data.intervals import interval_ns
-from data.panel import Panel
-from data.sources import load_panel, register_source
+from data import Panel, build_panel, check_candles, interval_ns, load_panel, register_source
 
 connection = sqlite3.connect(":memory:")
 market = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-04-01", source="simulated")

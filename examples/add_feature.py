@@ -4,11 +4,10 @@ from types import ModuleType
 
 import numpy as np
 
+from data import load_panel
 from data.panel import FloatArray
-from data.sources import load_panel
-from nas.features.bank import build_bank
-from nas.features.inputs import INPUTS, RawInput
-from nas.features.transforms import transform
+from nas import RawInput, build_bank, transform
+from nas.features.inputs import INPUTS
 
 
 @transform("tanh", "squeezed into -1 to 1", memory=lambda _: 0)  # memory: how many past bars a value reads

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from data.sources import load_panel
-from nas.baselines.registry import CausalConv, baseline, build_baseline, forecast_head
-from nas.network.stretches import Samples, Scaler, Tensors
-from nas.network.training import TrainingSettings, train
+from data import load_panel
+from nas import Samples, Scaler, Tensors, TrainingSettings, baseline, train
+from nas.baselines.registry import CausalConv, build_baseline, forecast_head
 
 
 @baseline("two_speeds", "Two speeds", "a convolution over 3 bars beside one over 3 half days")

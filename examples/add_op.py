@@ -1,8 +1,8 @@
 """A new op: one line registers it; the search, the trained network and the picture know it from then on."""
 
-from data.sources import load_panel
+from data import load_panel
+from nas import Op, register_op
 from nas.search import search
-from nas.space.ops import Op, register_op
 
 # y[t] = x[t] - x[t-12]: constant coefficients at these lags; folded into the same matrix product as every other linear op
 register_op(Op("diff12", "constant", "difference over 12 bars", lags=(0, 12), coefficients=(1.0, -1.0)))

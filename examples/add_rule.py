@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from data.panel import FloatArray, Panel
-from data.sources import load_panel
+from data import Panel, load_panel
+from data.panel import FloatArray
 from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES, rule
 

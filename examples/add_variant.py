@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from data.sources import load_panel
+from data import load_panel
+from nas import Variant, register_variant
 from nas.search import search
 from nas.search.supernet import Architecture
-from nas.search.variants import Variant, register_variant
 
 
 def entropy(architecture: Architecture, progress: float) -> Tensor:
@@ -19,13 +19,7 @@ register_variant(
 )
 
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-03-01", source="simulated")
-small = {
-    "ops": ("zero", "identity", "conv3", "ema12"),
-    "nodes": 1,
-    "channels": 4,
-    "epochs": 6,
-    "alpha_learning_rate": 0.1,
-}
+small = {"ops": ("zero", "identity", "conv3", "ema12"), "nodes": 1, "channels": 4, "epochs": 6}
 for variant in ("darts", "entropy"):
-    found = search(panel, variant=variant, **small)
+    found = search(panel, variant=variant, alpha_learning_rate=0.1, **small)
     print(f"{variant}: entropy {found.history[-1]['entropy']:.2f} nats, {found.text}")

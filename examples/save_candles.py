@@ -4,8 +4,8 @@ import sys
 
 import pandas as pd
 
+from data import load_panel
 from data.panel import CANDLE_FIELDS
-from data.sources import load_panel
 
 path = sys.argv[1] if len(sys.argv) > 1 else "candles.csv"
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2025-01-01", source="simulated", seed=7)

@@ -58,8 +58,8 @@ def luck_section(run: Run) -> LuckSection:
         configurations=trials.shape[1],
         overfitting=overfitting(trials) if trials.shape[1] > 1 else None,
         against=against_benchmark(daily, BENCHMARK),
-        resampled=resample(daily),
-        control=control(subject, daily[subject].to_numpy(), rows, trials),
+        resampled=resample(daily, run.days_per_year),
+        control=control(subject, daily[subject].to_numpy(), rows, trials, run.days_per_year),
     )
 
 

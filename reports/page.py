@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 COLUMNS = (
     ("Return", "Total return out of sample"),
-    ("Sharpe", "Mean over standard deviation of daily returns, per year of 365 days: return per risk, above 1 is good"),
+    ("Sharpe", "Mean over standard deviation of daily returns, per year: return per risk, above 1 is good"),
     ("Max drawdown", "The deepest loss from the highest equity so far"),
     ("Volatility", "Standard deviation of daily returns, per year"),
     ("CAGR", "Return per year, compounded"),

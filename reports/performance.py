@@ -1,6 +1,6 @@
 """Figures of one equity curve and its trades, for the comparison table.
 
-A year has 365 days: the market never closes.
+A year has 365 days where the market never closes, else as many as there are trading days (`Run.days_per_year`).
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ def daily_frame(equity: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: daily_returns(equity[name]) for name in equity.columns}).fillna(0.0)
 
 
-def sharpe_ratio(daily: np.ndarray) -> float:
+def sharpe_ratio(daily: np.ndarray, days_per_year: float = DAYS_PER_YEAR) -> float:
     """Annual Sharpe ratio of daily returns; NaN below two days or without any movement."""
     spread = _deviation(daily)
-    return float(np.mean(daily) / spread * math.sqrt(DAYS_PER_YEAR)) if spread > 0.0 else math.nan
+    return float(np.mean(daily) / spread * math.sqrt(days_per_year)) if spread > 0.0 else math.nan
 
 
-def sortino_ratio(daily: np.ndarray) -> float:
+def sortino_ratio(daily: np.ndarray, days_per_year: float = DAYS_PER_YEAR) -> float:
     """Annual mean over annual downside deviation (root mean square of the negative returns, over all days)."""
     if len(daily) < 2:
         return math.nan
     downside = math.sqrt(float(np.mean(np.minimum(daily, 0.0) ** 2)))
-    return float(np.mean(daily) / downside * math.sqrt(DAYS_PER_YEAR)) if downside > 0.0 else math.nan
+    return float(np.mean(daily) / downside * math.sqrt(days_per_year)) if downside > 0.0 else math.nan
 
 
 def drawdown(equity: pd.Series) -> pd.Series:
@@ -96,7 +96,7 @@ def performance(run: Run, strategy: str) -> Performance:
     first, last = (float(equity.iloc[0]), float(equity.iloc[-1])) if len(equity) else (math.nan, math.nan)
     bankrupt = bool((equity <= 0.0).any())
     growth = 0.0 if bankrupt else last / first
-    years = len(days) / DAYS_PER_YEAR
+    years = len(days) / run.days_per_year
     worst = float(drawdown(equity).min()) if len(equity) else math.nan
     cagr = growth ** (1.0 / years) - 1.0 if years > 0 else math.nan
     trades = run.trades[run.trades["strategy"] == strategy]
@@ -108,9 +108,9 @@ def performance(run: Run, strategy: str) -> Performance:
         strategy=strategy,
         total_return=growth - 1.0,
         cagr=cagr,
-        volatility=_deviation(days) * math.sqrt(DAYS_PER_YEAR),
-        sharpe=sharpe_ratio(days),
-        sortino=sortino_ratio(days),
+        volatility=_deviation(days) * math.sqrt(run.days_per_year),
+        sharpe=sharpe_ratio(days, run.days_per_year),
+        sortino=sortino_ratio(days, run.days_per_year),
         max_drawdown=worst,
         calmar=cagr / -worst if worst < 0.0 else math.nan,
         turnover=notional / average / years if average > 0.0 and years > 0 else math.nan,

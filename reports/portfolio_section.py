@@ -64,7 +64,7 @@ def contribution_rows(run: Run, strategy: str) -> list[Contribution]:
                 float(numbers["fees"].sum()) / begin,
                 float(numbers["slippage"].sum()) / begin,
                 float(numbers["funding"].sum()) / begin,
-                float(traded.sum()) / len(mine) * 365.0,
+                float(traded.sum()) / len(mine) * run.days_per_year,
                 float(np.abs(numbers["exposure"]).mean()),
                 float(numbers["exposure"].mean()),
                 float(np.mean(moved > 0.0)) if len(moved) else math.nan,

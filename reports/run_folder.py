@@ -71,6 +71,11 @@ class Run:
         return bool(self.provenance.get("simulated", False))
 
     @property
+    def days_per_year(self) -> float:
+        """365, or the days of a year on which a market that rests has bars (about 252)."""
+        return float(self.provenance.get("days_per_year") or 365.0)
+
+    @property
     def strategies(self) -> tuple[str, ...]:
         """Searched strategies first, the benchmark last, the others as the run wrote them."""
         names = [str(name) for name in self.equity.columns]

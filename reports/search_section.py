@@ -12,7 +12,7 @@ import pandas as pd
 from nas.space.genotype import source_name
 from reports.figures import Figure, Trace, label, significant
 from reports.run_folder import BENCHMARK, Run
-from reports.statistics import DAYS_PER_YEAR, sharpes
+from reports.statistics import sharpes
 
 LOSSES = {"train_loss": "training loss", "validation_loss": "validation loss"}
 HEALTH = {
@@ -173,7 +173,7 @@ def chance_figure(run: Run) -> Figure | None:
     if run.trial_returns.empty:
         return None
     names = [str(name) for name in run.trial_returns.columns]
-    values = sharpes(run.trial_returns.fillna(0.0).to_numpy(dtype="float64")) * math.sqrt(DAYS_PER_YEAR)
+    values = sharpes(run.trial_returns.fillna(0.0).to_numpy(dtype="float64")) * math.sqrt(run.days_per_year)
     groups: dict[str, list[float]] = {}
     for name, value in zip(names, values, strict=True):
         groups.setdefault(name.split("/")[0], []).append(float(value))

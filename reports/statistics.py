@@ -247,7 +247,7 @@ class Resampled:
         return _percentiles(self.sharpe[:, self.names.index(name)] - self.sharpe[:, self.names.index(other)])
 
 
-def resample(daily: pd.DataFrame) -> Resampled | None:
+def resample(daily: pd.DataFrame, days_per_year: float = DAYS_PER_YEAR) -> Resampled | None:
     """Stationary bootstrap (Politis and Romano 1994) of all strategies at once, so that differences stay paired."""
     from arch.bootstrap import StationaryBootstrap
 
@@ -258,7 +258,7 @@ def resample(daily: pd.DataFrame) -> Resampled | None:
         np.asarray(data[0][0], dtype=np.float64)
         for data in StationaryBootstrap(block, matrix, seed=SEED).bootstrap(RESAMPLES)
     ]
-    annual = math.sqrt(DAYS_PER_YEAR)
+    annual = math.sqrt(days_per_year)
     return Resampled(
         tuple(map(str, daily.columns)),
         np.stack([sharpes(draw) * annual for draw in draws]),
@@ -275,11 +275,17 @@ def sign_flips(days: int, controls: int, seed: int = SEED) -> Iterator[FloatArra
         yield np.repeat(random.choice([-1.0, 1.0], blocks), CONTROL_BLOCK_DAYS)[:days]
 
 
-def control(strategy: str, daily: FloatArray, ledger_rows: int, trial_returns: FloatArray) -> Control | None:
+def control(
+    strategy: str,
+    daily: FloatArray,
+    ledger_rows: int,
+    trial_returns: FloatArray,
+    days_per_year: float = DAYS_PER_YEAR,
+) -> Control | None:
     """What the same statistics say where there is nothing to find."""
     if len(daily) < FEWEST_DAYS or float(np.std(daily)) < MIN_SPREAD:
         return None
-    annual = math.sqrt(DAYS_PER_YEAR)
+    annual = math.sqrt(days_per_year)
     found, hits, overfit = [], 0, []
     for number, sign in enumerate(sign_flips(len(daily), CONTROLS)):
         noise = daily * sign

@@ -24,7 +24,7 @@ from reports.performance import daily_returns, sharpe_ratio
 from reports.portfolio_section import asset_returns, subject
 from reports.run_folder import BENCHMARK, SEARCHED, Run
 
-PERIODS_PER_YEAR = 365  # daily returns of a market that never closes; QuantStats assumes 252 unless told
+PERIODS_PER_YEAR = 365.0  # daily returns of a market that never closes; QuantStats assumes 252 unless told
 DUEL = "searched-against-best-by-hand.html"
 FEWEST_FOR_PROCESSES = 8  # below that, starting a process costs more than it saves
 FEWEST_DAYS = 3  # below that QuantStats has nothing to draw
@@ -40,6 +40,7 @@ class Sheet:
     title: str
     benchmark_title: str
     parameters: Mapping[str, str]
+    days_per_year: float
 
 
 def write_tearsheets(run: Run, progress: Callable[[str], None] | None = None) -> tuple[Path, ...]:
@@ -75,6 +76,7 @@ def planned_sheets(run: Run) -> list[Sheet]:
             run.title(strategy),
             run.title(BENCHMARK),
             facts,
+            run.days_per_year,
         )
         for strategy in run.strategies
     ]
@@ -85,11 +87,14 @@ def planned_sheets(run: Run) -> list[Sheet]:
             held = asset_returns(run, BENCHMARK, asset) if BENCHMARK in daily else None
             title = f"{asset} in {run.title(about)}"
             against = f"{asset} in {run.title(BENCHMARK)}"
-            sheets.append(Sheet(folder / asset_sheet(about, asset), alone, held, title, against, facts))
+            sheets.append(
+                Sheet(folder / asset_sheet(about, asset), alone, held, title, against, facts, run.days_per_year)
+            )
     rival = best_by_hand(run)
     if SEARCHED in daily and rival is not None:
         title = f"{run.title(SEARCHED)} against {run.title(rival)}"
-        sheets.append(Sheet(folder / DUEL, daily[SEARCHED], daily[rival], title, run.title(rival), facts))
+        against = run.title(rival)
+        sheets.append(Sheet(folder / DUEL, daily[SEARCHED], daily[rival], title, against, facts, run.days_per_year))
     return sheets
 
 
@@ -116,6 +121,7 @@ def _write(sheet: Sheet) -> Path:
         title=sheet.title,
         benchmark_title=sheet.benchmark_title,
         parameters=sheet.parameters,
+        days_per_year=sheet.days_per_year,
     )
 
 
@@ -143,12 +149,13 @@ def write_tearsheet(
     title: str,
     benchmark_title: str,
     parameters: Mapping[str, str],
+    days_per_year: float = PERIODS_PER_YEAR,
 ) -> Path:
     """One tearsheet; where QuantStats would crash or mislead (few days, no movement, all lost) a plain page says so."""
     reason = _why_not(returns)
     if reason is None:
         try:
-            text = _quantstats(returns, benchmark, title, benchmark_title, parameters)
+            text = _quantstats(returns, benchmark, title, benchmark_title, parameters, days_per_year)
         except Exception as error:  # QuantStats fails in many ways on odd series; a run must still get its pages
             text = _plain_page(title, parameters, f"QuantStats could not draw these returns: {error}", returns)
     else:
@@ -171,7 +178,12 @@ def _why_not(returns: pd.Series) -> str | None:
 
 
 def _quantstats(
-    returns: pd.Series, benchmark: pd.Series | None, title: str, benchmark_title: str, parameters: Mapping[str, str]
+    returns: pd.Series,
+    benchmark: pd.Series | None,
+    title: str,
+    benchmark_title: str,
+    parameters: Mapping[str, str],
+    days_per_year: float,
 ) -> str:
     import matplotlib
 
@@ -200,7 +212,7 @@ def _quantstats(
             strategy_title=_plain_label(title),
             benchmark_title=_plain_label(benchmark_title),
             output=str(output),
-            periods_per_year=PERIODS_PER_YEAR,
+            periods_per_year=round(days_per_year),
             match_dates=False,  # matching would drop the days before the first trade
             parameters={html.escape(key): html.escape(value) for key, value in parameters.items()},
         )

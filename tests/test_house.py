@@ -15,14 +15,12 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILT = ("data", "nas", "lab")
-UNDER_WAY = [pytest.param(name, marks=pytest.mark.xfail(strict=False)) for name in ("strategies", "reports")]
+PACKAGES = ("data", "nas", "strategies", "reports", "lab", "commands")
 
 
-@pytest.mark.parametrize("package", [*BUILT, *UNDER_WAY])
-def test_no_modules_import_each_other(package: str) -> None:
-    """Neither directly nor around corners, nor for types only; between packages the layers in pyproject.toml see to it."""
-    graph = grimp.build_graph(package, cache_dir=None)
+def test_no_modules_import_each_other() -> None:
+    """Neither directly nor around corners, nor for types only."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises with the circle
 
@@ -58,7 +56,10 @@ def f():
     assert unexplained(source) == [3, 11]
 
 
-@pytest.mark.parametrize("package", [*BUILT, *UNDER_WAY])
+UNDER_WAY = [pytest.param(name, marks=pytest.mark.xfail(strict=False)) for name in ("strategies", "reports")]
+
+
+@pytest.mark.parametrize("package", ["data", "nas", "lab", *UNDER_WAY])
 def test_an_import_inside_a_function_has_its_reason(package: str) -> None:
     files = sorted((ROOT / package).rglob("*.py"))
     assert [f"{f.relative_to(ROOT)}:{n}" for f in files for n in unexplained(f.read_text(encoding="utf-8"))] == []
@@ -79,3 +80,27 @@ def test_the_page_of_public_names_lists_them_all() -> None:
 def test_a_package_loads_nothing_before_it_is_asked() -> None:
     code = f"import sys, {', '.join(FACES)}; print(sorted({{'numpy', 'pandas', 'torch'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+def homes() -> dict[str, set[str]]:
+    """Module -> public names that are written there."""
+    found: dict[str, set[str]] = {}
+    for face in FACES:
+        for name in importlib.import_module(face).__all__:
+            found.setdefault(getattr(importlib.import_module(face), name).__module__, set()).add(name)
+    return found
+
+
+def test_examples_of_public_names_run() -> None:
+    """In a process of their own: some register an op, a variant, a source."""
+    files = [str(Path(module.replace(".", "/")).with_suffix(".py")) for module in sorted(homes())]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", *files]
+    told = subprocess.run(command, text=True, cwd=ROOT, capture_output=True, check=False)
+    assert told.returncode == 0, told.stdout
+
+
+def test_every_public_name_is_described_with_an_example() -> None:
+    described = {
+        (m, n): importlib.import_module(m).__dict__[n].__doc__ or "" for m, names in homes().items() for n in names
+    }
+    assert [name for name, text in described.items() if "Examples\n    --------\n    >>> " not in text] == []

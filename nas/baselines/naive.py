@@ -6,7 +6,7 @@ import numpy as np
 
 from nas.baselines.registry import Fit, Fitted, FloatArray, fitted_baseline
 from nas.features.bank import causal_volatility
-from nas.network.stretches import CLIP_DEVIATIONS
+from nas.targets.returns import CLIP_DEVIATIONS
 
 
 @fitted_baseline(

@@ -73,7 +73,28 @@ def _add(entry: Baseline) -> None:
 
 
 def baseline(name: str, title: str, description: str) -> Callable[[Builder], Builder]:
-    """Register a network: (inputs, horizons) -> module. ValueError where the name is taken."""
+    """Register a network, above a class or function (inputs, horizons) -> module.
+
+    Parameters
+    ----------
+    name, title, description : str
+        As `--baselines` takes it, as pages show it, what it is.
+
+    Raises
+    ------
+    ValueError
+        Where the name is taken.
+
+    Examples
+    --------
+    >>> from nas import baseline
+    >>> from nas.baselines.registry import CausalConv
+    >>> @baseline("three_bars", "Three bars", "one convolution")
+    ... class ThreeBars(CausalConv):
+    ...     receptive_field = 3
+    ...     def __init__(self, inputs: int, horizons: int) -> None:
+    ...         super().__init__(inputs, horizons, taps=3)
+    """
 
     def add(build: Builder) -> Builder:
         _add(Baseline(name, title, description, build=build))
@@ -111,6 +132,7 @@ class CausalConv(nn.Module):
         self.conv = nn.Conv1d(inputs, outputs, taps, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Value t of the output reads values <= t."""
         return self.conv(nn.functional.pad(x, (self.pad, 0)))  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,1 @@
+"""What networks read: raw inputs, steps, pipelines, the bank of candidates."""

@@ -27,10 +27,27 @@ Choice = Mapping[str, Sequence[str]]
 class FeatureBank:
     """Every candidate pipeline of every raw input.
 
-    values: [A, K, T] float32, contiguous; K runs input by input, in the order of `names`; NaN where not yet known.
-    warmup_bars: from this bar on the values no longer depend on where the panel began (beyond 1e-6).
-    missing: raw inputs left out because the panel lacks their fields, has them in less than half of its bars, or has too
-    few assets.
+    Parameters
+    ----------
+    inputs, pipelines
+        Names of the inputs, and of each its pipelines.
+    values : float32 [A, K, T]
+        Contiguous; K runs input by input, in the order of `names`; NaN where not yet known.
+    warmup_bars : int
+        From this bar on the values no longer depend on where the panel began (beyond 1e-6).
+    missing : tuple of str
+        Raw inputs left out because the panel lacks their fields, has them in less than half of its bars, or has too few assets.
+    longer : tuple of str
+        `input pipeline` of what was left out because it remembers more bars than was asked for.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas import build_bank
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-02-01")
+    >>> bank = build_bank(panel, {"return": ("zscore24", "ewm8")})
+    >>> bank.names, bank.values.shape
+    ([('return', 'zscore24'), ('return', 'ewm8')], (1, 2, 744))
     """
 
     inputs: tuple[str, ...]
@@ -38,6 +55,7 @@ class FeatureBank:
     values: npt.NDArray[np.float32]
     warmup_bars: int
     missing: tuple[str, ...] = ()
+    longer: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[tuple[str, str]]:
@@ -50,16 +68,50 @@ class FeatureBank:
         return np.repeat(np.arange(len(self.inputs)), [len(group) for group in self.pipelines])
 
 
-def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int | None = None) -> FeatureBank:
-    """All candidate pipelines of the inputs that the panel has; with a mapping `choice` (input -> pipelines) only those.
+def build_bank(
+    panel: Panel,
+    choice: Choice | str = "default",
+    *,
+    threads: int | None = None,
+    most_memory: int | None = None,
+) -> FeatureBank:
+    """All candidate pipelines of the inputs that the panel has.
 
-    `default`: a few candidates of the inputs worth trying first; `full`: every input with every two-step
-    pipeline. threads: None for as many as pay; the bits do not depend on it.
-    Raises InputError where `choice` names an unknown input or pipeline, or an input whose fields the panel lacks.
+    Parameters
+    ----------
+    panel : Panel
+        The market.
+    choice : str or mapping
+        `default`: a few candidates of the inputs worth trying first; `full`: every input with every two-step pipeline; a mapping
+        input -> pipelines: only those.
+    threads : int, optional
+        None for as many as pay; the bits do not depend on it.
+    most_memory : int, optional
+        Pipelines of a named set that depend on more past bars are left out.
+
+    Raises
+    ------
+    InputError
+        Where `choice` names an unknown input or pipeline, or an input whose fields the panel lacks.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas import build_bank
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-02-01")
+    >>> "return" in build_bank(panel).inputs
+    True
     """
     known = inputs_of(panel)
+    longer: tuple[str, ...] = ()
     if isinstance(choice, str):
         wanted = _candidates(known, choice)
+        if most_memory is not None:
+            fitting = {n: tuple(p for p in g if _memory(known[n], p) <= most_memory) for n, g in wanted.items()}
+            longer = tuple(
+                f"{n} {p}" for n, g in wanted.items() for p in g if p not in fitting[n] and has(panel, known[n])
+            )
+            wanted = {name: group for name, group in fitting.items() if group}
         present = {name: group for name, group in wanted.items() if _usable(panel, known[name])}
         if not present:
             raise InputError(
@@ -85,7 +137,11 @@ def build_bank(panel: Panel, choice: Choice | str = "default", *, threads: int |
         if absent.any():
             values[np.broadcast_to(absent[:, None], values.shape)] = np.nan
     missing = tuple(name for name in wanted if name not in present)
-    return FeatureBank(tuple(present), tuple(present.values()), values, max(memories, default=0), missing)
+    return FeatureBank(tuple(present), tuple(present.values()), values, max(memories, default=0), missing, longer)
+
+
+def _memory(raw: RawInput, pipeline: str) -> int:
+    return raw.memory + sum(step.memory(number) for step, number in parse_pipeline(pipeline))
 
 
 def _candidates(known: Mapping[str, RawInput], which: str) -> dict[str, tuple[str, ...]]:

@@ -24,12 +24,34 @@ SECOND_STEPS = ("", "zscore24", "zscore168", "rank168", "ewm32", "clip3")
 
 @dataclass(frozen=True)
 class RawInput:
-    """A series per asset, in units that make ordinary values about one. `compute(panel) -> [A, T]`.
+    """A series per asset, in units that make ordinary values about one.
 
-    needs: panel fields. candidates: pipelines of the default bank (empty: only in the full one); the first is what
-    hand-designed networks read. memory: past bars that one value reads. positive: has a logarithm. level: wanders, so only
-    its changes or its place among recent values mean anything. assets: how many the panel must have. fixed: needs no
-    processing (time of day).
+    Parameters
+    ----------
+    name, about : str
+        As pipelines and tables call it.
+    needs : tuple of str
+        Panel fields.
+    compute : callable
+        panel -> [A, T]; value t reads bars <= t only.
+    candidates : tuple of str
+        Pipelines of the default bank (empty: only in the full one); the first is what hand-designed networks read.
+    memory : int
+        Past bars that one value reads.
+    positive, level, fixed : bool
+        Has a logarithm; wanders, so only its changes or its place among recent values mean anything; needs no processing (time of day).
+    assets : int
+        How many the panel must have.
+
+    Examples
+    --------
+    >>> from nas import RawInput
+    >>> body = RawInput("body", "close less open, percent of the open", ("open", "close"),
+    ...     lambda panel: 100 * (panel.field("close") / panel.field("open") - 1).T, candidates=("zscore24",))
+    >>> len(body.all_candidates) > 10
+    True
+
+    `nas.features.inputs.INPUTS["body"] = body` makes it known to every bank.
     """
 
     name: str

@@ -55,7 +55,32 @@ TRANSFORMS: dict[str, Transform] = {}
 def transform(
     name: str, about: str, memory: Callable[[int], int], parameter: int | None = None, smallest: int = 1
 ) -> Callable[[Formula], Formula]:
-    """Register a step. Raises ValueError where the name is taken."""
+    """Register a step of pipelines, above its formula (kernels, x [A, T], parameter) -> [A, T].
+
+    Parameters
+    ----------
+    name, about : str
+        As pipelines and tables call it.
+    memory : callable
+        parameter -> past bars that a value reads.
+    parameter : int, optional
+        What is usual; None where the step has none.
+    smallest : int
+        Least parameter.
+
+    Raises
+    ------
+    ValueError
+        Where the name is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nas import transform
+    >>> @transform("root", "signed square root", memory=lambda _: 0)
+    ... def root(kernels, x, _):
+    ...     return np.sign(x) * np.sqrt(np.abs(x))
+    """
 
     def register(formula: Formula) -> Formula:
         if name in TRANSFORMS:

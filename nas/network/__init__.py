@@ -1,0 +1,1 @@
+"""Networks of a genotype: cells, training, stretches of bars."""

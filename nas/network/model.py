@@ -89,6 +89,7 @@ class CellNetwork(nn.Module):
         input_mix: Tensor | None = None,
         bypass: Tensor | None = None,
     ) -> Tensor:
+        """Forecasts of every bar in one pass; shapes as above."""
         market: Market | None = None
         if x.dim() == 4:
             volatile = None
@@ -141,6 +142,7 @@ class PerAsset(nn.Module):
             network.follow(leads, volatility_column)  # type: ignore[operator]
 
     def forward(self, x: Tensor, *weights: Tensor | None) -> Tensor:
+        """Forecasts of every bar in one pass, asset by asset."""
         parts = []
         for a, network in enumerate(self.networks):
             if self.across:
@@ -222,7 +224,35 @@ def forecasts_of(
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network with all it needs to forecast from a panel: pipelines, their scaling, the interval it was trained on."""
+    """A network with all it needs to forecast from a panel.
+
+    Parameters
+    ----------
+    genotype, network
+        The architecture, and it with weights.
+    scaler : Scaler
+        Of its pipelines, as fitted in training.
+    interval_ns : int
+        Of the bars it was trained on.
+    forecast_scale : float
+        Standard deviation of its forecasts on the stretch that stopped the training.
+    extra : dict
+        What else the folder of the model says; plain JSON.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import TrainingSettings, load_model
+    >>> from nas.search import search
+    >>> found = search(panel, ops=("zero", "conv3"), nodes=1, channels=4, epochs=1).train(panel, TrainingSettings(epochs=1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found.save(folder)
+    ...     model = load_model(folder)
+    >>> bool((model.predict(panel, 1000) == found.predict(panel, 1000)).all())
+    True
+    """
 
     genotype: Genotype
     network: Network
@@ -274,8 +304,28 @@ class TrainedModel:
         write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
 
 
-def load_model(folder: Path) -> TrainedModel:
-    """Read a model folder; InputError says which file is missing or what does not fit."""
+def load_model(folder: Path | str) -> TrainedModel:
+    """Read a model folder: `SearchResult.save`'s, or `models/<window>` of a run.
+
+    Parameters
+    ----------
+    folder : Path or str
+        With genotype.json, features.json and weights.safetensors.
+
+    Raises
+    ------
+    InputError
+        Saying which file is missing or what does not fit.
+
+    Examples
+    --------
+    >>> from nas import load_model
+    >>> load_model("nowhere")
+    Traceback (most recent call last):
+    ...
+    data.errors.InputError: nowhere holds no model: genotype.json is missing; choose a finished run's models/<window> folder
+    """
+    folder = Path(folder)
     if (folder / ENSEMBLE_FILE).is_file():
         raise InputError(
             f"{folder} holds an ensemble, and one network is read at a time; rerun the walk-forward without --ensemble, "

@@ -13,14 +13,30 @@ from torch import Tensor
 
 from data.panel import InputError, Panel
 from nas.features.bank import Choice, FeatureBank, build_bank, causal_volatility
+from nas.targets.returns import CLIP_DEVIATIONS, scaled_return
 
 FloatArray = npt.NDArray[np.float64]
-CLIP_DEVIATIONS = 5.0  # a 20-sigma candle must not own the gradient
 
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Mean and standard deviation of each feature column, fitted on a training stretch only. mean, deviation: [column]."""
+    """Mean and standard deviation of each feature column, fitted on a training stretch only.
+
+    Parameters
+    ----------
+    mean, deviation : float [column]
+        `Scaler.fit` makes them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nas import Scaler
+    >>> values = np.array([[[1.0, 3.0, 1.0, 3.0, 99.0]]], dtype=np.float32)  # [asset, column, time]
+    >>> scaler = Scaler.fit(values, slice(0, 4))
+    >>> scaled, known = scaler.apply(values)
+    >>> scaled[0, 0].tolist(), known.all()
+    ([-1.0, 1.0, -1.0, 1.0, 5.0], np.True_)
+    """
 
     mean: FloatArray
     deviation: FloatArray
@@ -45,29 +61,34 @@ class Scaler:
         return scaled.astype(np.float32), everything
 
 
-def labels(panel: Panel, horizons: tuple[int, ...]) -> FloatArray:
-    """What a forecast at bar t is about: log return from open t+1 to open t+1+h over (volatility_t * sqrt(h)).
+def labels(panel: Panel, horizons: tuple[int, ...], volatility: FloatArray | None = None) -> FloatArray:
+    """What a forecast of returns at bar t is about, as `nas.targets.returns.scaled_return` has it, per horizon.
 
-    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. Scaled by the volatility at t, so the
-    unit is standard deviations; clipped at +-5.
+    Returns [asset, horizon, time]; NaN where the future or the volatility is not known. volatility: [time, asset] (None: EWMA).
     """
-    log_open = np.log(panel.field("open"))
-    volatility = causal_volatility(panel)
-    bars = len(panel)
-    out = np.full((len(panel.assets), len(horizons), bars), np.nan)
-    for k, h in enumerate(horizons):
-        if bars > h + 1:
-            change = log_open[1 + h :] - log_open[1:-h]
-            scaled = change / (np.maximum(volatility[: bars - 1 - h], 1e-8) * np.sqrt(h))
-            out[:, k, : bars - 1 - h] = np.clip(scaled, -CLIP_DEVIATIONS, CLIP_DEVIATIONS).T
-    return out
+    return np.stack([scaled_return(panel, horizon, volatility) for horizon in horizons], 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Everything of one panel that searches and trainings read; each window slices it.
 
-    labels: [asset, horizon, time], NaN where unknown.
+    Parameters
+    ----------
+    panel, bank
+        The market and its features.
+    labels : float [asset, horizon, time]
+        What forecasts are about, in standard deviations; NaN where unknown.
+    horizons : tuple of int
+        Bars ahead.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import Samples
+    >>> Samples.of(panel, horizons=(1, 6)).labels.shape
+    (1, 2, 1440)
     """
 
     panel: Panel
@@ -76,9 +97,15 @@ class Samples:
     horizons: tuple[int, ...]
 
     @staticmethod
-    def of(panel: Panel, horizons: tuple[int, ...], features: Choice | str = "default") -> Samples:
-        """features: as `choice` of `build_bank`."""
-        return Samples(panel, build_bank(panel, features), labels(panel, horizons), horizons)
+    def of(
+        panel: Panel,
+        horizons: tuple[int, ...],
+        features: Choice | str = "default",
+        most_memory: int | None = None,
+    ) -> Samples:
+        """features, most_memory: as of `build_bank`."""
+        bank = build_bank(panel, features, most_memory=most_memory)
+        return Samples(panel, bank, labels(panel, horizons), horizons)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""
@@ -88,15 +115,33 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
-    """Scaled inputs and labels of one window, ready for networks. x: [asset, column, time], y: [asset, horizon, time].
+    """Scaled inputs and labels of one window, ready for networks.
 
-    Where assets are read together, x is [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`), and
-    returns [asset, time] are the log returns over their volatility, NaN where not known (who leads whom is found in them).
+    Parameters
+    ----------
+    x : Tensor [asset, column, time]
+        Where assets are read together [1, asset, column + 1, time]: the last column says which bars are known (`with_presence`).
+    y : Tensor [asset, horizon, time]
+        Labels.
+    weight : Tensor [asset, 1, time]
+        1 where every input is known and the bar may carry loss.
+    returns : float [asset, time], optional
+        Where assets are read together: log returns over their volatility, NaN where not known (who leads whom is found in them).
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import Samples, Scaler, Tensors
+    >>> samples = Samples.of(panel, horizons=(6,))
+    >>> tensors = Tensors.of(samples, Scaler.fit(samples.bank.values, slice(200, 1000)))
+    >>> tensors.x.shape[1] == len(samples.bank.names), tensors.y.shape
+    (True, torch.Size([1, 1, 1440]))
     """
 
     x: Tensor
     y: Tensor
-    weight: Tensor  # [asset, 1, time]: 1 where every input is known and the bar may carry loss
+    weight: Tensor
     returns: FloatArray | None = None
 
     def to(self, device: str | torch.device) -> Tensors:
@@ -107,10 +152,12 @@ class Tensors:
 
     @property
     def together(self) -> bool:
+        """Whether assets are read together."""
         return self.x.dim() == 4
 
     @property
     def columns(self) -> int:
+        """How many inputs there are, presence apart."""
         return self.x.shape[-2] - self.together
 
     def only(self, columns: Sequence[int]) -> Tensors:

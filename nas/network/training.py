@@ -25,9 +25,26 @@ FEWEST_BLOCKS = 8
 class TrainingSettings:
     """How a network is trained, by AdamW.
 
-    epochs: passes over the training stretch, at most. learning_rate, weight_decay: of all weights. length, batch: bars of a stretch with
-    loss, and stretches per step. patience: epochs without a better stop loss before it ends. gradient_clip: largest gradient norm.
-    loss: a name of `nas.network.losses.LOSSES`. device: cpu or cuda.
+    Parameters
+    ----------
+    epochs, patience : int
+        Passes over the training stretch, at most; epochs without a better stop loss before it ends.
+    learning_rate, weight_decay : float
+        Of all weights.
+    length, batch : int
+        Bars of a stretch with loss, and stretches per step.
+    gradient_clip : float
+        Largest gradient norm.
+    loss : str
+        A name of `nas.network.losses.LOSSES`.
+    device : str
+        cpu or cuda.
+
+    Examples
+    --------
+    >>> from nas import TrainingSettings
+    >>> TrainingSettings(epochs=5).loss
+    'huber'
     """
 
     epochs: int = 40
@@ -43,9 +60,23 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of one training: losses per epoch and the epoch whose weights were kept (from 0).
+    """Outcome of one training.
 
-    correlation: of first-horizon forecast and label over the stop bars, with those weights.
+    Parameters
+    ----------
+    train_losses, validation_losses : tuple of float
+        Per epoch.
+    best_epoch : int
+        The epoch whose weights were kept (from 0).
+    correlation : float
+        Of first-horizon forecast and label over the stop bars, with those weights.
+
+    Examples
+    --------
+    >>> from nas import Trained
+    >>> outcome = Trained((0.5, 0.4), (0.48, 0.49), best_epoch=0, correlation=0.02)
+    >>> outcome.validation_losses[outcome.best_epoch]
+    0.48
     """
 
     train_losses: tuple[float, ...]
@@ -131,7 +162,33 @@ def train(
 ) -> Trained:
     """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping).
 
-    Both may be several stretches (`alternating`): batches then come from all of them, losses are weighed by their lengths.
+    Parameters
+    ----------
+    network : Module
+        Causal, x [batch, input, time] -> [batch, horizon, time], with an integer `receptive_field`.
+    tensors : Tensors
+        Of the whole panel; only the named bars are read, and the context before them.
+    train_bars, stop_bars : slice, or several
+        Batches come from all of them, losses are weighed by their lengths. The caller purges between them.
+    settings : TrainingSettings
+        How.
+    seed : int
+        Of the batches.
+    on_epoch : callable
+        Told the number of every epoch that has ended.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> from nas import Samples, Scaler, Tensors, TrainingSettings, train
+    >>> from nas.baselines import build_baseline
+    >>> samples = Samples.of(panel, horizons=(6,))
+    >>> fit, stop = slice(samples.bank.warmup_bars, 1000), slice(1100, 1400)  # 100 bars of purge lie between
+    >>> tensors = Tensors.of(samples, Scaler.fit(samples.bank.values, fit))
+    >>> network = build_baseline("linear", len(samples.bank.names), horizons=1, seed=0)
+    >>> len(train(network, tensors, fit, stop, TrainingSettings(epochs=2), seed=0).train_losses)
+    2
     """
     fitted, watched = (bars if isinstance(bars, Sequence) else (bars,) for bars in (train_bars, stop_bars))
     generator = torch.Generator().manual_seed(seed)

@@ -22,12 +22,39 @@ from nas.space.search_space import SearchSpace
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found and how it got there.
+    """What a search found and how it got there. A notebook shows it as a picture.
 
-    history: one dict per epoch (docs/variants.md lists its fields). op_weights [edges][ops], feature_weights
-    [inputs][pipelines + none] as they were when the genotype was read off.
-    note: why the search ended where it did. finalists: (architecture, score) of all in the last round, the one that the relaxed
-    weights prefer first.
+    Parameters
+    ----------
+    genotype : Genotype
+        The network that was chosen.
+    history : tuple of dict
+        One per epoch (docs/variants.md lists the fields).
+    op_weights, feature_weights
+        The relaxed weights as they were when the genotype was read off: [edges][ops] and [inputs][pipelines + none].
+    space : SearchSpace
+        What could be chosen.
+    variant : str
+        Of the search.
+    note : str
+        Why the search ended where it did.
+    finalists : tuple of (Genotype, float)
+        All architectures of the last round with their scores, the one that the relaxed weights prefer first.
+    model : TrainedModel, optional
+        The trained network; `train` makes it.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas import TrainingSettings
+    >>> from nas.search import search
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> found = search(panel, ops=("zero", "conv3", "ema12"), nodes=1, channels=4, epochs=1)
+    >>> found = found.train(panel, TrainingSettings(epochs=1))
+    >>> found.predict(panel).shape == (len(panel), 1)
+    True
+
+    `found.save("model")` writes the folder that `nas.load_model` reads.
     """
 
     genotype: Genotype
@@ -70,7 +97,12 @@ class SearchResult:
     def train(
         self, panel: Panel, settings: TrainingSettings | None = None, *, seed: int = 0, validation_share: float = 0.25
     ) -> SearchResult:
-        """The same result with its network trained from scratch, in `model`."""
+        """The same result with its network trained from scratch, in `model`.
+
+        panel: of the interval (and, where it reads several together, the assets) that was searched. The last `validation_share` of it says
+        when to stop and is not fitted to; what labels and context span is purged before. settings: `TrainingSettings()` unless given.
+        InputError for a panel too short.
+        """
         samples = Samples.of(panel, self.genotype.horizons, {name: (steps,) for name, steps in self.genotype.features})
         reach, together = max(self.genotype.horizons) + 1, bool(self.genotype.assets)
         fit, stop = for_training(panel, samples.bank, self.space.receptive_field, reach, validation_share)
@@ -82,11 +114,12 @@ class SearchResult:
         return replace(self, model=replace(model, forecast_scale=float(known.std()) if known.size else 0.0))
 
     def predict(self, panel: Panel, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Forecasts of the trained network."""
+        """First-horizon forecasts of bars start..stop (None: to the last), in standard deviations: [bar, asset]; NaN where a feature is
+        not known yet. InputError before `train`."""
         return self._trained().predict(panel, start, stop)
 
     def save(self, folder: Path | str) -> None:
-        """Write the trained network."""
+        """Write the trained network as a folder that `nas.load_model` reads. InputError before `train`."""
         self._trained().save(Path(folder))
 
     def _trained(self) -> TrainedModel:

@@ -13,31 +13,67 @@ from nas.search.relaxation import Temperature
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How one search runs. lengths in bars. Alpha moves by Adam as in DARTS; its betas and decay are the original's.
+    """How one search runs. Lengths are in bars. Alpha moves by Adam as in DARTS; its betas and decay are the original's.
 
-    epochs: passes over the training stretch. learning_rate, weight_decay: of the network's weights, by AdamW.
-    alpha_learning_rate, alpha_weight_decay: of the op logits. alpha_warmup_epochs: before alpha moves at all.
-    length, batch: bars of a stretch with loss (its context comes before them), and stretches per step.
-    temperature: of the softmax over a search. gradient_clip: largest norm of a weight gradient. loss: one of `nas.network.losses.LOSSES`.
-    random_init: logits start as a real preference (standard normal) instead of all but equal.
-    blocks: 0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
-    fraction: share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
-    diagnostics_every: epochs between measurements of the dominant eigenvalue and the discretisation gap, and after the last one (0: the
-    eigenvalue only where the variant stops by it, every epoch). Every 5: a tenth of the search's time and less (docs/performance.md).
-    parameter_cost: times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing
-    from 0, n the training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that
-    forecast alike; 0 leaves parameters free. It grows, because a learned op must first have the time to show what it can do.
-    feature_learning_rate: of the logits of pipelines, by Adam without weight decay: their gradients are as small as the decay of the
-    originals, which would hold every choice at its start.
-    feature_cost: an input has to lower the validation loss by this many 1 / sqrt(training bars x validation bars), or `none` wins:
-    that is the spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
-    feature_steps: alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights
-    make up for a smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
-    finalists: so many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the
-    result (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
-    undecided: what an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the
-    first as in the papers. With finalists the last round decides.
-    device: cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training stretch.
+    learning_rate, weight_decay : float
+        Of the network's weights, by AdamW.
+    alpha_learning_rate, alpha_weight_decay : float
+        Of the op logits; the decay in sizes of the gradient of the validation loss (`nas.search.forces`).
+    alpha_warmup_epochs : int
+        Before alpha moves at all.
+    length, batch : int
+        Bars of a stretch with loss (its context comes before them), and stretches per step.
+    temperature : Temperature
+        Of the softmax over a search.
+    gradient_clip : float
+        Largest norm of a weight gradient.
+    loss : str
+        One of `nas.network.losses.LOSSES`.
+    blocks : int
+        0 for one training and one validation stretch, n to cut both together into n pairs of alternating, purged blocks.
+    diagnostics_every : int
+        Epochs between measurements of the dominant eigenvalue and the discretisation gap, and after the last one (0: the eigenvalue only
+        where the variant stops by it, every epoch). Every 5: a tenth of the search's time and less (docs/performance.md).
+    random_init : bool
+        Logits start as a real preference (standard normal) instead of all but equal.
+    fraction : float
+        Share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
+    parameter_cost : float
+        Times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing from 0, n the
+        training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that forecast alike; 0 leaves
+        parameters free. It grows, because a learned op must first have the time to show what it can do.
+    feature_learning_rate : float
+        Of the logits of pipelines, by Adam without weight decay: their gradients are as small as the decay of the originals, which would
+        hold every choice at its start.
+    feature_cost : float
+        An input has to lower the validation loss by this many 1 / sqrt(training bars x validation bars), or `none` wins: that is the
+        spread of what a column of noise, fitted on the one, seems to gain on the other; the best of four columns gains more.
+    feature_steps : int
+        Alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights make up for a
+        smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
+    finalists, finalist_epochs : int
+        So many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the result
+        (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    undecided : {"simpler", "first"}
+        What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
+        the papers. With finalists the last round decides.
+    device : str
+        cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
+
+    Raises
+    ------
+    InputError
+        For lengths below 1, a fraction outside (0, 1] and an unknown loss.
+
+    Examples
+    --------
+    >>> from nas import SearchSettings
+    >>> SearchSettings(epochs=10, loss="sharpe").finalists
+    1
     """
 
     epochs: int = 20

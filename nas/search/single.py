@@ -37,8 +37,46 @@ def search(
 ) -> SearchResult:
     """Search a network for all of `panel`: weights on its first part, alphas on the last `validation_share` of it, purged.
 
-    horizon: bars ahead. changes: fields of `SearchSettings` (`epochs=20`, `loss="sharpe"`); 50 epochs unless given. InputError for a
-    panel too short, unknown names and whatever else `nas.search.loop.search` refuses. The result draws itself in a notebook.
+    Parameters
+    ----------
+    panel : Panel
+        One asset, or several that are read together.
+    variant : str
+        One of `python -m nas.search --help`, or registered by `nas.register_variant`.
+    horizon : int or sequence of int
+        Bars ahead that are forecast; the first one trades.
+    seed : int
+        Same seed, same panel, same code: same bytes.
+    validation_share : float
+        Of the panel, for alphas.
+    ops, nodes, cells, channels, search_cells, search_channels
+        As in `SearchSpace`.
+    features : str or mapping
+        As in `build_bank`.
+    settings : SearchSettings, optional
+        How the search runs; 50 epochs unless given.
+    on_record : callable
+        Receives every epoch's row of the history as soon as it is known.
+    **changes
+        Fields of `SearchSettings` (`epochs=20`, `loss="sharpe"`).
+
+    Raises
+    ------
+    InputError
+        For a panel too short, unknown names and whatever else `nas.search.loop.search` refuses.
+
+    References
+    ----------
+    Liu, Simonyan and Yang (2019), DARTS: Differentiable Architecture Search, arXiv 1806.09055.
+
+    Examples
+    --------
+    >>> from data import load_panel
+    >>> from nas.search import search
+    >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
+    >>> found = search(panel, variant="fair", ops=("zero", "conv3", "ema12"), nodes=1, channels=4, epochs=2)
+    >>> len(found.history), found.text.split(" = ")[0]
+    (2, 'node1')
     """
     unknown = [name for name in changes if name not in SearchSettings.__dataclass_fields__]
     if unknown:

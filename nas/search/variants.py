@@ -36,39 +36,72 @@ class Stage:
 class Variant:
     """One algorithm. What is not named here is the loop's own: first order, softmax, strongest op per edge, strongest edges per node.
 
-    title, source: as tables show them; the paper. order: 1 or 2, of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
-    mode: of the second order, `finite` differences or `exact` (`nas.search.architect`). relaxation: see `nas.search.relaxation`.
-    weight_relaxation, alpha_relaxation: noise drawn anew in every weight or alpha step. temperature: None for the settings' own.
-    warmup: least share of the epochs before alpha moves. partial: K; 1 / K of the channels goes through the ops (PC-DARTS).
-    normalised: the edges of a node compete by a softmax of their own (PC-DARTS). without_zero: no op `zero` in the race (FairDARTS).
-    regulariser: added to the validation loss. alpha_decay: weight decay of alpha; None for the settings' own.
-    weight_decay: times the settings' own, of the network's weights (R-DARTS).
-    auxiliary: weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
-    eigenvalue_stop: rolls back when curvature grows (RobustDARTS). skip_stop: stops before the cell holds so many skips (DARTS+).
-    stages: parts of the search, each deeper and with fewer ops (P-DARTS). rule: how the cell is read off (`nas.space.discretisation`).
-    selection: by the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random`
-    cells trained from scratch.
+    Parameters
+    ----------
+    name, title, source : str
+        As `--variant` takes it, as tables show it; the paper.
+    order : {0, 1, 2}
+        Of the gradient by alpha (Liu et al. 2019); 0: alpha is not learned.
+    mode : str
+        Of the second order, `finite` differences or `exact` (`nas.search.architect`).
+    relaxation : callable
+        See `nas.search.relaxation`.
+    weight_relaxation, alpha_relaxation : callable, optional
+        progress -> relaxation with noise, drawn anew in every weight or alpha step.
+    temperature : Temperature, optional
+        None for the settings' own.
+    warmup : float
+        Least share of the epochs before alpha moves.
+    partial : int
+        K; 1 / K of the channels goes through the ops (PC-DARTS).
+    normalised : bool
+        The edges of a node compete by a softmax of their own (PC-DARTS).
+    without_zero : bool
+        No op `zero` in the race (FairDARTS).
+    regulariser : callable, optional
+        (architecture, progress in [0, 1]) -> scalar added to the validation loss.
+    alpha_decay : float, optional
+        Weight decay of alpha; None for the settings' own.
+    weight_decay : float
+        Times the settings' own, of the network's weights (R-DARTS).
+    auxiliary : float
+        Weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
+    eigenvalue_stop, skip_stop : optional
+        Rolls back when curvature grows (RobustDARTS); stops before the cell holds so many skips (DARTS+).
+    stages : tuple of Stage
+        Parts of the search, each deeper and with fewer ops (P-DARTS).
+    rule : Rule
+        How the cell is read off (`nas.space.discretisation`).
+    selection : str
+        By the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random` cells
+        trained from scratch.
+
+    Examples
+    --------
+    >>> from nas import Variant
+    >>> Variant("half", "PC-DARTS with half of the channels", "after Xu et al. 2020", partial=2, normalised=True).order
+    1
     """
 
     name: str
     title: str
     source: str
-    order: Literal[0, 1, 2] = 1  # 0: alpha is not learned
+    order: Literal[0, 1, 2] = 1
     mode: Mode = "finite"
     relaxation: Relaxation = softmax
-    weight_relaxation: NoisyRelaxation | None = None  # drawn anew in every weight step
-    alpha_relaxation: NoisyRelaxation | None = None  # drawn anew in every alpha step
-    temperature: Temperature | None = None  # None: the settings' own
-    warmup: float = 0.0  # share of the epochs before alpha moves
+    weight_relaxation: NoisyRelaxation | None = None
+    alpha_relaxation: NoisyRelaxation | None = None
+    temperature: Temperature | None = None
+    warmup: float = 0.0
     partial: int = 1
     normalised: bool = False
     without_zero: bool = False
     regulariser: Regulariser | None = None
     alpha_decay: float | None = None
     weight_decay: float = 1.0
-    auxiliary: float = 0.0  # weight of the extra skip on every edge at the start; falls linearly to 0
+    auxiliary: float = 0.0
     eigenvalue_stop: EigenvalueStop | None = None
-    skip_stop: int | None = None  # stop before the cell holds so many skips
+    skip_stop: int | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
     selection: Literal["weights", "removal", "shared", "random"] = "weights"
@@ -78,7 +111,24 @@ VARIANTS: dict[str, Variant] = {}
 
 
 def register_variant(variant: Variant) -> Variant:
-    """Make a variant known to `--variant` and every test of variants. ValueError where the name is taken."""
+    """Make a variant known to `--variant` and every test of variants.
+
+    Parameters
+    ----------
+    variant : Variant
+        With a name that is free.
+
+    Raises
+    ------
+    ValueError
+        Where the name is taken.
+
+    Examples
+    --------
+    >>> from nas import Variant, register_variant
+    >>> register_variant(Variant("third", "PC-DARTS with a third of the channels", "after Xu et al. 2020", partial=3)).name
+    'third'
+    """
     if variant.name in VARIANTS:
         raise ValueError(f"variant {variant.name!r} is registered already")
     VARIANTS[variant.name] = variant

@@ -1,0 +1,1 @@
+"""What may be chosen: ops, search space, genotype, discretisation, picture."""

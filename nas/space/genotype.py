@@ -68,10 +68,34 @@ def _told(links: tuple[Link, ...]) -> str:
 
 @dataclass(frozen=True)
 class Genotype:
-    """nodes: per node its incoming connections (empty = dead, nothing reads it). features: input -> pipeline.
+    """A discrete architecture.
 
-    assets: of a network that reads several together (empty: one at a time, any). share: what they share, as in `SearchSpace`.
-    inputs: of a cell, as `SearchSpace.cell_inputs`.
+    Parameters
+    ----------
+    nodes : tuple of tuple of Connection
+        Per node its incoming connections (empty = dead, nothing reads it).
+    channels, cells : int
+        Of the network that is built.
+    horizons : tuple of int
+        Bars ahead that are forecast.
+    features : tuple of (input, pipeline)
+        What it reads, in one order whatever it was made from.
+    assets : tuple of str
+        Of a network that reads several together (empty: one at a time, any).
+    share : str
+        What they share, as in `SearchSpace`.
+    inputs : int
+        Of a cell, as `SearchSpace.cell_inputs`.
+
+    Examples
+    --------
+    >>> from nas import Genotype
+    >>> from nas.space.genotype import Connection
+    >>> found = Genotype(((Connection("ema12", 0),), (Connection("conv3", 1),)), 8, 1, (6,), (("return", "zscore24"),))
+    >>> print(found)
+    node1 = ema12(input); node2 = conv3(node1)
+    >>> Genotype.from_dict(found.to_dict()) == found, found.receptive_field
+    (True, 38)
     """
 
     nodes: tuple[tuple[Connection, ...], ...]

@@ -44,7 +44,26 @@ MAXPOOL_SPREAD = {6: 0.64492}
 
 @dataclass(frozen=True)
 class Op:
-    """One candidate operation on an edge. `lags` in bars; `coefficients` belong to `lags` where the taps are constants."""
+    """One candidate operation on an edge: causal, the same at every bar.
+
+    Parameters
+    ----------
+    name, kind, title : str
+        As spaces call it; what it computes (`constant`: weighted lags, `matrix`: a learned matrix per lag, ...); as pictures call it.
+    lags : tuple of int
+        Bars back that it reads.
+    coefficients : tuple of float
+        Of the lags, where the taps are constants.
+    span : int
+        Bars, of an EMA, a pool or an attention band.
+
+    Examples
+    --------
+    >>> from nas import Op
+    >>> week = Op("diff168", "constant", "difference over a week of hours", lags=(0, 168), coefficients=(1.0, -1.0))
+    >>> week.linear, week.receptive_field, week.parameters(channels=16)
+    (True, 169, 0)
+    """
 
     name: str
     kind: Kind
@@ -146,7 +165,25 @@ OPS: dict[str, Op] = {}
 
 
 def register_op(op: Op) -> Op:
-    """Make an op known to every search space, network and picture. ValueError where another op has the name."""
+    """Make an op known to every search space, network and picture.
+
+    Parameters
+    ----------
+    op : Op
+        Registering an equal one twice is no error.
+
+    Raises
+    ------
+    ValueError
+        Where another op has the name.
+
+    Examples
+    --------
+    >>> from nas import Op, SearchSpace, register_op
+    >>> _ = register_op(Op("diff24", "constant", "difference over 24 bars", lags=(0, 24), coefficients=(1.0, -1.0)))
+    >>> SearchSpace(ops=("zero", "diff24"), nodes=1).receptive_field
+    25
+    """
     if OPS.get(op.name, op) != op:
         raise ValueError(f"op {op.name!r} is registered already")
     OPS[op.name] = op

@@ -18,12 +18,44 @@ SHARES = ("all", "embedding", "none")
 class SearchSpace:
     """One cell structure, `cells` of them stacked; node k may read the cell's inputs and every earlier node.
 
-    cell_inputs: 1, the cell before; or 2, the cell before that and the cell before, as in the original (the features stand in for
-    cells before the first). features: input -> candidate pipelines (empty until the market's bank is known). The search may run on a
-    smaller proxy, `search_cells` of `search_channels`; the genotype it finds is built with `cells` and `channels`, or with the best of
-    `sizes`, (cells, channels) each, by validation (`nas.tasks.work`).
-    assets: the assets searched together (empty: one at a time). share: `all` weights, `embedding` (all, beside a learned vector per
-    asset) or `none` (one architecture, every asset with weights of its own; `passes` says what that costs).
+    Parameters
+    ----------
+    ops : tuple of str
+        Candidates on every edge, names of `nas.space.ops.OPS`.
+    nodes, cells, channels : int
+        Nodes of a cell, cells on top of each other, channels of the network.
+    edges_per_node : int
+        How many inputs of a node are kept.
+    horizons : tuple of int
+        Bars ahead that are forecast.
+    features : tuple of (input, candidate pipelines)
+        Empty until the market's bank is known.
+    search_cells, search_channels : int, optional
+        The search may run on a smaller proxy; the genotype it finds is built with `cells` and `channels`, or with the best of `sizes`.
+    sizes : tuple of (cells, channels)
+        Tried by validation (`nas.tasks.work`).
+    cell_inputs : int
+        1, the cell before; or 2, the cell before that and the cell before, as in the original (the features stand in for cells before the
+        first).
+    assets : tuple of str
+        The assets searched together (empty: one at a time).
+    share : str
+        `all` weights, `embedding` (all, beside a learned vector per asset) or `none` (one architecture, every asset with weights of its
+        own; `passes` says what that costs).
+
+    Raises
+    ------
+    InputError
+        For unknown ops, counts below 1, and ops across assets where there is one.
+
+    Examples
+    --------
+    >>> from nas import SearchSpace
+    >>> space = SearchSpace(ops=("zero", "conv3", "ema12"), nodes=2)
+    >>> space.edges
+    ((0, 0), (0, 1), (1, 1))
+    >>> space.receptive_field  # bars: two nodes of an EMA over 36
+    71
     """
 
     ops: tuple[str, ...] = DEFAULT_OPS

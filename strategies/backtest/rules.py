@@ -153,7 +153,7 @@ def _bollinger_reversion(panel: Panel, asset: int, /, bars: float, width: float)
 def _momentum(panel: Panel, asset: int, /, days: float) -> FloatArray:
     """Long after a rise over the last 28 days, short after a fall; the size follows volatility."""
     close = panel.field("close")[:, asset]
-    bars = max(1, round(days * 86_400e9 / panel.interval_ns))
+    bars = max(1, round(days * panel.bars_per_year / 365.0))
     past = np.full(len(close), np.nan)
     past[bars:] = close[:-bars]
     side: FloatArray = np.sign(close - past)
@@ -171,7 +171,7 @@ def _funding_carry(panel: Panel, asset: int, /, days: float, neutral_bps: float)
     """Short where longs paid more than the neutral rate on average of 3 days, long where they were paid; flat between."""
     if not panel.has("funding_rate"):
         return np.zeros(len(panel))
-    bars = max(1, round(days * 86_400e9 / panel.interval_ns))
+    bars = max(1, round(days * panel.bars_per_year / 365.0))
     average = _mean(panel.field("funding_rate")[:, asset], bars)
     return np.where(
         average > neutral_bps * 1e-4, -1.0, np.where(average < 0.0, 1.0, np.where(np.isnan(average), np.nan, 0.0))

@@ -52,7 +52,15 @@ def sensitivity(
                     orders=orders,
                     instruments=instruments,
                 ).equity
-                rows.append((name, multiple, delay, equity[-1] / equity[0] - 1.0, daily_sharpe(times, equity)))
+                rows.append(
+                    (
+                        name,
+                        multiple,
+                        delay,
+                        equity[-1] / equity[0] - 1.0,
+                        daily_sharpe(times, equity, panel.days_per_year),
+                    )
+                )
     return pd.DataFrame(rows, columns=["strategy", "cost_multiple", "delay_bars", "return", "sharpe"])
 
 
@@ -88,7 +96,7 @@ def break_even_bps(
     return round(low, 3)
 
 
-def daily_sharpe(close_times: TimeArray, equity: FloatArray) -> float:
+def daily_sharpe(close_times: TimeArray, equity: FloatArray, days_per_year: float = 365.0) -> float:
     """Annualised Sharpe ratio of daily returns of an equity curve at `close_times`; 0 where it never moves.
 
     Days as on the report's page: a bar that closes at midnight ends its day, the first day counts from the first bar.
@@ -97,4 +105,4 @@ def daily_sharpe(close_times: TimeArray, equity: FloatArray) -> float:
     closing = pd.Series(equity).groupby(days).last()
     daily = closing / closing.shift(fill_value=equity[0]) - 1.0
     deviation = float(daily.std())
-    return 0.0 if len(daily) < 2 or not deviation >= 1e-12 else float(daily.mean() / deviation * np.sqrt(365))
+    return 0.0 if len(daily) < 2 or not deviation >= 1e-12 else float(daily.mean() / deviation * np.sqrt(days_per_year))

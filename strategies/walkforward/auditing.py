@@ -204,7 +204,8 @@ class Audit:
         for name, book in self.positions.items():
             late = np.vstack([np.zeros((1, book.shape[1])), book[:-1]])
             now, then = (
-                daily_sharpe(times, account_for(self.panel, targets, **self.stretch).equity) for targets in (book, late)
+                daily_sharpe(times, account_for(self.panel, targets, **self.stretch).equity, self.panel.days_per_year)
+                for targets in (book, late)
             )
             suspicious = now > INCREDIBLE_SHARPE and then < now / 2
             yield Check(f"{name}: one bar late", not suspicious, f"Sharpe {now:.2f} -> {then:.2f}")
@@ -230,7 +231,7 @@ def another_future(panel: Panel, cut: int, seed: int) -> Panel:
         settlements[asset] = Settlements(known.timestamps, np.where(later, -3.0 * known.rates, known.rates))
     return Panel(
         panel.timestamps, panel.assets, panel.fields, values, panel.interval_ns, panel.source, panel.simulated,
-        settlements, panel.regimes, panel.regime_names, panel.notes, panel.instruments,
+        settlements, panel.regimes, panel.regime_names, panel.notes, panel.instruments, panel.rests,
     )  # fmt: skip
 
 

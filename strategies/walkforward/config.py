@@ -243,7 +243,7 @@ def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"account": "spot", "taker_fee_bps": 10.0, "maker_fee_bps": 10.0}
 
 
-def bars_of(duration: str, interval_ns: int, name: str) -> int:
+def bars_of(duration: str, interval_ns: float, name: str) -> int:
     """`180d`, `36h` or a plain number of bars -> bars."""
     text = duration.strip().lower()
     if text.isdigit():

@@ -25,6 +25,7 @@ from strategies.backtest.rules import RULES
 from strategies.backtest.terms import Costs
 from strategies.walkforward.config import RunConfig, bars_of
 from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.run_files import write_run
@@ -49,10 +50,11 @@ class Pipeline:
         self.timings = timings
         self.worker_mib = 0.0  # peak memory of the largest process that computed tasks for this one
         began = time.perf_counter()
-        self.samples = Samples.of(panel, config.horizon, config.features)
+        reach = Reach.of(config, panel)
+        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
-        self.space = SearchSpace(
+        space = SearchSpace(
             ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
             assets=panel.assets if len(panel.assets) > 1 else (),
             share=config.share,
@@ -66,6 +68,9 @@ class Pipeline:
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
+        self.space, self.said = fitting_space(config, space, reach)
+        if bank.longer:
+            self.said.append(left_out(bank.longer, reach))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
         for name in config.variant:
             get_variant(name)
@@ -77,8 +82,9 @@ class Pipeline:
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
-        if note := cost_of_share(self.space):
-            self.console.print(note, markup=False, soft_wrap=True)
+        for note in (*self.said, cost_of_share(self.space)):
+            if note:
+                self.console.print(note, markup=False, soft_wrap=True)
 
     def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
         """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.search.watch`."""
@@ -94,7 +100,7 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code)
+        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code, self.said)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 
@@ -192,13 +198,14 @@ def with_rivals(config: RunConfig) -> RunConfig:
 
 def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:
     """The windows of a run. The purge covers the label's reach (horizon and the bar of the fill) and the receptive field."""
-    length = {name: bars_of(getattr(config, name), panel.interval_ns, name) for name in ("train", "validation", "test")}
-    step = bars_of(config.step, panel.interval_ns, "step") if config.step else length["test"]
+    bar_ns = 365.0 * 86_400e9 / panel.bars_per_year  # of the calendar: more than its length where the market rests
+    length = {name: bars_of(getattr(config, name), bar_ns, name) for name in ("train", "validation", "test")}
+    step = bars_of(config.step, bar_ns, "step") if config.step else length["test"]
     least = max(config.horizon) + 1 + space.receptive_field
     gaps = {}
     for name in ("purge", "embargo"):
         given = getattr(config, name)
-        gaps[name] = separation(name, bars_of(given, panel.interval_ns, name) if given else None, least)
+        gaps[name] = separation(name, bars_of(given, bar_ns, name) if given else None, least)
     shape = WindowPlan(length["train"], length["validation"], length["test"], step, config.anchored)
     return shape.windows(len(panel), first=warmup_bars, purge_bars=gaps["purge"], embargo_bars=gaps["embargo"])
 

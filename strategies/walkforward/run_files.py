@@ -107,6 +107,7 @@ def write_run(
     book: Book,
     timings: dict[str, float],
     code: str,
+    said: Sequence[str] = (),
 ) -> None:
     first = next(iter(book.backtests.values()))
     start, stop = windows[0].test.start, windows[-1].test.stop
@@ -221,11 +222,12 @@ def write_run(
             "start": iso(0),
             "end": str(pd.Timestamp(panel.close_times[-1]).tz_localize("UTC").isoformat()),
             "bars": len(panel),
+            "days_per_year": round(panel.days_per_year, 2),
             "data_fingerprint": panel.fingerprint(),
             "code_version": code,
             "packages": package_versions(),
             "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
-            "notes": [*panel.notes, *(f"no {name}: left out" for name in samples.bank.missing)],
+            "notes": [*panel.notes, *said, *(f"no {name}: left out" for name in samples.bank.missing)],
         },
         "regimes": regimes,
         "timings": {k: round(v, 2) for k, v in timings.items()},

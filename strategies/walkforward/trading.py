@@ -139,7 +139,7 @@ def trade(
     headline = {
         name: {
             "return": float(b.equity[-1] / b.equity[0] - 1.0),
-            "sharpe": daily_sharpe(b.timestamps, b.equity),
+            "sharpe": daily_sharpe(b.timestamps, b.equity, panel.days_per_year),
             "trades": int((b.trades["kind"] == "fill").sum()),
         }
         for name, b in backtests.items()
