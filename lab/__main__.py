@@ -103,6 +103,28 @@ def search_vs_random(
     _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
+@command(app, "python -m lab decisions --seeds 1 --presets quick", interrupted=KEPT)
+def decisions(
+    seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Number of the first problem.", min=0)] = 0,
+    presets: Annotated[str, typer.Option(help="Whose searches, comma separated.")] = "quick,default",
+    kinds: Annotated[str, typer.Option(help="one edge, cell, noise; comma separated.")] = "one edge,cell,noise",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Do searches of one window decide alike, and do they say so where nothing is to be decided?"""
+    from lab import decisions as experiment
+
+    for option, text, known in (("--presets", presets, experiment.PRESETS), ("--kinds", kinds, experiment.KINDS)):
+        unknown = [part for part in text.split(",") if part not in known]
+        if unknown:
+            raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
+    wanted = experiment.units(seeds, presets.split(","), kinds.split(","), first_seed)
+    _run("decisions", wanted, experiment.compute, store, minutes, quiet, json_)
+
+
 @command(app, "python -m lab power --seeds 2 --minutes 30", interrupted=KEPT)
 def power(
     seeds: Annotated[int, typer.Option(help="Tasks of each strength.", min=1)] = 20,

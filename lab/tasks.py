@@ -40,6 +40,20 @@ class Task:
 def planted(seed: int, strength: float) -> Task:
     """A label made by a random network of two nodes from two of six inputs; strength: its share of the label's variance."""
     names = tuple(f"input{k}" for k in range(INPUTS))
+    x, label = planted_label(seed, strength, PLANTED_BARS)
+    space = SearchSpace(ops=OPS, nodes=2, channels=8, features=tuple((name, ("raw",)) for name in names))
+    return Task(
+        Tensors(x, label, torch.ones(1, 1, PLANTED_BARS)),
+        space,
+        slice(240, 2_200),
+        slice(2_440, 3_240),
+        slice(3_480, PLANTED_BARS),
+    )
+
+
+def planted_label(seed: int, strength: float, bars: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs [1, INPUTS, bars] of white noise and the label [1, 1, bars] of `planted`."""
+    names = tuple(f"input{k}" for k in range(INPUTS))
     generator = torch.Generator().manual_seed(40_000 + seed)
     heard = sorted(torch.randperm(INPUTS, generator=generator)[:HEARD].tolist())
     small = SearchSpace(ops=TEACHER_OPS, nodes=2, channels=4, features=tuple((names[k], ("raw",)) for k in heard))
@@ -47,14 +61,12 @@ def planted(seed: int, strength: float) -> Task:
     heard_inputs = tuple((names[k], "raw") for k in heard)
     teacher = network_of(Genotype(drawn.nodes, 4, 1, (1,), heard_inputs), 1_000 + seed)
     rng = np.random.default_rng(seed)
-    x = torch.from_numpy(rng.standard_normal((1, INPUTS, PLANTED_BARS)).astype(np.float32))
+    x = torch.from_numpy(rng.standard_normal((1, INPUTS, bars)).astype(np.float32))
     with torch.no_grad():
         signal = teacher(x[:, heard])[0, 0].double().numpy()
-    noise = rng.standard_normal(PLANTED_BARS)
+    noise = rng.standard_normal(bars)
     label = (signal - signal.mean()) / signal.std() * strength**0.5 + noise * (1.0 - strength) ** 0.5
-    tensors = Tensors(x, torch.from_numpy(label.astype(np.float32))[None, None], torch.ones(1, 1, PLANTED_BARS))
-    space = SearchSpace(ops=OPS, nodes=2, channels=8, features=tuple((name, ("raw",)) for name in names))
-    return Task(tensors, space, slice(240, 2_200), slice(2_440, 3_240), slice(3_480, PLANTED_BARS))
+    return x, torch.from_numpy(label.astype(np.float32))[None, None]
 
 
 def real(history: Panel, seed: int, horizon: int = 6) -> Task:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +14,7 @@ from nas.network.links import leaders_of, together
 from nas.network.model import network_of
 from nas.network.stretches import Tensors
 from nas.network.training import train
-from nas.search.decisions import FORECASTS, Claim, Decisions, forecast_of, in_errors, simpler
+from nas.search.decisions import Claim, Decisions, forecast_of, in_errors, simpler
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun
 from nas.search.settings import SearchSettings
@@ -64,7 +65,8 @@ def select_by_removal(run: SearchRun) -> tuple[Genotype, Decisions]:
             margin = in_errors(found[first] - found[others[0]])
             source, node = space.edges[edge]
             claims[edge] = Claim(source, node, space.ops[first], space.ops[others[0]], margin)
-            if run.settings.undecided == "simpler" and (forecast < FORECASTS or not claims[edge].decided):
+            alone = Decisions(forecast, (claims[edge],))
+            if run.settings.undecided == "simpler" and not alone.decided:
                 chosen[edge] = space.ops.index(simpler(space.ops[first], space.ops[others[0]]))
         ops[edge] = 0.0
         ops[edge, chosen[edge]] = 1.0
@@ -91,7 +93,7 @@ def select_by_removal(run: SearchRun) -> tuple[Genotype, Decisions]:
         if cost > 0.0:
             picked.append((name, pipelines[-best]))
     kept = {(c.source, node) for node, row in enumerate(nodes) for c in row}
-    stand = tuple(claims[edge] for edge in sorted(claims) if space.edges[edge] in kept)
+    stand = tuple(replace(claims[edge], kept=space.edges[edge] in kept) for edge in sorted(claims))
     return space.genotype(tuple(nodes), tuple(picked) or (max(hurts)[1:],)), Decisions(forecast, stand)
 
 

@@ -58,6 +58,9 @@ class SearchSettings:
     finalists, finalist_epochs : int
         So many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the result
         (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    repeats : int
+        Searches from different starting weights; the one whose supernet forecasts validation best gives the result, and what all of them
+        agree on is decided (`nas.search.decisions`).
     undecided : {"simpler", "first"}
         What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
         the papers. With finalists the last round decides.
@@ -80,7 +83,7 @@ class SearchSettings:
     learning_rate: float = 5e-3
     weight_decay: float = 3e-3
     alpha_learning_rate: float = 2e-2
-    alpha_weight_decay: float = 1e-3
+    alpha_weight_decay: float = 0.1
     alpha_warmup_epochs: int = 3
     length: int = 256
     batch: int = 4
@@ -97,11 +100,12 @@ class SearchSettings:
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    repeats: int = 1
     undecided: Literal["simpler", "first"] = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 < self.fraction <= 1.0:

@@ -66,8 +66,10 @@ class RunConfig(BaseModel):
     search_channels: Count | None = None
     search_length: Count = 256  # bars of a stretch that a search learns from in one piece, and stretches per step
     search_batch: Count = 4
+    search_repeats: Count = 1  # searches from other starting weights; what they agree on is decided
+    undecided: Literal["simpler", "first"] = "simpler"  # what an edge holds whose op is not shown to beat the next best
     alpha_learning_rate: float = Field(2e-2, gt=0)
-    alpha_weight_decay: float = Field(1e-3, ge=0)
+    alpha_weight_decay: float = Field(0.1, ge=0)  # in sizes of the gradient of the validation loss
     temperature: float = Field(1.0, gt=0)  # of the softmax, and what it becomes by the end of a search
     temperature_end: float | None = Field(None, gt=0)
     temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = "exponential"
