@@ -80,15 +80,11 @@ def compute(unit: Unit) -> Result:
     space = SearchSpace(nodes=config.nodes, cell_inputs=config.cell_inputs)  # for the longest that any looks back
     gap = space.receptive_field + 2
     tensors, space = problem(asked["kind"], asked["op"], asked["seed"], 2 * gap + train + validation)
-    proxy = {
-        "channels": config.channels,
-        "search_channels": config.search_channels,
-        "search_cells": config.search_cells,
-    }
-    if asked["kind"] == "one edge":
-        space = replace(space, **proxy)
-    else:
-        space = replace(space, nodes=config.nodes, cell_inputs=config.cell_inputs, **proxy)
+    space = replace(
+        space, channels=config.channels, search_channels=config.search_channels, search_cells=config.search_cells
+    )
+    if asked["kind"] != "one edge":
+        space = replace(space, nodes=config.nodes, cell_inputs=config.cell_inputs)
     parts = slice(gap, gap + train), slice(2 * gap + train, 2 * gap + train + validation)
     runs = []
     for run in range(asked["runs"]):
@@ -136,11 +132,12 @@ def decisions_table(found: Sequence[Record]) -> tuple[str, str]:
             verdicts.append(
                 f"{preset}, {kind}: on edges decided by two runs of one window they name the same op in {agreement}."
             )
+    chance = f"one in {len(OPS) - 1} to {len(DEFAULT_OPS) - 1}"
     text = (
         "A run is what a user gets of one window: one search with its repeats (`quick`), or the seeds of the preset together (`default`). "
-        f"Five runs of every planted window, from other seeds; chance agreement is one in {len(OPS) - 1} to {len(DEFAULT_OPS) - 1}. `one edge`: half of "
-        "the label's variance comes from one op, and there is one edge to put it on. `cell`: the space of the preset (4 nodes, 14 edges), "
-        "the label from a cell of two nodes, 30% of its variance. `noise`: the same space, nothing to be found.\n\n"
+        f"Five runs of every planted window, from other seeds; ops agree by chance in {chance}. `one edge`: half of the label's variance "
+        "comes from one op, and there is one edge to put it on. `cell`: the space of the preset (4 nodes, 14 edges), the label from a cell "
+        "of two nodes, 30% of its variance. `noise`: the same space, nothing to be found.\n\n"
     )
     head = [
         "preset", "problem", "windows", "runs", "edges decided per run", "same op on edges decided by two runs",

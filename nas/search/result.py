@@ -83,6 +83,7 @@ class SearchResult:
         content = {
             "variant": self.variant,
             "note": self.note,
+            "decisions": None if self.decisions is None else self.decisions.to_dict(),
             "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
             "genotype": self.genotype.to_dict(),
             "edges": [list(edge) for edge in self.space.edges],
