@@ -36,9 +36,9 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SMALL_OPS = ("zero", "conv3", "ema12", "diff1")
 FINALISTS = (3, 5, 8)
-#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 2.2 to 2.9 and
-#: 2.7 to 3.7 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
-SEARCH_COST = {"darts": 3, "perturbation": 4}
+#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 3.4 to 3.6 and
+#: 5.8 to 6.1 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
+SEARCH_COST = {"darts": 4, "perturbation": 6}
 
 
 def units(
