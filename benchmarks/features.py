@@ -43,8 +43,7 @@ def cases(x: np.ndarray, y: np.ndarray, prices: np.ndarray, window: int) -> Iter
 
     table, other, levels = pd.DataFrame(x.T), pd.DataFrame(y.T), pd.DataFrame(prices.T)
     rolling, w = table.rolling(window), window
-    out = np.zeros(x.shape)
-    ours: dict[str, Any] = {"out": out, "threads": 1}
+    ours: dict[str, Any] = {"threads": 1}
     try:
         import bottleneck as bn
     except ImportError:
@@ -274,10 +273,9 @@ def main(
 def _threads(console: Console, x: np.ndarray, window: int, repeats: int) -> None:
     from nas import kernels
 
-    out = np.zeros(x.shape)
     for name in ("rolling_mean", "rolling_zscore", "rolling_rank"):
         kernel = getattr(kernels, name)
-        one, two = (seconds(partial(kernel, x, window, out=out, threads=n), repeats, time.perf_counter) for n in (1, 2))
+        one, two = (seconds(partial(kernel, x, window, threads=n), repeats, time.perf_counter) for n in (1, 2))
         console.print(f"{name} on 2 threads: {one / two:.2f}x")
 
 

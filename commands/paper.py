@@ -115,13 +115,16 @@ def stop(
     keys: Annotated[
         Path | None, typer.Option(help="Key file; needed where no process runs and the account must be cleaned up.")
     ] = None,
+    wait_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for a clean end; where it does not come: exit 1.")
+    ] = 600.0,
     out: OutOption = Path("reports"),
     json_: Json = False,
 ) -> None:
-    """The kill switch: cancels orders, closes the positions if asked, ends the process."""
+    """The kill switch: cancels our orders, closes the positions if asked, ends the process. Exit 0 only where that was reached."""
     from strategies.paper.supervision import stop_paper
 
-    raise typer.Exit(stop_paper(out, id, flatten, keys, json_))
+    raise typer.Exit(stop_paper(out, id, flatten, keys, json_, wait_s))
 
 
 @command(app, "python -m strategies.paper replay", "python -m strategies.paper replay btcusdt-testnet-1a2b3c --json")
@@ -135,6 +138,18 @@ def replay(
     from strategies.paper.supervision import show_replay
 
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
+
+
+@command(app, "python -m strategies.paper verify")
+def verify(
+    id: Annotated[str | None, typer.Argument(help="Which (default: all).")] = None,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """Are the journals sound? Integrity of the file, then every value; exit 1 where one is not."""
+    from strategies.paper.supervision import verify as check
+
+    raise typer.Exit(check(out, id, json_))
 
 
 if __name__ == "__main__":

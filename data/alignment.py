@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from data.assembly import resampled
 from data.intervals import interval_name, interval_ns
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, TimeArray
 
@@ -78,21 +79,10 @@ def coarser(panel: Panel, interval: str) -> dict[str, pd.DataFrame]:
     length = interval_ns(interval)
     if length % panel.interval_ns:
         raise InputError(f"timeframe {interval} is no multiple of the bars ({interval_name(panel.interval_ns)})")
-    per = length // panel.interval_ns
-    offset = 4 * interval_ns("D") if interval == "W" else 0
-    stamps = panel.timestamps.astype(np.int64)
-    opens = (stamps - offset) // length * length + offset
     out = {}
     for asset in panel.assets:
-        frame = pd.DataFrame({field: panel.column(field, asset) for field in CANDLE_FIELDS})
-        groups = frame[np.isfinite(frame["close"])].groupby(opens[np.isfinite(frame["close"].to_numpy())])
-        table = groups.agg({"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"})
-        whole = groups.size() == per  # a candle with a bar missing is not that candle
-        if panel.rests:  # how many bars it should have is not known: it is complete once the next one has begun
-            whole |= np.arange(len(table)) < len(table) - 1
-        table = table[whole]
-        table.index = pd.DatetimeIndex(table.index.to_numpy().astype("datetime64[ns]"), name="timestamp")
-        out[asset] = table
+        table = pd.DataFrame({field: panel.column(field, asset) for field in CANDLE_FIELDS}, index=panel.timestamps)
+        out[asset] = resampled(table.dropna(subset="close"), panel.interval_ns, length, panel.rests)
     return out
 
 

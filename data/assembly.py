@@ -9,8 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.calendar import rests
-from data.intervals import interval_name, say_time
+from data.coverage import EIGHT_HOURS_NS
+from data.intervals import DAY_NS, interval_name, say_time
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel, Settlements, TimeArray
+
+#: bars that may be filled for every bar there is; more is a wrong time, not a gap
+MOST_FILLED = 1.0
+#: bars of a common table for every bar of the longest symbol
+MOST_APART = 20
 
 
 def index_times(table: pd.DataFrame) -> TimeArray:
@@ -85,18 +91,40 @@ def check_candles(table: pd.DataFrame, name: str) -> None:
 
 
 def infer_interval_ns(table: pd.DataFrame, name: str) -> int:
-    """The commonest step between rows; every other step must be a multiple of it (a gap)."""
+    """The commonest step between rows, or the shortest; every other step must be a multiple of it (a gap, or rest)."""
     times = index_times(table)
-    steps, counts = np.unique(np.diff(times.astype(np.int64)), return_counts=True)
+    every = np.diff(times.astype(np.int64))
+    steps, counts = np.unique(every, return_counts=True)
+    for interval in (int(steps[np.argmax(counts)]), int(steps[0])):
+        odd = steps[np.mod(steps, np.int64(interval)) != 0]
+        if not len(odd):
+            return interval
+    if len(steps) <= 4 and steps[0] >= 28 * DAY_NS and steps[-1] <= 31 * DAY_NS:
+        raise InputError(f"{name} holds bars of months, which have no fixed length; give weeks or days")
     interval = int(steps[np.argmax(counts)])
-    odd = steps[np.mod(steps, np.int64(interval)) != 0]
-    if len(odd):
-        at = int(np.argmax(np.isin(np.diff(times.astype(np.int64)), odd)))
-        raise InputError(
-            f"{name}: bars are not evenly spaced (mostly {interval_name(interval)}, but "
-            f"{say_time(times[at])} is followed by {say_time(times[at + 1])})"
-        )
-    return interval
+    at = int(np.argmax(np.mod(every, np.int64(interval)) != 0))
+    raise InputError(
+        f"{name}: bars are not evenly spaced (mostly {interval_name(interval)}, but "
+        f"{say_time(times[at])} is followed by {say_time(times[at + 1])})"
+    )
+
+
+def resampled(table: pd.DataFrame, interval: int, length: int, resting: bool = False) -> pd.DataFrame:
+    """Longer candles of shorter ones; length: a multiple of `interval`. Only complete ones, unless the market rests.
+
+    Weeks begin on Mondays, all others at multiples since 1970 (UTC), as far off as the bars' own grid.
+    """
+    ns = index_times(table).astype(np.int64)
+    offset = (4 * DAY_NS if length % (7 * DAY_NS) == 0 else 0) + (int(ns[0]) % interval if len(ns) else 0)
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "turnover": "sum"}
+    groups = table.groupby((ns - offset) // length * length + offset)
+    out: pd.DataFrame = groups.agg({name: how.get(str(name), "last") for name in table.columns})
+    whole = groups.size().to_numpy() == length // interval  # a candle with a bar missing is not that candle
+    if resting:  # how many bars it should have is not known: it is complete once the next one has begun
+        whole |= np.arange(len(out)) < len(out) - 1
+    out = out[whole]
+    out.index = pd.DatetimeIndex(out.index.to_numpy(dtype=np.int64).view("datetime64[ns]"), name="timestamp")
+    return out
 
 
 def cut_span(
@@ -132,6 +160,13 @@ def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> t
     if not holes:
         return table, said
     first, count = holes[0]
+    total = sum(n for _, n in holes)
+    if total > MOST_FILLED * len(table):
+        first, count = max(holes, key=lambda hole: hole[1])
+        raise InputError(
+            f"{symbol} {interval_name(interval)} lacks {total:,} bars beside the {len(table):,} it has, {count:,} of them after "
+            f"{say_time(first)}: too many to fill; look at the times there, or choose a later --start or an earlier --end"
+        )
     if not fill:
         more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
         raise InputError(
@@ -141,7 +176,6 @@ def close_gaps(table: pd.DataFrame, symbol: str, interval: int, fill: bool) -> t
     step = np.timedelta64(interval, "ns")
     grid = np.concatenate([times, *(start + np.arange(n) * step for start, n in holes)])
     filled = stand_still(table, np.sort(grid))
-    total = sum(n for _, n in holes)
     note = (
         f"{symbol}: {total} missing bars in {len(holes)} gaps filled with the last close and zero volume, first at "
         f"{say_time(first)}; nothing is traded in them"
@@ -161,11 +195,43 @@ def stand_still(table: pd.DataFrame, grid: TimeArray) -> pd.DataFrame:
 
 
 def known_funding(close_times: TimeArray, settlements: Settlements) -> FloatArray:
-    """[T]: the last rate settled strictly before each close; NaN before the first settlement."""
-    if not len(settlements.timestamps):
+    """[T]: the last rate settled strictly before each close; NaN before the first settlement, and where the last is older than
+    two intervals. The interval is the shortest of the last three steps between settlements: exchanges change it.
+    """
+    stamps = settlements.timestamps.astype("datetime64[ns]").astype(np.int64)
+    if not len(stamps):
         return np.full(len(close_times), np.nan)
-    at = np.searchsorted(settlements.timestamps, close_times, side="left") - 1
-    return np.where(at >= 0, settlements.rates[np.maximum(at, 0)], np.nan)
+    steps = np.r_[np.iinfo(np.int64).max, np.diff(stamps)]
+    last = np.lib.stride_tricks.sliding_window_view(np.r_[steps[:1], steps[:1], steps], 3)
+    interval = np.r_[EIGHT_HOURS_NS, last.min(1)[1:]]  # of the first settlement nothing is known
+    closes = close_times.astype("datetime64[ns]").astype(np.int64)
+    at = np.searchsorted(stamps, closes, side="left") - 1
+    known = np.maximum(at, 0)
+    fresh = (at >= 0) & (closes - stamps[known] <= 2 * interval[known])
+    return np.where(fresh, settlements.rates[known], np.nan)
+
+
+def spans_of(
+    tables: Mapping[str, pd.DataFrame],
+    start: np.datetime64 | None,
+    end: np.datetime64 | None,
+    interval: int,
+    fill_gaps: bool,
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """(the tables cut to [start, end), their gaps closed; what was filled). InputError where a span has no bars, or gaps."""
+    cut: dict[str, pd.DataFrame] = {}
+    said: list[str] = []
+    for symbol, whole in tables.items():
+        table = cut_span(whole, start, end, interval)
+        if len(table) < 2:
+            times = index_times(whole)
+            raise InputError(
+                f"{symbol} has {len(table)} bars between --start and --end; "
+                f"its data runs from {say_time(times[0])} to {say_time(times[-1] + np.timedelta64(interval, 'ns'))}"
+            )
+        cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
+        said.extend(filled)
+    return cut, said
 
 
 def build_panel(
@@ -219,24 +285,14 @@ def build_panel(
     >>> len(build_panel({"COIN": table}, interval_ns("60"), source="mine"))
     3
     """
-    said = list(notes)
-    cut: dict[str, pd.DataFrame] = {}
-    for symbol, whole in tables.items():
-        table = cut_span(whole, start, end, interval)
-        if len(table) < 2:
-            times = index_times(whole)
-            raise InputError(
-                f"{symbol} has {len(table)} bars between --start and --end; "
-                f"its data runs from {say_time(times[0])} to {say_time(times[-1] + np.timedelta64(interval, 'ns'))}"
-            )
-        cut[symbol], filled = close_gaps(table, symbol, interval, fill_gaps)
-        said.extend(filled)
+    cut, filled = spans_of(tables, start, end, interval, fill_gaps)
+    said = [*notes, *filled]
     times_of = {symbol: index_times(table) for symbol, table in cut.items()}
     first = min(times[0] for times in times_of.values())
     for symbol, times in times_of.items():
         if (times[0] - first) % np.timedelta64(interval, "ns") != np.timedelta64(0, "ns"):
             raise InputError(f"{symbol}: bars open at {say_time(times[0])}, off the grid of the other symbols")
-    grid: TimeArray = np.unique(np.concatenate(list(times_of.values())))
+    grid = _grid(times_of, interval)
     closes = grid + np.timedelta64(interval, "ns")
     for symbol, times in times_of.items():
         listed = grid[(grid >= times[0]) & (grid <= times[-1])]
@@ -269,3 +325,17 @@ def build_panel(
         grid, tuple(cut), fields, values, interval, source, simulated, within, regimes, tuple(regime_names), tuple(said),
         rests=resting,
     )  # fmt: skip
+
+
+def _grid(times_of: Mapping[str, TimeArray], interval: int) -> TimeArray:
+    """All open times of any symbol, without holes where none of them rests."""
+    first, last = min(t[0] for t in times_of.values()), max(t[-1] for t in times_of.values())
+    step = np.timedelta64(interval, "ns")
+    bars = int((last - first) // step) + 1
+    if bars > 1_000_000 and bars > MOST_APART * max(len(t) for t in times_of.values()):
+        spans = ", ".join(f"{s} from {say_time(t[0])} to {say_time(t[-1])}" for s, t in times_of.items())
+        raise InputError(f"the symbols lie too far apart for one table of {bars:,} bars: {spans}")
+    if all((len(t) - 1) * step == t[-1] - t[0] for t in times_of.values()):
+        grid: TimeArray = np.arange(first, last + step, step)
+        return grid
+    return np.unique(np.concatenate(list(times_of.values())))

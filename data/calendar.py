@@ -1,40 +1,65 @@
-"""Market calendars read from the bars themselves: nights, weekends and holidays of a market that rests are no gaps."""
+"""When a market rests: weekends, nights and holidays of stocks and currencies are no gaps. Read from the bars themselves."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from data.intervals import DAY_NS, HOUR_NS
 from data.panel import BoolArray, TimeArray
 
-DAY_NS = 86_400_000_000_000
-LEAST_WEEKS = 2.0  # of history before a rhythm can be told from an accident
-LEAST_SHARE = 0.6  # of the weeks in which a rest recurs
-LONGEST_REST_DAYS = 12  # the Chinese new year with its weekends
-HOLIDAY_BARS = 5  # of a market with daily or longer bars that rests at weekends: a holiday without a weekend
+#: Saturdays (of those between the first and the last bar) that hold a bar where a market rests at weekends
+MOST_SATURDAYS = 0.02
+#: trading days that a market may be closed for without a gap (a golden week has seven)
+LONGEST_REST_DAYS = 12
 
 
-def rests(times: TimeArray, interval_ns: int) -> BoolArray:
-    """Per step between two bars (len(times) - 1) whether it is a rest of the market.
+def rests_at_weekends(times: TimeArray, interval: int) -> bool:
+    """Whether bars of a day or less leave the weekends out. times: [n], increasing."""
+    if interval > DAY_NS or len(times) < 2 or (times[-1] - times[0]) < np.timedelta64(7, "D"):
+        return False
+    days = _days(times, interval)
+    span = np.arange(days[0] + 1, days[-1])
+    saturdays = span[(span + 3) % 7 == 5]  # 1970-01-01 was a Thursday: Monday is 0
+    return len(saturdays) > 0 and np.isin(saturdays, days).mean() <= MOST_SATURDAYS
 
-    A market rests where holes of about one length (within a quarter) recur in most weeks: nights, weekends. Then every hole of at
-    least that length, up to LONGEST_REST_DAYS, is a rest too (a holiday). What is shorter (bars lost inside a session) or longer
-    is none, nor is any hole of a market that never rests.
+
+def rests(times: TimeArray, interval: int) -> BoolArray:
+    """[n - 1]: which steps between bars are rest. All False for a market that never closes.
+
+    Rest leads from a day to a later one and ends at an hour at which the market often opens; or it is the same break of most days.
     """
-    stamps = times.astype("datetime64[ns]").astype(np.int64)
-    steps = np.diff(stamps)
-    holes = steps > interval_ns
-    none: BoolArray = np.zeros(len(steps), dtype=np.bool_)
-    weeks = float(stamps[-1] - stamps[0]) / (7 * DAY_NS) if len(stamps) else 0.0
-    if not holes.any() or weeks < LEAST_WEEKS:
-        return none
-    lengths = np.sort(steps[holes] - interval_ns)  # of what is missing
-    counts = np.searchsorted(lengths, 1.25 * lengths, side="right") - np.searchsorted(lengths, 0.75 * lengths)
-    usual = lengths[counts >= LEAST_SHARE * weeks]
-    if not len(usual):
-        return none
-    missing = steps - interval_ns
-    long_enough = missing >= 0.75 * usual[0]
-    if interval_ns >= DAY_NS:
-        long_enough |= missing <= HOLIDAY_BARS * interval_ns
-    out: BoolArray = holes & long_enough & (missing <= LONGEST_REST_DAYS * DAY_NS)
+    steps = np.diff(times.astype(np.int64))
+    gaps = np.flatnonzero(steps > interval)
+    out: BoolArray = np.zeros(len(steps), dtype=np.bool_)
+    if not len(gaps) or not rests_at_weekends(times, interval):
+        return out
+    days = _days(times, interval)
+    opens = times[gaps + 1].astype(np.int64) % DAY_NS
+    found, counts = np.unique(opens, return_counts=True)
+    weeks = max(1.0, (days[-1] - days[0]) / 7)
+    # once in four weeks: an hour of summer time, or of a shortened day
+    usual = found[counts >= max(1.0, 0.25 * weeks)] if interval < DAY_NS else found
+    near = np.abs(opens[:, None] - usual[None, :])
+    often = (
+        (np.minimum(near, DAY_NS - near) <= (HOUR_NS if interval < DAY_NS else 0)).any(1)
+        if len(usual)
+        else np.zeros(len(gaps), bool)
+    )
+    later = days[gaps + 1] > days[gaps]
+    closed = np.busday_count(_date(days[gaps] + 1), _date(days[gaps + 1]))
+    within, times_seen = np.unique(opens[~later], return_counts=True)
+    breaks = within[
+        times_seen >= 0.2 * len(np.unique(days))
+    ]  # at noon, or for maintenance; two hours of UTC where clocks change
+    out[gaps] = np.where(later, often & (closed <= LONGEST_REST_DAYS), np.isin(opens, breaks))
     return out
+
+
+def _days(times: TimeArray, interval: int) -> npt.NDArray[np.int64]:
+    """[n]: the day each bar belongs to: of its middle, as days of a place may begin on the evening before UTC's."""
+    return (times.astype(np.int64) + interval // 2) // DAY_NS
+
+
+def _date(days: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
+    return days.astype("datetime64[D]")

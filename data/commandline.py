@@ -26,6 +26,9 @@ JSON_HELP = "One JSON document on standard output; all else goes to standard err
 Quiet = Annotated[bool, typer.Option("--quiet", help=QUIET_HELP)]
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 
+Symbols = Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")]
+Category = Annotated[str, typer.Option(help="linear, inverse or spot.")]
+
 #: what a person can mend on the machine, and how
 MENDABLE = {
     errno.ENOSPC: "make room, or choose a folder on another disk",
@@ -61,6 +64,14 @@ def command(
         return app.command(name, cls=Command, epilog=shown(*examples))(with_settings(act, interrupted))
 
     return register
+
+
+def symbols_of(text: str) -> list[str]:
+    """Of `--symbol`, comma separated. InputError where there is none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
+    return names
 
 
 def shown(*examples: str) -> str | None:

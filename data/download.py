@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from data.commandline import Json, Quiet, application, command
+from data.commandline import Category, Json, Quiet, Symbols, application, command, symbols_of
 from data.errors import InputError
 from data.progress import console_of, download_progress
 
@@ -23,7 +23,7 @@ app = application()
     interrupted="interrupted: what was fetched is kept; the same command goes on from here",
 )
 def main(
-    symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
+    symbol: Symbols,
     interval: Annotated[str, typer.Option(help="Bar length, or several: 1 3 5 15 30 60 120 240 360 720 D W M.")] = "60",
     start: Annotated[
         str | None, typer.Option(help="First bar, UTC, e.g. 2023-01-01 (default: two years before the end).")
@@ -35,7 +35,7 @@ def main(
             help="klines, funding, open-interest, mark-price, index-price, premium-index, long-short-ratio; or all."
         ),
     ] = "klines,funding",
-    category: Annotated[str, typer.Option(help="linear, inverse or spot.")] = "linear",
+    category: Category = "linear",
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Pages asked for at once.")] = 16,
     quiet: Quiet = False,
     json_: Json = False,
@@ -48,20 +48,10 @@ def main(
     from data.history import History
     from data.intervals import parse_interval, parse_span
     from data.market import DEFAULT_SPAN
-    from data.series import DOWNLOADS, KINDS, SeriesKey, series_key
+    from data.series import downloads_of
     from data.store import Store
 
-    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
-    if not symbols:
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
-    intervals = [parse_interval(name) for name in interval.split(",")]
-    kinds = [name.strip() for name in what.split(",")]
-    if kinds == ["all"]:
-        kinds = [name for name in DOWNLOADS if category != "spot" or not KINDS[name].derivatives_only]
-    for kind in kinds:
-        if kind not in DOWNLOADS:
-            hint = "; python -m data.record records it" if kind in KINDS else ""
-            raise InputError(f"unknown --what {kind!r}; expected {', '.join(DOWNLOADS)}, or all{hint}")
+    keys = downloads_of(category, symbols_of(symbol), what, [parse_interval(name) for name in interval.split(",")])
     first, last = parse_span(start, end)
     if last is None:
         last = np.datetime64(int(time.time() * 1000), "ms").astype("datetime64[ns]")
@@ -70,11 +60,6 @@ def main(
     if first >= last:
         raise InputError(f"--start {start} lies in the future; history ends now")
     low, high = (int(t.astype("datetime64[ms]").astype(np.int64)) for t in (first, last))
-    keys: dict[SeriesKey, None] = {}
-    for name in symbols:
-        for kind in kinds:
-            for step in intervals:
-                keys[series_key(category, name, kind, step)] = None
     store = Store()
     with download_progress(console_of(stderr=True), hidden=quiet) as (say, progress):
         client = Bybit(say=say)
@@ -89,13 +74,8 @@ def main(
                 say(hole)
             fetched.append({**key.__dict__, "rows": len(rows), "holes": holes})
     if json_:
-        told = {
-            "store": str(store.root),
-            "start": str(first),
-            "end": str(last),
-            "requests": client.requests,
-            "series": fetched,
-        }
+        span = {"start": str(first), "end": str(last)}
+        told = {"store": str(store.root), **span, "requests": client.requests, "series": fetched}
         sys.stdout.write(json.dumps(told) + "\n")
     if not quiet:
         typer.echo(

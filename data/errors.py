@@ -24,3 +24,9 @@ def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
     """The end of a message about an unknown name: `; did you mean 'x'?`, or `otherwise` where nothing is near."""
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]!r}?" if near else otherwise
+
+
+def shortened(value: object, most: int = 40) -> str:
+    """Anything out of a file as a few letters of one line."""
+    text = " ".join(str(value)[: 4 * most].split())
+    return text if len(text) <= most else text[: most - 3] + "..."

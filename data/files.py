@@ -1,22 +1,34 @@
-"""The user's own candles and funding: CSV or Parquet files."""
+"""The user's own candles and funding: CSV, Parquet, Feather, JSON, packed or not. What was assumed is said, what is not clear refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data.assembly import build_panel, check_candles, infer_interval_ns
-from data.intervals import interval_name, interval_ns, parse_interval
-from data.panel import CANDLE_FIELDS, InputError, Panel, Settlements
+from data.assembly import build_panel, check_candles, index_times, infer_interval_ns, resampled
+from data.calendar import rests_at_weekends
+from data.columns import CANDLE_TARGETS, FUNDING_TARGETS, PRICES, Columns, base_volume, price_order, row_numbers
+from data.coverage import check_covers
+from data.dialect import Sheet, key, read_sheet
+from data.errors import InputError, shortened
+from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_time
+from data.panel import CANDLE_FIELDS, Panel, Settlements, TimeArray
+from data.symbols import parse_symbol
+from data.times import local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
+from data.units import check_rates, check_rhythm, implausible_fields, numbers, of_percent, rate_unit, smoothed
 
-TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "open_time", "start_time", "fundingratetimestamp")
-#: further columns a candle file may carry; each must be known at the bar's close
-FURTHER_FIELDS = (
-    "turnover", "open_interest", "mark_price", "index_price", "premium", "long_ratio", "spread", "imbalance",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are to be read where they do not say it themselves. columns: what it is -> name. timezone: as of `--timezone`."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    timezone: str | None = None
+    any_candles: bool = False
 
 
 def load_files(
@@ -28,8 +40,12 @@ def load_files(
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     fill_gaps: bool = False,
+    reading: Reading = Reading(),
 ) -> Panel:
-    """One candle file per symbol, in order; the same for funding files (fewer are fine: the first symbols get them)."""
+    """One candle file per symbol, in order; the same for funding files (fewer are fine: the first symbols get them).
+
+    interval: None takes the files' own; a longer one makes longer candles of theirs.
+    """
     if len(files) != len(symbols):
         raise InputError(
             f"{len(files)} --data files for {len(symbols)} symbols ({', '.join(symbols)}); give one file per symbol"
@@ -42,63 +58,141 @@ def load_files(
     notes: list[str] = []
     lengths: dict[str, int] = {}
     for symbol, path in zip(symbols, files, strict=True):
-        tables[symbol], ignored = read_candles(path)
-        if ignored:
-            notes.append(f"{path.name}: columns ignored: {', '.join(ignored)}")
-        lengths[symbol] = infer_interval_ns(tables[symbol], str(path))
-    found = set(lengths.values())
-    if len(found) > 1:
-        said = ", ".join(f"{symbol} {interval_name(length)}" for symbol, length in lengths.items())
-        raise InputError(f"the --data files have different intervals ({said}); give files of one interval")
-    length = found.pop()
-    if interval is not None and interval_ns(parse_interval(interval)) != length:
-        raise InputError(
-            f"{files[0]} holds {interval_name(length)} bars but --interval {interval} was asked; "
-            "leave --interval out or give a file of that interval"
+        tables[symbol], lengths[symbol], said = read_candles(path, reading, symbol)
+        notes += [f"{path.name}: {note}" for note in said]
+    asked = None if interval is None else parse_length(interval)
+    if asked is None and len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{symbol} {interval_name(length)}" for symbol, length in lengths.items())
+        raise InputError(f"the --data files have different intervals ({listed}); give --interval, a multiple of all")
+    length = asked or lengths[symbols[0]]
+    for symbol, path in zip(symbols, files, strict=True):
+        own = lengths[symbol]
+        if own == length:
+            continue
+        if length % own:
+            raise InputError(
+                f"{path} holds {interval_name(own)} bars, of which no {interval_name(length)} bars can be made (--interval {interval}); "
+                "leave --interval out or give a multiple"
+            )
+        tables[symbol] = resampled(tables[symbol], own, length, rests_at_weekends(index_times(tables[symbol]), own))
+        if len(tables[symbol]) < 2:
+            raise InputError(
+                f"{path} holds {len(tables[symbol])} complete bars of {interval_name(length)} (--interval {interval}); "
+                "at least 2 are needed"
+            )
+        notes.append(
+            f"{path.name}: {interval_name(length)} bars made of its {interval_name(own)} bars, complete ones only"
         )
-    settlements = {s: read_settlements(path) for s, path in zip(symbols, funding_files, strict=False)}
-    return build_panel(
+    settlements = {}
+    for symbol, path in zip(symbols, funding_files, strict=False):
+        settlements[symbol], said = read_settlements(path, reading, symbol)
+        notes += [f"{path.name}: {note}" for note in said]
+    panel = build_panel(
         tables, length, source="file", start=start, end=end, settlements=settlements, fill_gaps=fill_gaps, notes=notes
     )
+    for symbol, path in zip(symbols, funding_files, strict=False):
+        check_covers(panel, symbol, settlements[symbol].timestamps, str(path))
+    return panel
 
 
-def read_candles(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Candles indexed by open time (UTC, naive), checked; and the names of columns that were ignored."""
-    table = _read_table(path)
-    missing = [name for name in CANDLE_FIELDS if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"expected timestamp, {', '.join(CANDLE_FIELDS)} (any case)"
-        )
-    kept = [*CANDLE_FIELDS, *(name for name in FURTHER_FIELDS if name in table.columns)]
-    ignored = tuple(str(name) for name in table.columns if name not in kept)
-    table = _numbers(table[kept], path)
+def read_candles(
+    path: Path, reading: Reading = Reading(), symbol: str | None = None
+) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
+    """Candles indexed by open time (UTC, naive), checked; their length in ns; what was assumed, a line each.
+
+    symbol: whose rows count where the file holds several markets.
+    """
+    sheet, notes = _own_rows(read_sheet(path), path, symbol)
+    meant = {k: v for k, v in reading.columns.items() if k in CANDLE_TARGETS}
+    columns = Columns(sheet, path, meant)
+    if sheet.names or meant:
+        places, closing = columns.times()
+        found, volumes = columns.candles(), columns.volumes()
+    else:
+        places, found, volumes, order = _without_header(sheet, path)
+        closing = False
+        notes.append(order)
+    if sheet.table.empty:
+        raise InputError(f"{path} holds 0 bars; at least 2 are needed")
+    times = read_times(sheet, places, path)
+    values = {name: numbers(sheet.table[place], sheet, name, path) for name, place in found.items()}
+    counted = {str(place): numbers(sheet.table[place], sheet, "volume", path) for place in volumes}
+    chosen = base_volume({name: v.to_numpy() for name, v in counted.items()}, values["close"].to_numpy())
+    values["volume"] = counted[chosen]
+    columns.used.add(int(chosen))
+    if len(volumes) > 1:
+        notes.append(f"volume is its column {shortened(sheet.names[int(chosen)])!r}")
+    table = pd.DataFrame({name: values.pop(name) for name in CANDLE_FIELDS} | values)
+    notes += times.notes
+    table, stamps = _in_order(table, times.stamps, notes)
+    stamps = _as_utc(stamps, times.zoned, reading, "data", path, notes)
+    table, stamps = _sorted(table, stamps, notes)
+    table.index = pd.DatetimeIndex(stamps, name="timestamp")
+    for name, why in implausible_fields(table).items():
+        notes.append(f"column {name} ignored: {why}")
+        table = table.drop(columns=name)
     check_candles(table, str(path))
-    return table, ignored
+    rough = _commonest_step(stamps)
+    for correct in (lambda t, i: opening(t, i, closing), on_days):
+        stamps, note = correct(stamps, rough)
+        notes += [note] if note else []
+    table.index = pd.DatetimeIndex(stamps, name="timestamp")
+    length = infer_interval_ns(table, str(path))
+    if not times.zoned and length < DAY_NS and parse_timezone(reading.timezone, "data") is None:
+        notes.append("times have no zone and are read as UTC (else: --timezone)")
+    if ignored := columns.ignored():
+        notes.append(f"columns ignored: {', '.join(ignored)}")
+    what = smoothed(table)
+    if what is not None:
+        if not reading.any_candles:
+            raise InputError(
+                f"{path} holds {what}: nobody could trade at them; give the market's candles, or insist with --any-candles"
+            )
+        notes.append(f"these are {what}, no prices: no result on them says anything of a market")
+    return table, length, tuple(notes)
 
 
-def read_settlements(path: Path) -> Settlements:
-    """A file with the settlement time and the column `funding_rate` (or Bybit's `fundingRate`)."""
-    table = _read_table(path).rename(columns={"fundingrate": "funding_rate"})
-    if "funding_rate" not in table.columns:
-        raise InputError(f"{path} lacks the column funding_rate; expected timestamp, funding_rate")
-    if not len(table):
-        raise InputError(f"{path} holds no settlement")
-    table = _numbers(table[["funding_rate"]], path)
+def read_settlements(
+    path: Path, reading: Reading = Reading(), symbol: str | None = None
+) -> tuple[Settlements, tuple[str, ...]]:
+    """Settlement times and rates (fractions of notional), and what was assumed, a line each."""
+    sheet, notes = _own_rows(read_sheet(path), path, symbol)
+    known = {key(name) for name in sheet.names}
+    meant = {k: v for k, v in reading.columns.items() if k in FUNDING_TARGETS and (k != "time" or key(v) in known)}
+    columns = Columns(sheet, path, meant)
+    place, unit = columns.rate()
+    places = columns.times()[0] if sheet.names else [0]
+    cells = sheet.table[place]
+    if not len(cells):
+        raise InputError(f"{path} holds no settlement; {sheet.found()}")
+    times = read_times(sheet, places, path)
+    notes += times.notes
+    percent = of_percent(cells, path)
+    table = pd.DataFrame({"funding_rate": numbers(cells, sheet, "funding_rate", path)})
+    table, stamps = _in_order(table, times.stamps, notes)
+    stamps = _as_utc(stamps, times.zoned, reading, "funding", path, notes)
+    stamps, note = on_minutes(stamps)
+    notes += [note] if note else []
+    table, stamps = _sorted(table, stamps, notes)
     rates = table["funding_rate"].to_numpy(dtype=np.float64)
-    times = table.index.to_numpy().astype("datetime64[ns]")
-    if not np.all(np.isfinite(rates)):
-        raise InputError(
-            f"{path}: funding_rate at {times[int(np.argmax(~np.isfinite(rates)))]} is missing or not a number"
-        )
-    if np.any(np.abs(rates) > 0.5):
-        raise InputError(
-            f"{path}: a funding_rate of {rates[int(np.argmax(np.abs(rates)))]:g} is no fraction of notional"
-        )
-    if np.any(np.diff(times.astype(np.int64)) <= 0):
-        raise InputError(f"{path}: settlement times must increase, each once; sort them, oldest first")
-    return Settlements(times, rates)
+    if not np.isfinite(rates).all():
+        check_rates(stamps, rates, path)
+    if percent:
+        unit, note = 0.01, "rates in percent (%) divided by 100"
+    elif unit is None:
+        unit, note = rate_unit(rates, path)
+    else:
+        note = f"rates multiplied by {unit:g}, as their column says" if unit != 1.0 else None
+    notes += [note] if note else []
+    rates = rates * unit
+    check_rates(stamps, rates, path)
+    twice = np.flatnonzero(np.diff(stamps.astype(np.int64)) == 0)
+    if len(twice):
+        raise InputError(f"{path}: {say_time(stamps[twice[0]])} has two settlements that differ; keep one")
+    check_rhythm(stamps, rates, path)
+    if not times.zoned and parse_timezone(reading.timezone, "funding") is None:
+        _check_settlement_hours(stamps, path)
+    return Settlements(stamps, rates), tuple(notes)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -109,71 +203,123 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """The file with lower-case columns, indexed by time (UTC, naive)."""
-    if not path.exists():
-        raise InputError(f"no such file: {path}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a CSV or Parquet file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty; expected candles as CSV or Parquet")
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-        table = pd.read_parquet(path) if magic == b"PAR1" else pd.read_csv(path, skipinitialspace=True)
-    except PermissionError:
-        raise InputError(f"{path} may not be read (permission denied)") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no UTF-8 text and no Parquet; save it as CSV in UTF-8, or as Parquet") from None
-    except Exception as error:  # pyarrow and pandas raise many kinds for damaged files
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is neither readable CSV nor Parquet ({reason})") from None
-    lowered = [str(name).strip().lower() for name in table.columns]
-    if len(set(lowered)) != len(lowered):
-        twice = next(name for name in lowered if lowered.count(name) > 1)
-        raise InputError(f"{path} has the column {twice!r} twice (capital letters make no difference)")
-    table.columns = pd.Index(lowered)
-    name = next((n for n in TIME_COLUMNS if n in table.columns), None)
-    if name is not None:
-        stamps = table.pop(name)
-    elif isinstance(table.index, pd.DatetimeIndex) or str(table.index.name).lower() in TIME_COLUMNS:
-        stamps = table.index.to_series()
-    else:
-        if len(lowered) == 1 and ";" in lowered[0]:
-            raise InputError(f"{path} is separated by semicolons; save it with commas, and points in its numbers")
-        raise InputError(f"{path} has no time column; expected timestamp (epoch s or ms, or ISO time)")
-    table.index = pd.DatetimeIndex(_utc(stamps, path), name="timestamp")
-    return table
-
-
-def _utc(stamps: pd.Series, path: Path) -> pd.DatetimeIndex:
-    """Epoch s/ms/us/ns or ISO text or datetimes as naive UTC nanoseconds."""
-    numbers = pd.to_numeric(stamps, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(stamps) else None
-    try:
-        if numbers is not None and len(numbers) and numbers.notna().all():
-            # seconds stay below 1e11 until the year 5138, milliseconds below 1e14
-            largest = float(numbers.abs().max())
-            unit_ns = 10**9 if largest < 1e11 else 10**6 if largest < 1e14 else 10**3 if largest < 1e17 else 1
-            whole = numbers.astype(np.int64)
-            part = ((numbers - whole) * unit_ns).round().astype(np.int64) if unit_ns > 1 else 0
-            return pd.DatetimeIndex((whole * unit_ns + part).to_numpy().astype("datetime64[ns]"))
-        parsed = pd.to_datetime(
-            stamps, utc=True, format=None if pd.api.types.is_datetime64_any_dtype(stamps) else "ISO8601"
+def _own_rows(sheet: Sheet, path: Path, symbol: str | None) -> tuple[Sheet, list[str]]:
+    """The rows of one market, where a column says of which each is."""
+    notes = list(sheet.notes)
+    place = next(
+        (i for i, name in enumerate(sheet.names) if key(name) in ("symbol", "ticker", "pair", "instrument")), None
+    )
+    if place is None or sheet.table.empty:
+        return sheet, notes
+    cells = sheet.table[place].astype(str)
+    there = cells.unique()
+    if len(there) == 1:
+        return sheet, notes
+    own = cells.map({name: _same(name, symbol) for name in there}).to_numpy(dtype=bool)
+    if not own.any():
+        raise InputError(
+            f"{path} holds rows of {len(there)} symbols ({', '.join(map(shortened, there[:5]))}), none of them {symbol}; "
+            "name one with --symbol"
         )
-    except (ValueError, TypeError, OverflowError):
-        raise InputError(f"{path}: times are neither epoch s/ms nor ISO (first: {stamps.iloc[0]!r})") from None
-    if parsed.isna().any():
-        raise InputError(f"{path}: row {int(np.argmax(parsed.isna().to_numpy())) + 1} has no time")
-    return pd.DatetimeIndex(parsed).tz_localize(None).as_unit("ns")
+    notes.append(f"rows of {symbol} taken, of {len(there)} symbols")
+    return Sheet(sheet.table[own].reset_index(drop=True), sheet.names, sheet.separator, None, sheet.notes), notes
 
 
-def _numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    out = {}
-    for name in table.columns:
-        column = pd.to_numeric(table[name], errors="coerce")
-        wrong = (column.isna() & table[name].notna()).to_numpy()
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InputError(f"{path}: {name} in row {row + 1} is {table[name].iloc[row]!r}, not a number")
-        out[name] = column.astype(np.float64)
-    return pd.DataFrame(out, index=table.index)
+def _same(name: str, symbol: str | None) -> bool:
+    try:
+        return symbol is not None and parse_symbol(name).upper() == symbol.upper()
+    except InputError:
+        return False
+
+
+def _without_header(sheet: Sheet, path: Path) -> tuple[list[int], dict[str, int], list[int], str]:
+    """Places of time, prices and volume by what stands in them: time first, then four prices, then the volume."""
+    table, width = sheet.table, sheet.table.shape[1]
+    start = 0
+    if width > 6 and row_numbers(table[0]):
+        start = 1
+    clock = width > start + 6 and ":" in str(table[start + 1].iloc[0]) and len(str(table[start + 1].iloc[0])) <= 12
+    first = start + 1 + clock
+    order = None
+    if width >= first + 5 and len(table):
+        prices = np.column_stack([numbers(table[i], sheet, f"column {i + 1}", path) for i in range(first, first + 4)])
+        stamps = read_times(sheet, range(start, first), path).stamps
+        order = price_order(prices[np.argsort(stamps, kind="stable")])
+    if order is None:
+        raise InputError(
+            f"{path} has no header, and its columns are not clearly time, open, high, low, close, volume; {sheet.found()}; say "
+            "which is which by number: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
+        )
+    places = {name: first + order.index(name) for name in PRICES}
+    said = f"no header: columns taken as time, {', '.join(order)}, volume"
+    return list(range(start, first)), places, [first + 4], said
+
+
+def _in_order(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:
+    """Oldest first, where the file is newest first. Local times must keep the order they have within an hour that comes twice."""
+    steps = np.diff(stamps.astype(np.int64))
+    if len(steps) and np.mean(steps < 0) > 0.9 and not np.any(steps > HOUR_NS):
+        notes.append("newest row first: turned round")
+        return table.iloc[::-1].reset_index(drop=True), stamps[::-1].copy()
+    return table, stamps
+
+
+def _sorted(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:
+    """By time, each row once: rows that repeat another in everything go, as where files were joined."""
+    if np.any(np.diff(stamps.astype(np.int64)) < 0):
+        back = int(np.argmax(np.diff(stamps.astype(np.int64)) < 0))
+        notes.append(f"rows sorted by time (row {back + 2} is before the one above it)")
+        order = np.argsort(stamps, kind="stable")
+        table, stamps = table.iloc[order].reset_index(drop=True), stamps[order]
+    same = np.concatenate([[False], np.diff(stamps.astype(np.int64)) == 0])
+    if same.any():
+        values = table.to_numpy()
+        same[1:] &= (values[1:] == values[:-1]).all(1)
+    if same.any():
+        rows = f"{int(same.sum())} row{'s' * (int(same.sum()) > 1)}"
+        notes.append(f"{rows} that repeat another dropped, the first at {say_time(stamps[int(np.argmax(same))])}")
+        table, stamps = table[~same].reset_index(drop=True), stamps[~same]
+    return table, stamps
+
+
+def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: Path, notes: list[str]) -> TimeArray:
+    """Times of a file, oldest first, as UTC. InputError where they look like local time and nobody said of where."""
+    zone = parse_timezone(reading.timezone, kind)
+    if zoned:
+        if zone not in (None, "UTC"):
+            notes.append(f"its times say their zone themselves; --timezone {zone} is not needed")
+        return stamps
+    if zone is not None:
+        if zone != "UTC":
+            notes.append(f"times of {zone} turned into UTC")
+        return to_utc(stamps, zone, path)
+    where = local_zone(stamps, _commonest_step(stamps)) if len(stamps) > 2 else None
+    if where is not None:
+        raise InputError(
+            f"{path}: its times look like local time, as of {where[0]}, whose clocks change by an hour just before {str(where[1])[:16]}; "
+            f"give --timezone {where[0]} (or the zone they are of; --timezone UTC where they are UTC and the hour is another fault)"
+        )
+    return stamps
+
+
+def _commonest_step(stamps: TimeArray) -> int:
+    steps = np.diff(stamps.astype(np.int64))
+    steps = steps[steps > 0]
+    if not len(steps):
+        return 0
+    found, counts = np.unique(steps, return_counts=True)
+    return int(found[np.argmax(counts)])
+
+
+def _check_settlement_hours(stamps: TimeArray, path: Path) -> None:
+    """Settlements every four hours or more stand on full multiples UTC (00, 08, 16; BitMEX: 04, 12, 20), or they are local time."""
+    step = _commonest_step(stamps)
+    if step < 4 * HOUR_NS or step % HOUR_NS:
+        return
+    off = stamps.astype(np.int64) % (4 * HOUR_NS)
+    if np.mean(off != 0) > 0.5:
+        clock = sorted({str(s)[11:16] for s in stamps[:12]})
+        raise InputError(
+            f"{path}: settlements at {', '.join(clock[:4])} look like local time (exchanges settle at 00:00, 08:00 and 16:00 UTC); "
+            "give e.g. --timezone funding=Europe/Berlin, or --timezone funding=UTC where they are UTC"
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from data.panel import InputError
 
 MINUTE_NS = 60 * 1_000_000_000
+HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 1440 * MINUTE_NS
 
 #: Bybit v5 interval -> length. "M" has no fixed length and is handled by name.
@@ -19,6 +22,9 @@ INTERVAL_NS: dict[str, int] = {
 BYBIT_INTERVALS = (*INTERVAL_NS, "M")
 
 _SPELLINGS = {"1h": "60", "2h": "120", "4h": "240", "6h": "360", "12h": "720", "1d": "D", "1w": "W", "d": "D", "w": "W"}
+
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|min|h|d|w)?", re.IGNORECASE)
+_UNIT_NS = {"s": 10**9, "m": MINUTE_NS, "min": MINUTE_NS, "h": HOUR_NS, "d": DAY_NS, "w": 7 * DAY_NS}
 
 
 def parse_interval(text: str) -> str:
@@ -58,6 +64,24 @@ def interval_ns(name: str) -> int:
     if name == "M":
         raise InputError("interval M (month) has no fixed length and cannot form a panel; choose W or shorter")
     return INTERVAL_NS[name]
+
+
+def parse_length(text: str) -> int:
+    """The length in ns of any interval: as Bybit names it, or as people do ("45", "10m", "8h", "2d"). InputError otherwise.
+
+    >>> parse_length("480") == parse_length("8h") == 8 * HOUR_NS, parse_length("D") == DAY_NS
+    (True, True)
+    """
+    asked = text.strip()
+    if asked in INTERVAL_NS:
+        return INTERVAL_NS[asked]
+    found = _LENGTH.fullmatch(asked)
+    length = round(float(found[1]) * _UNIT_NS[(found[2] or "m").lower()]) if found is not None and asked != "1M" else 0
+    if length <= 0:
+        raise InputError(
+            f"unknown interval {text!r}; expected minutes, or one like 10m, 8h, D or W (months have no fixed length)"
+        )
+    return length
 
 
 def interval_name(length_ns: int) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from data.commandline import Json, Quiet, application, command
+from data.commandline import Category, Json, Quiet, Symbols, application, command, symbols_of
 from data.errors import InputError
 from data.progress import console_of
 
@@ -23,10 +23,10 @@ app = application()
     interrupted="stopped: every bar that closed is in the store (python -m data.info)",
 )
 def main(
-    symbol: Annotated[str, typer.Option(help="One symbol or several: BTCUSDT,ETHUSDT.")],
+    symbol: Symbols,
     depth: Annotated[int, typer.Option(help="Levels a side: 1, 50, 200 or 1000.")] = 50,
     interval: Annotated[str, typer.Option(help="Bars to store, in minutes: 1, or several: 1,5,60.")] = "1,60",
-    category: Annotated[str, typer.Option(help="linear, inverse or spot.")] = "linear",
+    category: Category = "linear",
     archive: Annotated[
         Path | None, typer.Option(help="Read Bybit's order book archive (zip) instead of the stream.")
     ] = None,
@@ -36,41 +36,25 @@ def main(
 ) -> None:
     """Record order books. Features per bar: docs/data.md. What was recorded is in the store at once."""
     # start-up time: `--help` needs no numpy
-    import numpy as np
-
     from data.bybit import Bybit, Unreachable
     from data.intervals import parse_interval
-    from data.recorder import BookBars, Recorder, read_archive, store_bars
+    from data.recorder import BookBars, Recorder, store_archive
     from data.series import series_key
     from data.store import Store
 
     console = console_of(stderr=True, quiet=quiet)
-    symbols = [name.strip() for name in symbol.split(",") if name.strip()]
+    symbols = symbols_of(symbol)
     intervals = [parse_interval(name) for name in interval.split(",")]
-    if not symbols:
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
     for name in symbols:
         series_key(category, name, "orderbook", intervals[0])
     store = Store()
     if archive is not None:
         if len(symbols) > 1:
             raise InputError("an archive holds one symbol; give one --symbol")
-        made = {name: BookBars(name, depth) for name in intervals}
-        count = 0
         with console.status("reading the archive") as status:
-            for message in read_archive(archive):
-                count += 1
-                if not message.topic.endswith(f".{symbols[0]}"):
-                    raise InputError(f"{archive} is about {message.topic}, not {symbols[0]}")
-                for of_interval in made.values():
-                    of_interval.feed(message)
-                if count % 20_000 == 0:
-                    status.update(f"{count:,} messages, at {np.datetime64(message.ts, 'ms')} UTC")
-        stored = 0
-        for name, of_interval in made.items():
-            rows = of_interval.take()
-            stored += len(rows)
-            store_bars(store, category, symbols[0], name, rows)
+            count, stored = store_archive(
+                archive, store, category, symbols[0], {name: BookBars(name, depth) for name in intervals}, status.update
+            )
         console.print(f"{count:,} messages, {stored} closed bars stored", markup=False)
         if json_:
             sys.stdout.write(json.dumps({"messages": count, "bars": stored, "gaps": 0}) + "\n")

@@ -121,6 +121,27 @@ def store_bars(store: Store, category: str, symbol: str, interval: str, rows: Ro
             series.add(rows, [])
 
 
+def store_archive(
+    path: Path, store: Store, category: str, symbol: str, made: dict[str, BookBars], told: Callable[[str], None]
+) -> tuple[int, int]:
+    """(messages read, bars stored) of an archive that is about one symbol. made: bars by interval; told: how far it is."""
+    count = 0
+    for message in read_archive(path):
+        count += 1
+        if not message.topic.endswith(f".{symbol}"):
+            raise InputError(f"{path} is about {message.topic}, not {symbol}")
+        for of_interval in made.values():
+            of_interval.feed(message)
+        if count % 20_000 == 0:
+            told(f"{count:,} messages, at {np.datetime64(message.ts, 'ms')} UTC")
+    stored = 0
+    for interval, of_interval in made.items():
+        rows = of_interval.take()
+        stored += len(rows)
+        store_bars(store, category, symbol, interval, rows)
+    return count, stored
+
+
 class Recorder:
     """Keeps books of several symbols from the public WebSocket and stores their bars, through every kind of break.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,22 @@ def series_key(category: str, symbol: str, kind: str, interval: str) -> SeriesKe
     return SeriesKey(category, symbol, kind, interval)
 
 
+def downloads_of(category: str, symbols: Sequence[str], what: str, intervals: Sequence[str]) -> list[SeriesKey]:
+    """Every series that `--what` asks for, each once. what: kinds, comma separated, or `all`."""
+    kinds = [name.strip() for name in what.split(",")]
+    if kinds == ["all"]:
+        kinds = [name for name in DOWNLOADS if category != "spot" or not KINDS[name].derivatives_only]
+    for kind in kinds:
+        if kind not in DOWNLOADS:
+            hint = "; python -m data.record records it" if kind in KINDS else ""
+            raise InputError(f"unknown --what {kind!r}; expected {', '.join(DOWNLOADS)}, or all{hint}")
+    return list(
+        dict.fromkeys(
+            series_key(category, name, kind, step) for name in symbols for kind in kinds for step in intervals
+        )
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """times: [n] int64 ms, strictly increasing (open time of a bar, stamp of a statistic); values: [n, columns] float64."""
@@ -145,13 +162,6 @@ def on_grid(interval: str, times: Stamps) -> bool:
         return bool(np.all(months == times))
     offset = FIRST_MONDAY_MS if interval == "W" else 0
     return bool(np.all((times - offset) % (INTERVAL_NS[interval] // 1_000_000) == 0))
-
-
-def close_time(interval: str, open_ms: int) -> int:
-    """When the bar that opens at `open_ms` is complete."""
-    if interval == "M":
-        return int(open_times("M", open_ms + 1, open_ms + 32 * DAY_MS)[0])
-    return open_ms + INTERVAL_NS[interval] // 1_000_000
 
 
 def last_closed(interval: str, now_ms: int) -> int:

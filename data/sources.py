@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from data import files as user_files
 from data import simulated
 from data.alignment import add_timeframe, coarser
+from data.columns import parse_columns
 from data.intervals import interval_ns, parse_interval, parse_span
+from data.market_settings import MarketSettings
 from data.panel import InputError, Panel
+from data.symbols import parse_symbols
 
 DEFAULT_INTERVAL = "60"
 
@@ -65,6 +68,24 @@ def register_source(name: str, loader: Loader) -> None:
     SOURCES[name] = loader
 
 
+def load_market(asked: MarketSettings, seed: int = 0, **telling: Any) -> Panel:
+    """`load_panel` of a command's settings. telling: its `echo` and `progress`."""
+    return load_panel(
+        asked.symbol,
+        asked.interval,
+        start=asked.start,
+        end=asked.end,
+        source=asked.source,
+        files=tuple(map(Path, asked.data)),
+        funding_files=tuple(map(Path, asked.funding)),
+        fill_gaps=asked.fill_gaps,
+        seed=seed,
+        timeframes=asked.timeframes,
+        category=asked.category,
+        **telling,
+    )
+
+
 def load_panel(
     symbols: Sequence[str],
     interval: str | None = None,
@@ -74,6 +95,9 @@ def load_panel(
     source: str = "auto",
     files: Sequence[Path] = (),
     funding_files: Sequence[Path] = (),
+    columns: str | Mapping[str, str] | None = None,
+    timezone: str | None = None,
+    any_candles: bool = False,
     fill_gaps: bool = False,
     seed: int = 0,
     timeframes: Sequence[str] = (),
@@ -88,13 +112,20 @@ def load_panel(
     symbols : sequence of str
         E.g. `["BTCUSDT", "ETHUSDT"]`.
     interval : str, optional
-        As Bybit names it: `"60"` is an hour, `"D"` a day. None means the files' own, or one hour from a source.
+        As Bybit names it: `"60"` is an hour, `"D"` a day; of files any multiple of their own. None means the files' own, or one hour
+        from a source.
     start, end : str, optional
         ISO, UTC. A bar belongs to the span if it opens at or after `start` and has closed by `end`.
     source : str
         `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, or a registered name.
     files, funding_files : sequence of Path
         Candles, one file per symbol, in order, in place of the source; and their funding settlements.
+    columns : str or mapping, optional
+        What columns of files are, where their names do not say it: `"time=ts,volume=vol"`.
+    timezone : str, optional
+        Of times in files that say none (UTC otherwise): `"Europe/Berlin"`, or `"data=UTC,funding=Europe/Berlin"`.
+    any_candles : bool
+        Take candles that are no prices (Heikin-Ashi), too.
     fill_gaps : bool
         Fill missing bars with the last close, instead of refusing them.
     seed : int
@@ -117,22 +148,21 @@ def load_panel(
     >>> load_panel(["BTCUSDT"], "240", source="simulated", start="2024-01-01", end="2024-02-01").values.shape
     (186, 1, 6)
     """
-    names = tuple(symbol.strip() for symbol in symbols)
-    if not names or not all(names):
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
-    if len(set(names)) != len(names):
-        raise InputError(f"a symbol is given twice: {', '.join(names)}")
+    names = parse_symbols(symbols)
     if source not in SOURCES:
         raise InputError(f"unknown --source {source!r}; expected {', '.join(SOURCES)}")
-    if interval is not None:
+    if interval is not None and not files:
         interval_ns(parse_interval(interval))
     first, last = parse_span(start, end)
     say = echo or (lambda _line: None)
     longer = tuple(parse_interval(name) for name in timeframes)
     if files:
         panel = user_files.load_files(
-            names, files, interval=interval, funding_files=funding_files, start=first, end=last, fill_gaps=fill_gaps
-        )
+            names, files, interval=interval, funding_files=funding_files, start=first, end=last, fill_gaps=fill_gaps,
+            reading=user_files.Reading(parse_columns(columns), timezone, any_candles),
+        )  # fmt: skip
+        for note in panel.notes:
+            say(note)
         return _with_timeframes(panel, longer)
     if funding_files:
         raise InputError("--funding FILE goes with --data FILE; a source brings its own funding")

@@ -7,10 +7,40 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = "<!-- settings -->"  # on docs/commands.md; the tables are made from the classes that declare the settings
 PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 
+def settings_tables() -> str:
+    """A table for each command whose settings are declared in a class, group by group."""
+    from data.settings import Settings, declared, in_words
+    from nas.search.request import SearchRequest
+    from strategies.walkforward.config import GROUPS, RunConfig, of_preset
+    from strategies.walkforward.options import Options
+
+    def rows(models: tuple[type[Settings], ...], group: str | None, preset: dict[str, Any]) -> list[str]:
+        found = [one for model in models for one in declared(model) if one[2].group == group]
+        return [
+            f"| `{name}` | {'flag' if shown.flag else 'file'} | {in_words(preset.get(name, field.default))} | "
+            + str(field.description).replace("|", "\\|") + " |"
+            for name, field, shown in found
+        ]  # fmt: skip
+
+    text = []
+    for command, models, preset in (
+        ("strategies.walkforward", (RunConfig, Options), of_preset("default")),
+        ("nas.search", (SearchRequest,), {}),
+    ):
+        groups = dict.fromkeys(shown.group for model in models for *_, shown in declared(model))
+        for group in sorted(groups, key=lambda name: GROUPS.index(name) if name in GROUPS else -1):
+            head = [f"### {command}: {group or 'every command has these, or most'}", ""]
+            text += [*head, "| setting | given by | default | |", "|---|---|---|---|", *rows(models, group, preset), ""]
+    return "\n".join(text)
+
+
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    if page.file.src_uri == "commands.md":
+        return markdown.replace(SETTINGS, settings_tables())
     if page.file.src_uri not in PAGES:
         return markdown
     text = (ROOT / PAGES[page.file.src_uri]).read_text().replace("](docs/", "](")

@@ -155,6 +155,32 @@ def power(
     _run("power", experiment.units(seeds), experiment.compute, store, minutes, quiet, json_)
 
 
+@command(app, "python -m lab risk --data BTCUSDT_1h.parquet --seeds 2", interrupted=KEPT)
+def risk(
+    data: Annotated[list[Path], typer.Option(help="Candles, any symbols, years and bar lengths; repeatable.")],
+    seeds: Annotated[int, typer.Option(help="Test stretches that do not overlap.", min=1)] = 20,
+    per_stretch: Annotated[int, typer.Option(help="Files judged on each stretch.", min=1)] = 1,
+    target: Annotated[
+        str, typer.Option(help="Targets and bars ahead: range:6,volume:24 (range, volatility, volume, drawdown).")
+    ] = "range:6,volume:24",
+    days: Annotated[str, typer.Option(help="Days to learn from, to validate, unseen.")] = "150,50,30",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Risk and activity: networks on top of a closed form against forecasts by hand, and searching against drawing."""
+    from lab import risk as experiment  # start-up time
+
+    lengths = _numbers("--days", days, "150,50,30")
+    if len(lengths) != 3 or min(lengths) < 1:
+        raise InputError(f"--days {days!r} is not three numbers of days: give e.g. 150,50,30")
+    histories = histories_of(data, None)
+    pairs = experiment.targets_of(target)
+    wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]))
+    _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
 @command(app, "python -m lab evidence", interrupted=KEPT)
 def evidence(
     store: Store = STORE,
@@ -209,11 +235,11 @@ def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
     return found
 
 
-def histories_of(data: list[Path] | None) -> list[Panel]:
-    """Candle files, each named after its symbol: BTCUSDT_1h.parquet."""
+def histories_of(data: list[Path] | None, interval: str | None = "60") -> list[Panel]:
+    """Candle files, each named after its symbol: BTCUSDT_1h.parquet. interval: None for the files' own."""
     from data.sources import load_panel  # start-up time
 
-    return [load_panel((path.name.split("_")[0].split(".")[0],), "60", files=(path,)) for path in data or []]
+    return [load_panel((path.name.split("_")[0].split(".")[0],), interval, files=(path,)) for path in data or []]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 from data.atomic import write_text
 from data.panel import InputError
 from lab.decisions import decisions_table
+from lab.risk_table import risk_table
 from lab.rounds import searches_table
 from lab.tables import forecast_table, null_table, power_table
 from lab.units import Record, records
@@ -22,6 +23,8 @@ Table = Callable[[Sequence[Record]], tuple[str, str]]  # (verdict, markdown)
 MARKET = "../shared/market"
 CANDLES = " ".join(f"--data {MARKET}/{name}USDT_1h.parquet" for name in ("BTC", "ETH", "SOL", "BNB"))
 TABLES = "../shared/forecast"
+#: coins that no figure was looked at on before the plan of `lab risk` (docs/evidence/risk-plan.md)
+OTHERS = ("ADA", "APT", "ATOM", "DOGE", "DOT", "FIL", "INJ", "LINK", "LTC", "NEAR", "OP", "PEPE", "WIF", "XRP")
 
 #: experiment -> (title, command, table)
 EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
@@ -30,6 +33,10 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     "power": ("How strong must a signal be?", "python -m lab power", power_table),
     "search-vs-random": (
         "Is a searched architecture better than a random one?", f"python -m lab search-vs-random {CANDLES}", searches_table,
+    ),
+    "risk": (
+        "Risk and activity: what networks add to a strong closed form",
+        "python -m lab risk " + " ".join(f"--data {MARKET}/many/{name}USDT_1h.parquet" for name in OTHERS), risk_table,
     ),
     "forecast": (
         "The search as a forecaster of long horizons",

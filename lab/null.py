@@ -31,7 +31,6 @@ from strategies.walkforward.provenance import code_version
 from strategies.walkforward.trading import daily_net_returns, trading_terms
 
 MARKETS = ("garch", "permuted")
-TRADED = ("shipped", "bare")
 HORIZON = 6  # bars, as the presets forecast
 #: the quick preset on a shorter history: 60 days to learn from, 20 + 20 to validate, seven unseen stretches of 30 days
 SETTINGS: dict[str, Any] = {

@@ -62,6 +62,30 @@ TABLES = {
     "median": "Mean correlation, and its difference from the median random architecture",
 }
 
+COUNTED = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
+TEXT = (
+    "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "
+    "(docs/variants.md). `random + validation, n`: n random architectures (others than those of the median), trained and chosen "
+    "in exactly that way. `n of its own + m random`: both kinds of candidates in one round. Cost: in trainings of one candidate, "
+    f"by processor time; a search counts as {COUNTED} (measured 2.2 to 2.9 and 2.7 to 3.7; `python -m benchmarks.last_round`): equal "
+    "compute means so many more random candidates. Differences are paired by problem; medians, but against the search alone the "
+    "mean, since many a last round keeps what the search chose.\n\n"
+)
+WHY = (
+    "\n\nWhy: percentile of the proposals among the random architectures of the median (50%: no better), how much they differ from "
+    "each other (standard deviation of their test correlations within a problem), and whether validation knows which is best (rank "
+    "correlation, within a problem, of the forecast it saw and the one on test; 0: it does not).\n\n"
+)
+QUALITY = [
+    "problems",
+    "proposals of",
+    "each",
+    "percentile of the first",
+    "of the others",
+    "spread",
+    "validation and test",
+]
+
 
 def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
     """(verdict, text and tables) of the problems whose records hold proposals; empty where none does."""
@@ -110,30 +134,7 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
             if row and not (name.startswith(RANDOM) and costs[name] not in shown)  # the others only serve as rivals
         ]
         tables.append(f"**{title}**\n\n{markdown(['way', 'cost', *names], rows)}")
-    counted = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
-    text = (
-        "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "
-        "(docs/variants.md). `random + validation, n`: n random architectures (others than those of the median), trained and chosen "
-        "in exactly that way. `n of its own + m random`: both kinds of candidates in one round. Cost: in trainings of one candidate, "
-        f"by processor time; a search counts as {counted} (measured 2.2 to 2.9 and 2.7 to 3.7; `python -m benchmarks.last_round`): equal "
-        "compute means so many more random candidates. Differences are paired by problem; medians, but against the search alone the "
-        "mean, since many a last round keeps what the search chose.\n\n"
-    )
-    why = (
-        "\n\nWhy: percentile of the proposals among the random architectures of the median (50%: no better), how much they differ from "
-        "each other (standard deviation of their test correlations within a problem), and whether validation knows which is best (rank "
-        "correlation, within a problem, of the forecast it saw and the one on test; 0: it does not).\n\n"
-    )
-    head = [
-        "problems",
-        "proposals of",
-        "each",
-        "percentile of the first",
-        "of the others",
-        "spread",
-        "validation and test",
-    ]
-    return "\n".join(verdicts), text + "\n\n".join(tables) + why + markdown(head, quality)
+    return "\n".join(verdicts), TEXT + "\n\n".join(tables) + WHY + markdown(QUALITY, quality)
 
 
 def _quality(market: str, mine: Sequence[Record]) -> list[list[str]]:

@@ -56,7 +56,7 @@ def equity_figure(run: Run) -> Figure:
     return Figure(
         "equity",
         "Growth of 1" + (", logarithmic scale" if log else ""),
-        f"Equity after costs from {run.equity.index[0]:%Y-%m-%d} to {run.equity.index[-1]:%Y-%m-%d}, "
+        f"Equity after {run.charged} from {run.equity.index[0]:%Y-%m-%d} to {run.equity.index[-1]:%Y-%m-%d}, "
         f"starting at 1: {lead}.{_others(run, shown)}",
         traces,
         {

@@ -71,6 +71,31 @@ class Run:
         return bool(self.provenance.get("simulated", False))
 
     @property
+    def funding_charged(self) -> str:
+        """`all`, `part` or `none` of what a perpetual account pays; `no` where the account pays none by its nature."""
+        said = _mapping(self.info.get("costs")).get("funding")
+        if isinstance(said, str):
+            return said
+        return "all" if said or (self.trades["kind"] == "funding").any() else "none"  # an older run
+
+    @property
+    def charged(self) -> str:
+        """The costs that every figure is after, in words; never one that was not charged."""
+        words = {
+            "all": "fees, slippage and funding",
+            "no": "fees and slippage",
+            "none": "fees and slippage, without funding",
+        }
+        return words.get(self.funding_charged, "fees and slippage, and funding where it is known")
+
+    @property
+    def uncharged(self) -> tuple[str, ...]:
+        """What was not charged, a line each."""
+        if self.funding_charged in ("all", "no"):
+            return ()
+        return tuple(map(str, self.provenance.get("funding") or ())) or ("funding not charged",)
+
+    @property
     def days_per_year(self) -> float:
         """365, or the days of a year on which a market that rests has bars (about 252)."""
         return float(self.provenance.get("days_per_year") or 365.0)

@@ -27,9 +27,6 @@ class Books:
         """bids: best (highest) first, asks: best (lowest) first; (price, size) as decimal strings."""
         self._pinned[symbol] = (list(bids), list(asks))
 
-    def unpin(self, symbol: str) -> None:
-        self._pinned.pop(symbol, None)
-
     def levels(self, symbol: str, depth: int) -> tuple[Levels, Levels]:
         """(bids, asks) now, best first, at most `depth` a side. A pinned book is used as it is."""
         if symbol in self._pinned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ AFTER = (
     "replace",
 )
 #: answers of the private part, before the endpoint runs
-PRIVATE = ("http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
+PRIVATE = ("http_401", "http_503", "code_10001", "code_10003", "code_10004", "code_10005", "code_10010", "code_10018", "code_110007",
            "code_110017", "code_110094")  # fmt: skip
 KINDS = (*BEFORE, *AFTER, *PRIVATE)
 #: what any read-only call must survive without changing its outcome (a country block does not pass)
@@ -39,8 +40,8 @@ READ_FAULTS = tuple(kind for kind in (*BEFORE, *AFTER) if kind not in ("http_403
 class Fault:
     """One way to fail.
 
-    kind: of KINDS. path: glob on the URL path. nth: only on these calls of a matching path (1-based), else every one;
-    chance: probability per matching call; times: stop after this many. seconds: of `hang`, and the reset of code_10006.
+    kind: of KINDS, or code_<any retCode>. path: glob on the URL path. nth: only on these calls of a matching path (1-based), else
+    every one; chance: probability per matching call; times: stop after this many. seconds: of `hang`, and the reset of code_10006.
     skew_ms: of `clock_skew`. replace: body -> body for kind `replace`.
     """
 
@@ -56,7 +57,7 @@ class Fault:
     done: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in KINDS and not re.fullmatch(r"code_-?[0-9]{1,9}", self.kind):
             raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(KINDS)}")
 
 

@@ -36,6 +36,7 @@ class Instrument:
     qty_step: str = "0.001"
     min_order_qty: str = "0.001"
     max_order_qty: str = "1190"
+    max_market_qty: str = "500"
     min_notional: str = "5"
     launch_ms: int = 1_577_836_800_000
     status: str = "Trading"

@@ -124,9 +124,13 @@ class Exchange:
         index = int(body.get("positionIdx", 0))
         if index not in ((1, 2) if self.account.hedge else (0,)):
             raise Refused(10001, "position idx not match position mode")
-        if qty % Decimal(instrument.qty_step) or qty < Decimal(instrument.min_order_qty) or qty <= 0:
+        largest = Decimal(instrument.max_market_qty if kind == "Market" else instrument.max_order_qty)
+        whole = not qty and body.get("reduceOnly") is True and body.get("closeOnTrigger") is True
+        if whole:  # create-order: all that is held, up to the largest order
+            qty = min(abs(self.account.holding(symbol, index).size), largest)
+        elif qty % Decimal(instrument.qty_step) or qty < Decimal(instrument.min_order_qty) or qty <= 0:
             raise Refused(10001, f"The number of contracts {qty} is below the minimum or not a multiple of the step")
-        if qty > Decimal(instrument.max_order_qty):
+        if qty > largest:
             raise Refused(10001, "The number of contracts exceeds maximum limit allowed")
         if kind == "Limit" and (price <= 0 or price % Decimal(instrument.tick_size)):
             raise Refused(10001, "params error: price is not a multiple of the tick")

@@ -48,6 +48,11 @@ class Private:
         self.lag_s, self.event_s, self.match_s, self.tick_s = lag_s, event_s, match_s, tick_s
         self._account = Account(wallet=wallet, hedge=hedge)
         self.exchange: Exchange
+        self.coin = "USDT"  # that the wallet holds
+        self.info: dict[str, Any] = {
+            "marginMode": "REGULAR_MARGIN", "updatedTime": "1697078946000", "unifiedMarginStatus": 4, "dcpStatus": "OFF",
+            "timeWindow": 10, "smpGroup": 0, "isMasterTrader": False, "spotHedgingStatus": "OFF",
+        }  # fmt: skip
         self.standin: StandIn
         self.accepted: list[str] = []  # orderLinkIds of every order taken, in order
 
@@ -275,7 +280,7 @@ class Private:
         equity, margin, keep = account.equity(marks), account.initial_margin(marks), account.maintenance(marks)
         profit = account.unrealised(marks)
         coin = {
-            "coin": "USDT", "equity": _text(equity), "usdValue": _text(equity), "walletBalance": _text(account.wallet),
+            "coin": self.coin, "equity": _text(equity), "usdValue": _text(equity), "walletBalance": _text(account.wallet),
             "unrealisedPnl": _text(profit), "cumRealisedPnl": "0", "totalPositionIM": _text(margin), "totalOrderIM": "0",
             "totalPositionMM": _text(keep), "availableToWithdraw": "", "availableToBorrow": "", "borrowAmount": "0",
             "accruedInterest": "0", "bonus": "0", "locked": "0", "spotBorrow": "0", "collateralSwitch": True,
@@ -290,10 +295,7 @@ class Private:
         }  # fmt: skip
 
     def _info(self, _call: Call) -> Reply:
-        return Reply({
-            "marginMode": "REGULAR_MARGIN", "updatedTime": "1697078946000", "unifiedMarginStatus": 4, "dcpStatus": "OFF",
-            "timeWindow": 10, "smpGroup": 0, "isMasterTrader": False, "spotHedgingStatus": "OFF",
-        })  # fmt: skip
+        return Reply(dict(self.info))
 
     def _fees(self, call: Call) -> Reply:
         symbol = call.query.get("symbol", "BTCUSDT")

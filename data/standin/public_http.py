@@ -29,6 +29,7 @@ def public_endpoints() -> dict[tuple[str, str], Endpoint]:
         "open-interest": open_interest,
         "account-ratio": account_ratio,
         "instruments-info": instruments_info,
+        "risk-limit": risk_limit,
         "orderbook": orderbook,
         "tickers": tickers,
         "recent-trade": recent_trade,
@@ -164,6 +165,22 @@ def instruments_info(world: World, call: Call) -> Reply:
     return Reply({"category": query["category"], "list": [describe(i, world) for i in chosen], "nextPageCursor": ""})
 
 
+def risk_limit(world: World, call: Call) -> Reply:
+    """The more a position is worth, the less leverage is allowed: five tiers."""
+    if call.query.get("category") not in ("linear", "inverse"):
+        raise Refused(10001, "params error: category invalid")
+    chosen = [_instrument(world, call.query)] if "symbol" in call.query else list(world.market.instruments.values())
+    rows = []
+    for i in chosen:
+        for tier in range(1, 6):
+            rows.append({
+                "id": tier, "symbol": i.symbol, "riskLimitValue": str(2_000_000 * tier), "maintenanceMargin": str(0.005 * tier),
+                "initialMargin": str(0.01 * tier), "isLowestRisk": int(tier == 1),
+                "maxLeverage": f"{float(i.max_leverage) / tier:.2f}", "mmDeduction": "",
+            })  # fmt: skip
+    return Reply({"category": call.query["category"], "list": rows, "nextPageCursor": ""})
+
+
 def _describe(i: Instrument, world: World) -> dict[str, Any]:
     minutes = [m for begin, m in i.funding_minutes if begin <= world.clock.now_ms()][-1]
     return {
@@ -174,7 +191,7 @@ def _describe(i: Instrument, world: World) -> dict[str, Any]:
         "priceFilter": {"minPrice": i.tick_size, "maxPrice": "1999999.80", "tickSize": i.tick_size},
         "lotSizeFilter": {
             "maxOrderQty": i.max_order_qty, "minOrderQty": i.min_order_qty, "qtyStep": i.qty_step,
-            "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_order_qty, "minNotionalValue": i.min_notional,
+            "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_market_qty, "minNotionalValue": i.min_notional,
         },
         "copyTrading": "both", "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375", "isPreListing": False,
     }  # fmt: skip

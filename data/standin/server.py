@@ -59,10 +59,6 @@ class StandIn:
         """With the channel left open, as pybit's PUBLIC_WSS wants it."""
         return f"ws://127.0.0.1:{self.port}/v5/public/{{CHANNEL_TYPE}}"
 
-    @property
-    def ws_private_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/v5/private"
-
     def start(self) -> StandIn:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="stand-in", daemon=True)
         self._thread.start()
@@ -129,7 +125,7 @@ class StandIn:
         if self._over_limit():
             return web.Response(status=403, text=_HTML.format("403 Forbidden", _TOO_OFTEN), content_type="text/html")
         fault = world.faults.draw(call.path)
-        if fault is not None and fault.kind in (*BEFORE, *PRIVATE):
+        if fault is not None and (fault.kind in (*BEFORE, *PRIVATE) or fault.kind.startswith("code_")):
             return self._fail_before(request, fault)
         reply = self._reply(call)
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()

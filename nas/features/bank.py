@@ -62,11 +62,6 @@ class FeatureBank:
         """(input, pipeline) of each of the K rows."""
         return [(name, pipeline) for name, group in zip(self.inputs, self.pipelines, strict=True) for pipeline in group]
 
-    @property
-    def owner(self) -> npt.NDArray[np.int64]:
-        """[K]: index of the input each row belongs to."""
-        return np.repeat(np.arange(len(self.inputs)), [len(group) for group in self.pipelines])
-
 
 def build_bank(
     panel: Panel,

@@ -1,7 +1,7 @@
 """Causal kernels in numba: bounded work per value whatever the window, float64 inside, missing values by rule.
 
 Every kernel reads x [C, T] (C independent columns, time contiguous) and returns [C, T]; value t reads bars <= t only, and
-is the same bits wherever the arrays end and however many threads run. `out` takes a buffer to write to.
+is the same bits wherever the arrays end and however many threads run.
 
 Missing values: NaN and infinities count as missing and are left out of a window; a window with fewer than `min_periods`
 values (default: the whole window) gives NaN. `nas.kernels.reference` holds the same formulas written plainly.

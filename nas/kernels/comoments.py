@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns, periods
+from nas.kernels.compiling import compiled, over_columns, periods
 
 
 @compiled
@@ -65,15 +65,10 @@ def _skew(x: FloatArray, window: int, min_periods: int, out: FloatArray) -> None
 
 
 def rolling_skew(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Bias-corrected sample skewness of the last `window` bars; 0 where nothing varies, NaN below three known values."""
-    out, least = output(x, out), periods(window, min_periods)
+    out, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _skew(x[part], window, least, out[part]), x.shape, threads)
     return out
 
@@ -149,42 +144,24 @@ def _pair(x: FloatArray, y: FloatArray, window: int, min_periods: int, slope: bo
 
 
 def _run(
-    x: FloatArray,
-    y: FloatArray,
-    window: int,
-    min_periods: int | None,
-    slope: bool,
-    out: FloatArray | None,
-    threads: int | None,
+    x: FloatArray, y: FloatArray, window: int, min_periods: int | None, slope: bool, threads: int | None
 ) -> FloatArray:
     if x.shape != y.shape:
         raise ValueError(f"the two series have shapes {x.shape} and {y.shape}; they must be equal")
-    target, least = output(x, out), periods(window, min_periods)
+    target, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _pair(x[part], y[part], window, least, slope, target[part]), x.shape, threads)
     return target
 
 
 def rolling_correlation(
-    x: FloatArray,
-    y: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, y: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Pearson correlation over the bars of the last `window` that are known in both; NaN where either is constant."""
-    return _run(x, y, window, min_periods, False, out, threads)
+    return _run(x, y, window, min_periods, False, threads)
 
 
 def rolling_beta(
-    x: FloatArray,
-    y: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, y: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Least-squares slope of x on y, over the bars of the last `window` known in both; NaN where y is constant."""
-    return _run(x, y, window, min_periods, True, out, threads)
+    return _run(x, y, window, min_periods, True, threads)

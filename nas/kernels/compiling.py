@@ -9,9 +9,6 @@ from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numba
-import numpy as np
-
-from data.panel import FloatArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,15 +33,6 @@ def over_columns(run: Callable[[slice], object], shape: tuple[int, ...], threads
     bounds = [columns * k // threads for k in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(run, [slice(a, b) for a, b in pairwise(bounds)]))
-
-
-def output(x: FloatArray, out: FloatArray | None) -> FloatArray:
-    """The buffer to write to: the caller's, or a new one."""
-    if out is None:
-        return np.empty(x.shape)
-    if out.shape != x.shape or out.dtype != np.float64:
-        raise ValueError(f"out has shape {out.shape} and type {out.dtype}, expected {x.shape} and float64")
-    return out
 
 
 def periods(window: int, min_periods: int | None) -> int:

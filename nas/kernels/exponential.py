@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns
+from nas.kernels.compiling import compiled, over_columns
 
 CHUNK = 256  # bars between the recurrence and the vectorised second half: all scratch stays in the first cache
 MEAN, STD, ZSCORE = 1, 2, 4
@@ -142,40 +142,30 @@ def _run(
     over_columns(run, x.shape, threads)
 
 
-def ewm_mean(
-    x: FloatArray, span: float, min_periods: int = 1, *, out: FloatArray | None = None, threads: int | None = None
-) -> FloatArray:
+def _one(x: FloatArray, span: float, min_periods: int | None, bit: int, threads: int | None) -> FloatArray:
+    out = np.empty((1, *x.shape))
+    _run(x, _spans(span), min_periods, {bit: out}, threads)
+    value: FloatArray = out[0]
+    return value
+
+
+def ewm_mean(x: FloatArray, span: float, min_periods: int = 1, *, threads: int | None = None) -> FloatArray:
     """Exponentially weighted mean: weights (1 - 2 / (span + 1))^age over the known bars, as in pandas
     `ewm(span=span, adjust=True, ignore_na=False)`. At a missing bar the last mean stands."""
-    out = output(x, out)
-    _run(x, _spans(span), min_periods, {MEAN: out[None]}, threads)
-    return out
+    return _one(x, span, min_periods, MEAN, threads)
 
 
-def ewm_std(
-    x: FloatArray, span: float, min_periods: int = 2, *, out: FloatArray | None = None, threads: int | None = None
-) -> FloatArray:
+def ewm_std(x: FloatArray, span: float, min_periods: int = 2, *, threads: int | None = None) -> FloatArray:
     """Exponentially weighted standard deviation, bias corrected; at a missing bar the last one stands."""
-    out = output(x, out)
-    _run(x, _spans(span), min_periods, {STD: out[None]}, threads)
-    return out
+    return _one(x, span, min_periods, STD, threads)
 
 
-def ewm_zscore(
-    x: FloatArray,
-    span: float,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
-) -> FloatArray:
+def ewm_zscore(x: FloatArray, span: float, min_periods: int | None = None, *, threads: int | None = None) -> FloatArray:
     """(newest value - exponential mean) / exponential standard deviation; NaN at a missing bar, 0 where nothing varies.
 
     min_periods: known values before the first output; None: half the span.
     """
-    out = output(x, out)
-    _run(x, _spans(span), min_periods, {ZSCORE: out[None]}, threads)
-    return out
+    return _one(x, span, min_periods, ZSCORE, threads)
 
 
 def ewm_moments(
@@ -223,15 +213,13 @@ def _relative_strength(x: FloatArray, span: int, out: FloatArray) -> None:
                 target[k] = 100.0 * (ups[k] / total) if total != 0.0 else 50.0
 
 
-def relative_strength(
-    x: FloatArray, span: int, *, out: FloatArray | None = None, threads: int | None = None
-) -> FloatArray:
+def relative_strength(x: FloatArray, span: int, *, threads: int | None = None) -> FloatArray:
     """Wilder's relative strength index (1978) of the changes of x, 0 to 100; 50 where nothing ever moved.
 
     Changes to or from a missing bar are left out and give NaN. Known from the `span`-th known change on.
     """
     if span < 1:
         raise ValueError(f"span must be at least 1 bar, not {span}")
-    out = output(x, out)
+    out = np.empty(x.shape)
     over_columns(lambda part: _relative_strength(x[part], span, out[part]), x.shape, threads)
     return out

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns, periods
+from nas.kernels.compiling import compiled, over_columns, periods
 
 
 @compiled
@@ -64,28 +64,18 @@ def _maximum(x: FloatArray, sign: float, window: int, min_periods: int, out: Flo
 
 
 def rolling_max(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Largest known value of the last `window` bars."""
-    out, least = output(x, out), periods(window, min_periods)
+    out, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _maximum(x[part], 1.0, window, least, out[part]), x.shape, threads)
     return out
 
 
 def rolling_min(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Smallest known value of the last `window` bars."""
-    out, least = output(x, out), periods(window, min_periods)
+    out, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _maximum(x[part], -1.0, window, least, out[part]), x.shape, threads)
     return out

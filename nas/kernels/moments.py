@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns, periods
+from nas.kernels.compiling import compiled, over_columns, periods
 
 SUM, MEAN, STD, ZSCORE = 1, 2, 4, 8
 
@@ -221,60 +221,38 @@ def _run(x: FloatArray, window: int, min_periods: int | None, want: dict[int, Fl
     over_columns(run, x.shape, threads)
 
 
+def _one(x: FloatArray, window: int, min_periods: int | None, bit: int, threads: int | None) -> FloatArray:
+    out = np.empty(x.shape)
+    _run(x, window, min_periods, {bit: out}, threads)
+    return out
+
+
 def rolling_sum(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Sum of the known values of the last `window` bars."""
-    out = output(x, out)
-    _run(x, window, min_periods, {SUM: out}, threads)
-    return out
+    return _one(x, window, min_periods, SUM, threads)
 
 
 def rolling_mean(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Mean over the last `window` bars."""
-    out = output(x, out)
-    _run(x, window, min_periods, {MEAN: out}, threads)
-    return out
+    return _one(x, window, min_periods, MEAN, threads)
 
 
 def rolling_std(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Sample standard deviation (ddof 1) over the last `window` bars; NaN where only one value is known."""
-    out = output(x, out)
-    _run(x, window, min_periods, {STD: out}, threads)
-    return out
+    return _one(x, window, min_periods, STD, threads)
 
 
 def rolling_zscore(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """(newest value - mean) / standard deviation of the last `window` bars; a constant window has z-score 0."""
-    out = output(x, out)
-    _run(x, window, min_periods, {ZSCORE: out}, threads)
-    return out
+    return _one(x, window, min_periods, ZSCORE, threads)
 
 
 def rolling_moments(

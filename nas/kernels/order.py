@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns, periods
+from nas.kernels.compiling import compiled, over_columns, periods
 
 IntArray = npt.NDArray[np.int64]
 WordArray = npt.NDArray[np.uint64]
@@ -308,43 +308,27 @@ def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: F
 
 
 def rolling_rank(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Rank of the newest value among the known ones of the last `window` (1 = smallest; ties share the average rank)."""
-    out, least = output(x, out), periods(window, min_periods)
+    out, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _order(x[part], window, least, -1.0, out[part]), x.shape, threads)
     return out
 
 
 def rolling_quantile(
-    x: FloatArray,
-    window: int,
-    quantile: float,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, quantile: float, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Quantile of the known values of the last `window` bars, linear between neighbours."""
     if not 0.0 <= quantile <= 1.0:
         raise ValueError(f"quantile must be between 0 and 1, not {quantile}")
-    out, least = output(x, out), periods(window, min_periods)
+    out, least = np.empty(x.shape), periods(window, min_periods)
     over_columns(lambda part: _order(x[part], window, least, quantile, out[part]), x.shape, threads)
     return out
 
 
 def rolling_median(
-    x: FloatArray,
-    window: int,
-    min_periods: int | None = None,
-    *,
-    out: FloatArray | None = None,
-    threads: int | None = None,
+    x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Median of the known values of the last `window` bars."""
-    return rolling_quantile(x, window, 0.5, min_periods, out=out, threads=threads)
+    return rolling_quantile(x, window, 0.5, min_periods, threads=threads)

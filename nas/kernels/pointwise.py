@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from data.panel import FloatArray
-from nas.kernels.compiling import compiled, output, over_columns
+from nas.kernels.compiling import compiled, over_columns
 
 
 @compiled
@@ -19,13 +19,13 @@ def _log(x: FloatArray, out: FloatArray) -> None:
             target[t] = math.log(v[t]) if 0.0 < v[t] < np.inf else np.nan
 
 
-def log(x: FloatArray, *, out: FloatArray | None = None, threads: int | None = None) -> FloatArray:
+def log(x: FloatArray, *, threads: int | None = None) -> FloatArray:
     """Natural logarithm; NaN where x is not positive.
 
     One scalar routine for every position: numpy's vector loops may round differently at the end of an array, which
     would break the bit-identity of prefixes.
     """
-    out = output(x, out)
+    out = np.empty(x.shape)
     over_columns(lambda part: _log(x[part], out[part]), x.shape, threads)
     return out
 
@@ -42,18 +42,18 @@ def _difference(x: FloatArray, lag: int, out: FloatArray) -> None:
             target[t] = d if math.isfinite(d) else np.nan
 
 
-def difference(x: FloatArray, lag: int = 1, *, out: FloatArray | None = None, threads: int | None = None) -> FloatArray:
+def difference(x: FloatArray, lag: int = 1, *, threads: int | None = None) -> FloatArray:
     """x[t] - x[t - lag]; NaN where either is missing."""
     if lag < 1:
         raise ValueError(f"lag must be at least 1 bar, not {lag}")
-    out = output(x, out)
+    out = np.empty(x.shape)
     over_columns(lambda part: _difference(x[part], lag, out[part]), x.shape, threads)
     return out
 
 
-def log_return(x: FloatArray, lag: int = 1, *, out: FloatArray | None = None, threads: int | None = None) -> FloatArray:
+def log_return(x: FloatArray, lag: int = 1, *, threads: int | None = None) -> FloatArray:
     """log(x[t] / x[t - lag]), as the difference of the logarithms."""
-    return difference(log(x, threads=threads), lag, out=out, threads=threads)
+    return difference(log(x, threads=threads), lag, threads=threads)
 
 
 def fractional_weights(order: float, width: int) -> FloatArray:
@@ -90,16 +90,14 @@ def _filter(x: FloatArray, weights: FloatArray, out: FloatArray) -> None:
                 known[i] = known[i] if math.isfinite(known[i]) else np.nan
 
 
-def fractional_difference(
-    x: FloatArray, order: float, width: int = 48, *, out: FloatArray | None = None, threads: int | None = None
-) -> FloatArray:
+def fractional_difference(x: FloatArray, order: float, width: int = 48, *, threads: int | None = None) -> FloatArray:
     """(1 - L)^order with a fixed width of bars: between the series (0) and its difference (1).
 
     Missing where any of the `width` bars is. The only kernel whose work grows with a width; it is a fixed filter.
     """
     if width < 1:
         raise ValueError(f"width must be at least 1 bar, not {width}")
-    out = output(x, out)
+    out = np.empty(x.shape)
     weights = fractional_weights(order, width)
     over_columns(lambda part: _filter(x[part], weights, out[part]), x.shape, threads)
     return out

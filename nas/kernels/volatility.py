@@ -47,7 +47,7 @@ def parkinson(high: FloatArray, low: FloatArray, window: int, min_periods: int |
     """sqrt(mean(log(high / low)^2) / (4 log 2)) over `window` bars."""
     variance = np.empty(high.shape)
     over_columns(lambda p: _candle_variance(high[p], high[p], low[p], low[p], 0.0, variance[p]), high.shape, None)
-    mean = rolling_mean(variance, window, min_periods, out=None)
+    mean = rolling_mean(variance, window, min_periods)
     mean *= 1.0 / (2.0 * math.log(2.0))
     _root(mean)
     return mean

@@ -313,6 +313,12 @@ class _Plan:
             tuple(lags), tuple((averages[s].decay, averages[s].length, averages[s].gain) for s in spans)
         )
         blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
+        self.index = self._tables(mine, blocks, len(entries))
+
+    def _tables(
+        self, mine: list[tuple[int, Edge, Op]], blocks: list[tuple[str, int]], entries: int
+    ) -> dict[str, Tensor]:
+        """Index arrays: where every tap of `mine`, (entry, edge, op) each, lands among `blocks`."""
         where = {block: position for position, block in enumerate(blocks)}
 
         def slot(block: tuple[str, int], node: int) -> int:
@@ -341,19 +347,24 @@ class _Plan:
                 block = (op.kind, 0 if op.kind == "gated" or op.across else op.span)
                 constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
         slots = len(blocks) * len(self.nodes)
-        table = torch.zeros(slots, len(entries), dtype=torch.float64)
+        table = torch.zeros(slots, entries, dtype=torch.float64)
         for place, value, k in constant:
             table[place, k] += value
-        self.index: dict[str, Tensor] = {"constant": table}
+        index = {"constant": table}
         if self.matrix_entries:
             own = list(dict.fromkeys(k for _, k, _ in self.matrix_entries))
             kernels = range(len(self.matrix_entries))
             place_of, member = torch.zeros(slots, len(kernels)), torch.zeros(len(own), len(kernels))
             for kernel, (place, k, _) in zip(kernels, self.matrix_entries, strict=True):
                 place_of[place, kernel] = member[own.index(k), kernel] = 1.0
-            self.index |= {"matrix_place": place_of, "matrix_member": member, "matrix_mix": torch.tensor(own)}
+            index |= {"matrix_place": place_of, "matrix_member": member, "matrix_mix": torch.tensor(own)}
         if separable:
-            self.index["separable_slot"] = torch.tensor([s for s, _, _ in separable])
-            self.index["separable_entry"] = torch.tensor([e for _, e, _ in separable])
-            self.index["separable_tap"] = torch.tensor([t for _, _, t in separable])
-            self.index["separable_mix"] = torch.tensor([k for k, _, _ in self.separable])
+            slot_of, entry_of, tap_of = (torch.tensor(column) for column in zip(*separable, strict=True))
+            mixed = torch.tensor([k for k, _, _ in self.separable])
+            index |= {
+                "separable_slot": slot_of,
+                "separable_entry": entry_of,
+                "separable_tap": tap_of,
+                "separable_mix": mixed,
+            }
+        return index

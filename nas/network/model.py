@@ -22,6 +22,7 @@ from nas.features.bank import FeatureBank, build_bank
 from nas.network.across import VOLATILE_ABOVE, Leads, Market
 from nas.network.cell import Cell, Edge
 from nas.network.links import MARKET_VOLATILITY, Candidates, fixed_leads
+from nas.network.model_check import check_digests, check_features, check_size, check_weights, digests, read_object
 from nas.network.stretches import Scaler, with_presence
 from nas.space.genotype import Genotype
 from nas.space.ops import get_op
@@ -300,8 +301,9 @@ class TrainedModel:
         }
         weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
         write_text(folder / "genotype.json", json.dumps(self.genotype.to_dict(), indent=1, sort_keys=True) + "\n")
-        write_text(folder / "features.json", json.dumps(features, indent=1, sort_keys=True) + "\n")
         write_bytes(folder / "weights.safetensors", safetensors.torch.save(weights))
+        features["digests"] = digests(folder, json.loads(json.dumps(features)))
+        write_text(folder / "features.json", json.dumps(features, indent=1, sort_keys=True) + "\n")
 
 
 def load_model(folder: Path | str) -> TrainedModel:
@@ -340,7 +342,16 @@ def load_model(folder: Path | str) -> TrainedModel:
         return _read_model(folder)
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise InputError(
             f"{folder} is damaged ({type(error).__name__}: {reason}); rerun the walk-forward with --fresh"
@@ -348,15 +359,20 @@ def load_model(folder: Path | str) -> TrainedModel:
 
 
 def _read_model(folder: Path) -> TrainedModel:
-    genotype = Genotype.from_dict(json.loads((folder / "genotype.json").read_text()))
-    features = json.loads((folder / "features.json").read_text())
-    if features.get("format") != MODEL_FORMAT:
+    raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
+    if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
         raise InputError(
             f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
         )
+    check_digests(folder, features)
+    check_size(raw)
+    genotype = Genotype.from_dict(raw)
+    check_features(features, genotype)
     network = network_of(genotype, 0)
-    network.load_state_dict(safetensors.torch.load((folder / "weights.safetensors").read_bytes()))
+    weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
+    check_weights(weights, network.state_dict())
+    network.load_state_dict(weights)
     scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
-    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation"}
+    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}
     extra = {k: v for k, v in features.items() if k not in known}
     return TrainedModel(genotype, network, scaler, features["interval_ns"], features["forecast_scale"], extra)

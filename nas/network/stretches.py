@@ -52,11 +52,19 @@ class Scaler:
         deviation = np.sqrt(variance)
         return Scaler(mean, np.where(deviation > 1e-12, deviation, 1.0))
 
-    def apply(self, values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Scaled and clipped values with 0 where unknown, and per asset and bar whether all columns are known: [asset, time]."""
+    def apply(
+        self, values: npt.NDArray[np.float32], spared: slice | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Scaled and clipped values with 0 where unknown, and per asset and bar whether all columns are known: [asset, time].
+
+        spared: columns that an asset knows in none of these bars do not count against it.
+        """
         known = np.isfinite(values)
         scaled = (values - self.mean[None, :, None]) / self.deviation[None, :, None]
         scaled = np.clip(np.where(known, scaled, 0.0), -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
+        if spared is not None:
+            never = ~known[:, :, spared].any(2, keepdims=True)
+            known = (known | never) & known.any(1, keepdims=True)
         everything: npt.NDArray[np.bool_] = np.all(known, axis=1)
         return scaled.astype(np.float32), everything
 
@@ -167,14 +175,19 @@ class Tensors:
 
     @staticmethod
     def of(
-        samples: Samples, scaler: Scaler, columns: npt.NDArray[np.int64] | None = None, together: bool = False
+        samples: Samples,
+        scaler: Scaler,
+        columns: npt.NDArray[np.int64] | None = None,
+        together: bool = False,
+        spared: slice | None = None,
     ) -> Tensors:
         """The window's tensors from the samples: inputs scaled by `scaler`, weight 1 where all columns and the label are known.
 
-        columns: of the bank (None: all). together: all assets as one group with presence, and their returns.
+        columns: of the bank (None: all). together: all assets as one group with presence, and their returns. spared: as of
+        `Scaler.apply`, for a search: it reads all inputs, and one that an asset never has must not silence the asset.
         """
         values = samples.bank.values if columns is None else samples.bank.values[:, columns]
-        x, known = scaler.apply(values)
+        x, known = scaler.apply(values, spared)
         y = samples.labels
         usable = known[:, None, :] & np.isfinite(y).all(1, keepdims=True)
         return Tensors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,6 +151,27 @@ def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, ba
     return loss, float(np.corrcoef(a, b)[0, 1])
 
 
+def _epoch(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    context: int,
+    optimiser: lean_torch.AdamW,
+    settings: TrainingSettings,
+    epoch: int,
+) -> float:
+    """One pass of weight steps; returns its mean loss. InputError once a loss is not finite."""
+    network.train()
+    parameters, losses = list(network.parameters()), []
+    for x, y, w in batches:
+        loss = LOSSES[settings.loss](network(x)[:, :, context:], y, w)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
+            )
+        losses.append(lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip))
+    return sum(losses) / len(losses)
+
+
 def train(
     network: nn.Module,
     tensors: Tensors,
@@ -159,6 +180,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
+    stop_after: int | None = None,
 ) -> Trained:
     """Fit `network` on `train_bars`; keep the weights of the epoch that is best on `stop_bars` (early stopping).
 
@@ -176,6 +198,9 @@ def train(
         Of the batches.
     on_epoch : callable
         Told the number of every epoch that has ended.
+    stop_after : int, optional
+        Keep the weights after so many epochs of the schedule, whatever `stop_bars` (which may be empty) says: how a network is
+        fitted again on all that is known, for the epochs that early stopping found before.
 
     Examples
     --------
@@ -196,36 +221,31 @@ def train(
     loss_function = LOSSES[settings.loss]
     network.to(settings.device)
     tensors = tensors.to(settings.device)
-    parameters = list(network.parameters())
-    optimiser = lean_torch.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimiser = lean_torch.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, settings.epochs, eta_min=settings.learning_rate * 0.05
     )
     best, best_epoch, kept = float("inf"), -1, {k: v.clone() for k, v in network.state_dict().items()}
     train_losses, stop_losses = [], []
     correlation = 0.0
-    for epoch in range(settings.epochs):
-        network.train()
-        total = 0.0
-        steps = 0
-        for x, y, w in batches_over(
+    for epoch in range(settings.epochs if stop_after is None else stop_after):
+        every = batches_over(
             tensors, fitted, length=settings.length, batch=settings.batch, context=context, generator=generator
-        ):
-            loss = loss_function(network(x)[:, :, context:], y, w)
-            if not math.isfinite(loss.item()):
-                raise InputError(
-                    f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"
-                )
-            total += lean_torch.descend(optimiser, parameters, loss, settings.gradient_clip)
-            steps += 1
+        )
+        train_losses.append(_epoch(network, every, context, optimiser, settings, epoch))
         schedule.step()
         network.eval()
+        if stop_after is not None:
+            on_epoch(epoch)
+            best_epoch, kept = epoch, {k: v.clone() for k, v in network.state_dict().items()}
+            continue
         stop_loss, stop_correlation = (
             evaluate_over(network, tensors, watched, context, loss_function)
             if len(watched) > 1
             else evaluate(network, tensors, watched[0], context, loss_function)  # to the last bit
         )
-        train_losses.append(total / steps)
         stop_losses.append(stop_loss)
         on_epoch(epoch)
         if stop_loss < best - 1e-7:

@@ -46,7 +46,7 @@ class SearchRun:
         kept: Sequence[Sequence[bool]] | None,
         leaders: Candidates | None = None,
     ) -> None:
-        self.space, self.tensors, self.settings, self.variant, self.stage = space, tensors, settings, variant, stage
+        self.space, self.settings, self.variant, self.stage = space, settings, variant, stage
         self.train_bars, self.validation_bars = splits
         self.seed = seed
         self.generator = Generator().manual_seed(seed)
@@ -76,13 +76,27 @@ class SearchRun:
         if across and self.device.type != "cpu":
             raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
         self.network.to(self.device)
-        self.tensors = tensors = tensors.to(self.device)
+        self.tensors = tensors.to(self.device)
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
         self.learned = list(self.network.parameters())
         self.alphas = list(self.architecture.parameters())
         self.context = space.receptive_field
         self.loss_function = LOSSES[settings.loss]
+        self._optimise()
+        self._price()
+        self.curvature = DominantEigenvalue()
+        self.eigenvalues: list[tuple[int, float]] = []
+        self.snapshots: dict[int, dict[str, Tensor]] = {}
+        self.stopped = False
+        self.feature_steps = 0
+        self.note = ""
+        self.progress = 0.0
+        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
+
+    def _optimise(self) -> None:
+        """Optimisers of the weights and of the alphas."""
+        settings, variant = self.settings, self.variant
         self.weights = lean_torch.AdamW(
             self.learned,
             lr=settings.learning_rate,
@@ -108,19 +122,14 @@ class SearchRun:
             betas=(0.5, 0.999),
             fused=True,
         )
-        counts = torch.tensor([float(n) for n in space.op_parameters()])  # of the network to come
-        bars = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[0]))
+
+    def _price(self) -> None:
+        """What parameters and inputs cost the alphas, by the bars there are to learn from."""
+        parts = self.train_bars, self.validation_bars
+        bars, others = (max(2.0, sum(float(self.tensors.weight[:, :, p].sum()) for p in each)) for each in parts)
+        counts = torch.tensor([float(n) for n in self.space.op_parameters()])  # of the network to come
         self.prices = counts * (math.log(bars) / (2.0 * bars))
-        others = max(2.0, sum(float(tensors.weight[:, :, part].sum()) for part in splits[1]))
-        self.feature_price = settings.feature_cost / math.sqrt(bars * others)
-        self.curvature = DominantEigenvalue()
-        self.eigenvalues: list[tuple[int, float]] = []
-        self.snapshots: dict[int, dict[str, Tensor]] = {}
-        self.stopped = False
-        self.feature_steps = 0
-        self.note = ""
-        self.progress = 0.0
-        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
+        self.feature_price = self.settings.feature_cost / math.sqrt(bars * others)
 
     # -- one epoch ------------------------------------------------------------------------------------------------------
 

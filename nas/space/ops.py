@@ -150,16 +150,6 @@ class Op:
             return channels * channels
         return 0
 
-    def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds per bar (and asset) of this op by itself on one edge; ops across assets for a handful of them."""
-        if self.kind == "attention":
-            return 3 * channels * channels + 2 * self.length * channels
-        if self.kind == "constant":
-            return len(self.lags) * channels
-        if self.kind in ("ema", "market", "cross_zscore", "cross_rank"):
-            return 2 * channels
-        return self.parameters(channels)
-
 
 OPS: dict[str, Op] = {}
 
@@ -198,6 +188,7 @@ register_op(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
 register_op(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
 register_op(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
 register_op(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
+register_op(Op("dilated3x8", "matrix", "dilated convolution, lags 0 8 16", (0, 8, 16)))
 register_op(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
 for _span in (4, 12, 36):
     register_op(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))

@@ -144,7 +144,7 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
 def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
     window = task.window
     scaler = Scaler.fit(samples.bank.values, window.train)
-    tensors = Tensors.of(samples, scaler, together=task.space.together)
+    tensors = Tensors.of(samples, scaler, together=task.space.together, spared=window.train)
     found = search(
         task.space,
         tensors,

@@ -19,7 +19,8 @@ from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
 from strategies.paper.decisions.strategy import Strategy, load_strategy
-from strategies.paper.orders.exchange import ExchangeError, Keys, KeysRefused, load_keys
+from strategies.paper.orders.exchange import ExchangeError, KeysRefused
+from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Journal
 from strategies.paper.records.status import standing
@@ -193,7 +194,7 @@ def _trade(
     )
     risk = Risk(limits, journal, strategy.model.interval_ns // 1_000_000)
     if s.resume and journal.get("state") == HALTED:
-        journal.set(state=RECONCILING, why="", foreign="")
+        journal.set(state=RECONCILING, why="", foreign="", cleanup="")
         last = journal.last_decision()
         risk.restart(0 if last is None else int(last["open_ms"]))
     trader = Trader(
@@ -204,7 +205,7 @@ def _trade(
         flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: setattr(trader, "stopping", trader.stopping or "signal"))
+        signal.signal(number, lambda *_: trader.ask_to_stop("signal"))
     page = folder.parent / f"{name}.html"
     if s.research:
         research = Research(s.run, s.research, folder, trader, s.any_code)

@@ -11,6 +11,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,9 +19,10 @@ from data.atomic import write_text
 from data.intervals import interval_ns, say_time
 from data.panel import InputError
 from data.progress import console_of
-from strategies.paper.orders.exchange import Keys, load_keys
+from strategies.paper.orders.closing import FLAT, KEPT, NOT_CLEAN, Closing
+from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.placement import Desk
-from strategies.paper.orders.reconcile import NOT_CLEAN, Books
+from strategies.paper.orders.reconcile import Books
 from strategies.paper.records.holdings import exposure, holdings
 from strategies.paper.records.journal import Journal, settings_of
 from strategies.paper.records.status import standing
@@ -57,7 +59,7 @@ def say_bar(open_ms: int) -> str:
 def status_table(journal: Journal) -> Table:
     """State, position, equity, orders, last events of one paper account."""
     state = journal.get("state", "never started")
-    style = {"running": "green", "halted": "bold red", "reconciling": "yellow"}.get(state, "")
+    style = {"running": "green", "halted": "bold red", "reconciling": "yellow", "stopping": "yellow"}.get(state, "")
     table = Table(title=journal.get("id", "?"), show_header=False)
     table.add_row("state", f"[{style}]{state}[/]" if style else state)
     table.add_row("why", escape(journal.get("why")) or "-")
@@ -149,8 +151,12 @@ def _alive(folder: Path) -> bool:
     return False
 
 
-def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None, as_json: bool = False) -> int:
-    """The kill switch. Where the process is gone, this one cancels and flattens itself. 1 where the exchange did not answer."""
+def stop_paper(
+    out: Path, name: str | None, flatten: bool, key_file: Path | None, as_json: bool = False, wait_s: float = 600.0
+) -> int:
+    """The kill switch. Where the process is gone, this one cancels and flattens itself. 0 only where no order of ours is left and,
+    where asked, nothing is held; 1 where that was not reached in `wait_s`, which is said.
+    """
     folders = _folders(out, name)
     alive = [f for f in folders if _alive(f)]
     if name is None and len(alive) > 1:
@@ -159,35 +165,76 @@ def stop_paper(out: Path, name: str | None, flatten: bool, key_file: Path | None
         raise InputError(f"none is running; name the account to clean up: {', '.join(f.name for f in folders)}")
     folder = alive[0] if alive else folders[-1]
     console = console_of(as_json)
+    deadline = time.monotonic() + wait_s
+    ended, going = "", False
     if alive:
         write_text(folder / KILL_FILE, "stop flatten\n" if flatten else "stop\n")
-        with console.status(f"stopping {folder.name}"):
-            for _ in range(600):
-                if not _alive(folder):
-                    break
-                time.sleep(0.1)
-            else:
-                raise InputError(f"{folder.name} has not stopped in 60 s; its file {folder / KILL_FILE} asks it to")
-        clean = True
-    else:
-        with Held(folder):
-            journal = Journal(folder / "journal.sqlite")
-            settings, venue = settings_of(journal), journal.get("venue")
-            if venue == "local" and settings.get("endpoint", "None") == "None":
-                raise InputError(f"{folder.name} is not running, and its stand-in exchange ended with it")
-            with console.status(f"{folder.name} is not running: cleaning up its account"):
-                clean = _clean_up(journal, flatten, load_keys(key_file, venue))
-            journal.close()
+        ended, going = _watch_end(folder, console, deadline)
+    good = (FLAT,) if flatten else (FLAT, KEPT)
+    if not going and ended not in good:
+        # it ended otherwise than asked (or was not there): this process goes on
+        ended = _clean_up(folder, flatten, key_file, console, deadline, lost=bool(alive))
+    clean = ended in good and not going
     journal = Journal(folder / "journal.sqlite", read_only=True)
     console.print(f"{folder.name}: {journal.get('state')}: {journal.get('why')}", markup=False)
+    if going:
+        console.print(f"it goes on trying; look again: python -m strategies.paper status {folder.name}", markup=False)
+    elif ended != journal.get("why"):
+        console.print(f"stop: {ended or NOT_CLEAN}", markup=False)
     if as_json:
-        sys.stdout.write(json.dumps({**standing(journal), "clean": clean}) + "\n")
+        sys.stdout.write(json.dumps({**standing(journal), "clean": clean, "ended": ended}) + "\n")
     journal.close()
     return 0 if clean else 1
 
 
-def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
-    """Cancels and flattens without the process that traded, and without its model: a kill switch must not need either."""
+def _watch_end(folder: Path, console: Console, deadline: float) -> tuple[str, bool]:
+    """(what the living trader reported in the end, whether it still lives). Says what it is at."""
+    journal, told = Journal(folder / "journal.sqlite", read_only=True), ""
+    with console.status(f"stopping {folder.name}"):
+        while (going := _alive(folder)) and time.monotonic() < deadline:
+            now = f"{journal.get('state')}: {journal.get('why')}"
+            if journal.get("state") == "stopping" and now != told:
+                told = now
+                console.print(f"{folder.name}: {now}", markup=False)
+            time.sleep(0.1)
+    ended = journal.get("ended")
+    journal.close()
+    return ended, going
+
+
+def _clean_up(folder: Path, flatten: bool, key_file: Path | None, console: Console, deadline: float, lost: bool) -> str:
+    """Cancels and flattens without the process that traded, and without its model: a kill switch must not need either. The words
+    of the ending. lost: the process was alive when this began."""
+    with Held(folder):
+        journal = Journal(folder / "journal.sqlite")
+        settings, name = settings_of(journal), journal.get("venue")
+        if name == "local" and settings.get("endpoint", "None") == "None":
+            if lost:  # it has taken its exchange with it
+                return journal.get("ended")
+            raise InputError(f"{folder.name} is not running, and its stand-in exchange ended with it")
+        closing = _closing(journal, load_keys(key_file, name))
+
+        def tell(left: str) -> None:
+            journal.set(**({} if journal.get("state") == "halted" else {"state": "stopping", "why": left}))
+            console.print(f"{folder.name}: {left}", markup=False)
+
+        with console.status(f"{folder.name} is not running: cleaning up its account"):
+            ending = closing.until_clean(
+                flatten, journal.last_candle_ms(), "stop", lambda: time.monotonic() > deadline, tell
+            )
+        journal.set(ended=ending.words)
+        if journal.get("state") == "halted":  # what a person has to look at stays so
+            journal.event("stop", f"stopped while halted: {ending.words}")
+            if ending.clean:
+                journal.set(cleanup="")
+        else:
+            journal.set(state="stopped", why=ending.words)
+            journal.event("state", f"stopped: {ending.words}")
+        journal.close()
+    return ending.words
+
+
+def _closing(journal: Journal, keys: Keys) -> Closing:
     symbols, interval, name = journal.symbols, journal.get("interval"), journal.get("venue")
     endpoint = journal.get("endpoint") if name == "local" else None
     venue = connect(name, keys, symbols, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text)))
@@ -198,14 +245,26 @@ def _clean_up(journal: Journal, flatten: bool, keys: Keys) -> bool:
     books = Books(
         venue.exchange, journal, desk, symbols, interval_ns(interval) // 1_000_000, foreign="adopt", hedge=hedge, pause=time.sleep
     )  # fmt: skip
-    done = books.close_down(flatten, journal.last_candle_ms())
-    halted = journal.get("state") == "halted"
-    if halted:  # what a person has to look at stays so
-        journal.event("stop", f"stopped while halted: {done or NOT_CLEAN}")
-    else:
-        journal.set(state="stopped", why=done or NOT_CLEAN)
-        journal.event("state", f"stopped: {done or NOT_CLEAN}")
-    return bool(done)
+    return Closing(books, pause=time.sleep, first_s=venue.timing.order_poll_s)
+
+
+def verify(out: Path, name: str | None, as_json: bool = False) -> int:
+    """Are the journals sound? The file by SQLite's own check, then every value. 1 where one is not; what is wrong is said."""
+    console, found = console_of(as_json), {}
+    for folder in _folders(out, name):
+        path = folder / "journal.sqlite"
+        try:
+            journal = Journal(path, read_only=True)
+            orders, fills = (len(journal.rows(f"SELECT 1 FROM {table}")) for table in ("intents", "executions"))
+            journal.close()
+            found[folder.name] = ""
+            console.print(f"{folder.name}: sound ({orders:,} orders, {fills:,} executions)", markup=False)
+        except InputError as error:
+            found[folder.name] = str(error)
+            console.print(f"{folder.name}: {error}", markup=False, soft_wrap=True)
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    return int(any(found.values()))
 
 
 def show_replay(out: Path, name: str | None, as_json: bool, write_page: Pages) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Timing:
     """Real seconds. poll_s: between looks at the candles; settle_s: how long an order may take; late_s: how long the candles of
     the other symbols may take once one symbol has closed a bar; check_clock: whether the venue's clock is the wall clock (a
-    replayed market's is not)."""
+    replayed market's is not); give_up_s: how long a stop that keeps the positions goes on trying to cancel orders (one that closes them
+    goes on without end, until it is asked again)."""
 
     poll_s: float = 2.0
     order_poll_s: float = 0.5
@@ -17,3 +18,4 @@ class Timing:
     reprice_s: float = 15.0
     late_s: float = 60.0
     check_clock: bool = True
+    give_up_s: float = 60.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,15 +27,18 @@ from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
-from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Unavailable
+from strategies.paper.orders.closing import Closing, Ending
+from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
-from strategies.paper.orders.reconcile import NOT_CLEAN, Books
+from strategies.paper.orders.reconcile import Books
+from strategies.paper.orders.ret_codes import advice
 from strategies.paper.orders.risk import Halt, Risk
-from strategies.paper.records.journal import Journal, now_ms
+from strategies.paper.orders.rules import Rules
+from strategies.paper.records.journal import Journal, JournalError, now_ms
 from strategies.paper.timing import Timing
 
-RUNNING, RECONCILING, HALTED, STOPPED = "running", "reconciling", "halted", "stopped"
+RUNNING, RECONCILING, HALTED, STOPPING, STOPPED = "running", "reconciling", "halted", "stopping", "stopped"
 
 
 @dataclass
@@ -67,11 +71,13 @@ class Trader:
     reload: Callable[[], Strategy | None] = lambda: None
     at_end: Callable[[], None] = lambda: None
     stopping: str = ""
+    asked: int = 0  # how often a signal has asked it to stop
     status: str = RECONCILING
     why: str = "starting"
     bars: int = 0
     _coming: Strategy | None = None  # the model that takes over
     _waits_for: str = ""
+    _told_left: bool = False
 
     def __post_init__(self) -> None:
         self.symbols = self.strategy.traded
@@ -90,12 +96,14 @@ class Trader:
             self.exchange, self.journal, self.desk, self.symbols, self.interval_ms, foreign=self.foreign, hedge=self.hedge,
             pause=self.listen,
         )  # fmt: skip
+        self.closing = Closing(self.books, pause=self._pause, first_s=self.timing.order_poll_s)
         self.orders = Rebalancer(
-            self.exchange, self.journal, self.desk, self.books, self.risk, self.listen, self.hedge, self.limit_orders,
-            self.band, self.timing.reprice_s, self.timing.order_poll_s,
+            self.exchange, self.journal, self.desk, self.books, self.risk, Rules(self.exchange, self.journal, self.leverage),
+            self.listen, self.hedge, self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
+        self._cleaned_s, self._clean_wait_s = 0.0, self.timing.order_poll_s
 
     # the loop
 
@@ -104,6 +112,7 @@ class Trader:
             self._enter(HALTED, self.journal.get("why"))
         else:
             self._enter(RECONCILING, "starting")
+        self.journal.set(ended="")
         for stream in self.streams:
             stream.start()
         try:
@@ -113,6 +122,12 @@ class Trader:
                     break
                 self.listen(self.timing.poll_s)
             return self.shut()
+        except JournalError as error:  # nothing can be traded without it, but what rests can be cancelled
+            self.on_halt(f"{error}; {self._close_without_journal().words}")
+            raise
+        except InputError as error:
+            self._enter(STOPPED, f"could not start: {error}")
+            raise
         finally:
             for stream in self.streams:
                 stream.stop()
@@ -120,6 +135,8 @@ class Trader:
     def step(self) -> None:
         """One look at the market and the account. Whatever fails leaves the state `reconciling` and is tried again."""
         try:
+            if self.status == HALTED:
+                self._clean_after_halt()
             if self._doubt:
                 self._recover()
             self._candles()
@@ -158,17 +175,23 @@ class Trader:
         try:
             rows = message["data"]
             if topic.startswith("execution"):
-                mine = [execution_of(row) for row in rows if row["symbol"] in self.symbols]
+                mine = [execution_of(row) for row in rows if self._ours(row)]
                 self.books.note_foreign(self.journal.add_executions(mine, "stream"))
             elif topic.startswith("order"):
                 for row in rows:
-                    if row["symbol"] in self.symbols:
+                    if self._ours(row):
                         self.desk.note_stream(order_state(row))
             elif topic.startswith("kline"):
                 return any(row["confirm"] is True for row in rows)
-        except (BadAnswer, KeyError, TypeError, AttributeError, IndexError) as error:
-            self._doubt = f"a message on {topic} could not be read ({type(error).__name__})"
+        except JournalError:
+            raise
+        except (BadAnswer, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            self._doubt = f"a message on {topic[:40]} could not be read ({type(error).__name__})"
         return False
+
+    def _ours(self, row: Any) -> bool:
+        """The private topics tell of all categories: a spot fill of the same name is none of the perpetual."""
+        return row["category"] == "linear" and row["symbol"] in self.symbols
 
     # starting and recovering
 
@@ -176,19 +199,18 @@ class Trader:
         if self.status != HALTED:
             self._enter(RECONCILING, self._doubt)
         if self.timing.check_clock:
-            skew = self.exchange.clock_skew_ms()
-            if abs(skew) > self.risk.limits.clock_ms:
-                raise Unavailable(
-                    f"this machine's clock is {skew / 1000:+.1f} s from the exchange's; set it (NTP), nothing is sent until then"
-                )
+            off = self.risk.clock_off(self.exchange.clock_skew_ms())
+            if off:
+                raise Unavailable(off)
         for symbol in self.symbols:
-            if symbol not in self.orders.instruments:
+            if symbol not in self.orders.rules.instruments:
                 self._prepare(symbol)
         self._fetch()
         if not self.history.count:
             raise Unavailable("the first candles of some symbols are not there yet; asked again")
         now = self.history.next_ms
-        self.books.begin(now)
+        if self.books.begin(now):
+            self.closing.round(True, now, "start")
         doubt = self._doubt
         self.books.reconcile(now + 2 * self.interval_ms)
         if self._doubt == doubt:
@@ -207,9 +229,13 @@ class Trader:
                 self.journal.event("closed", str(error))
             self.orders.closed[symbol] = str(error)
             return
-        self.exchange.set_mode(symbol, self.hedge)
-        self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
-        self.orders.instruments[symbol] = instrument
+        try:
+            self.exchange.set_mode(symbol, self.hedge)
+            self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
+        except Refused as error:
+            what = advice(error.code) or "look at the account at the exchange"
+            raise InputError(f"{symbol}: the exchange refuses position mode or leverage ({error}); {what}") from None
+        self.orders.rules.take(instrument)
         self.orders.closed.pop(symbol, None)
 
     # bars
@@ -316,15 +342,31 @@ class Trader:
         if self.status == HALTED:
             return
         self._enter(HALTED, why)
-        try:  # before anybody is told: a slow webhook must not keep orders alive
-            try:
-                self.books.cancel_all()
-            finally:
-                if self.flatten_on_halt:
-                    self.books.flatten(self.history.last_ms, "halt")
-        except ExchangeError as error:
-            self.journal.event("halt", f"could not clean up: {error}")
-        self.on_halt(why)
+        self.journal.set(cleanup="flatten" if self.flatten_on_halt else "cancel")
+        self._cleaned_s = 0.0
+        # before anybody is told: a slow webhook must not keep orders alive
+        left = self._clean_after_halt()
+        self.on_halt(f"{why}; {left}" if left else why)
+
+    def _clean_after_halt(self) -> str:
+        """What a halt leaves to do is tried until it is done, with growing pauses, also by the next process. What is left, or ""."""
+        asked = self.journal.get("cleanup")
+        now = time.monotonic()
+        if not asked or (self._cleaned_s and now - self._cleaned_s < self._clean_wait_s):
+            return ""
+        ending = self.closing.round(asked == "flatten", self.history.last_ms, "halt")
+        again, self._cleaned_s = bool(self._cleaned_s), now
+        self._clean_wait_s = min(2 * self._clean_wait_s, 30.0)
+        if ending.clean:
+            self.journal.set(cleanup="", halt_left="")
+            self.journal.event("halt", f"cleaned up: {ending.words}")
+            if again:
+                self.on_halt(f"halted ({self.why}): cleaned up by now: {ending.words}")
+            return ""
+        if self.journal.get("halt_left") != ending.words:
+            self.journal.set(halt_left=ending.words)
+            self.journal.event("halt", ending.words)
+        return ending.words
 
     def _stop_asked(self) -> bool:
         if not self.stopping and self.kill_file.exists():
@@ -332,12 +374,53 @@ class Trader:
         return bool(self.stopping)
 
     def shut(self) -> int:
-        """Cancel what is open, flatten if asked, keep the rest; the next start goes on from here."""
+        """Cancel what is open, flatten if asked, keep the rest; the next start goes on from here. 1 where that was not reached, or
+        it was halted. One that closes positions goes on until they are closed, or it is asked to stop once more."""
         halted, why = self.status == HALTED, self.why
-        done = self.books.close_down(self.flatten_on_stop or "flatten" in self.stopping, self.history.last_ms)
+        flatten = self.flatten_on_stop or "flatten" in self.stopping
+        with suppress(JournalError):  # a full disk keeps nothing from being closed
+            if not halted:
+                self._enter(STOPPING, "closing positions" if flatten else "cancelling orders")
+        began, asked = time.monotonic(), self.asked
+
+        def enough() -> bool:
+            return self.asked > asked or (not flatten and time.monotonic() - began > self.timing.give_up_s)
+
+        ending = self.closing.until_clean(flatten, self.history.last_ms, "stop", enough, self._still_closing)
         self.kill_file.unlink(missing_ok=True)
+        self.journal.set(ended=ending.words)
         if halted:
-            self.journal.event("stop", f"stopped while halted: {why}")
+            self.journal.event("stop", f"stopped while halted: {why}; {ending.words}")
             return 1
-        self._enter(STOPPED, done or NOT_CLEAN)
-        return 0 if done else 1
+        self._enter(STOPPED, ending.words)
+        return 0 if ending.clean else 1
+
+    def _close_without_journal(self) -> Ending:
+        stop = self._stop_asked()
+        flatten = self.flatten_on_halt or (stop and (self.flatten_on_stop or "flatten" in self.stopping))
+        began, asked = time.monotonic(), self.asked
+
+        def enough() -> bool:
+            patient = stop and flatten
+            return self.asked > asked or (not patient and time.monotonic() - began > self.timing.give_up_s)
+
+        return self.closing.until_clean(flatten, self.history.last_ms, "stop", enough, lambda _: None)
+
+    def _still_closing(self, left: str) -> None:
+        if not self._told_left:  # the first time; the words change with every part that fills
+            self.on_halt(f"stopping: {left}")
+        self._told_left = True
+        with suppress(JournalError):
+            if self.status != HALTED:
+                self._enter(STOPPING, left)
+
+    def ask_to_stop(self, how: str) -> None:
+        """Of a signal. Once more: also a stop that cannot reach what it was asked for ends, and says so."""
+        self.stopping = self.stopping or how
+        self.asked += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Waits in steps, so that a second signal is heard."""
+        asked, deadline = self.asked, time.monotonic() + seconds
+        while self.asked == asked and time.monotonic() < deadline:
+            self.listen(min(0.5, max(deadline - time.monotonic(), 0.0)))

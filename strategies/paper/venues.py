@@ -5,6 +5,7 @@ Prices for forecasts come from mainnet's public data on testnet and demo: testne
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import queue
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,7 +25,8 @@ from data.bybit import MAINNET, Bybit, Patience
 from data.intervals import interval_ns
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.paper.decisions.streams import Note, Stream
-from strategies.paper.orders.exchange import Exchange, Keys
+from strategies.paper.orders.exchange import Exchange
+from strategies.paper.orders.keys import Keys
 from strategies.paper.timing import Timing
 from strategies.walkforward.provenance import ROOT
 
@@ -60,8 +63,7 @@ def connect(
     topics = [f"kline.{interval}.{symbol}" for symbol in symbols]
     private = ["order", "execution", "position", "wallet"]
     if name == "local":
-        if endpoint is None or not endpoint.startswith("http://127.0.0.1:"):
-            raise InputError(f"--endpoint must be a stand-in on this machine, http://127.0.0.1:PORT, not {endpoint}")
+        endpoint = on_this_machine(endpoint)
         socket = endpoint.replace("http://", "ws://", 1)
         both = Exchange(keys, endpoint=endpoint, timeout_s=2.0, retry_wait_s=0.02, tries=6, on_trouble=trouble)
         streams = [
@@ -82,6 +84,25 @@ def connect(
     ]
     timing = Timing(late_s=min(60.0, interval_ns(interval) / 4e9))
     return Venue(name, exchange, market, Bybit(MAINNET, _PATIENCE), streams, inbox, timing)
+
+
+def on_this_machine(endpoint: str | None) -> str:
+    """The endpoint of a stand-in, taken apart and put together again: an address of this machine's loopback and a port, nothing else.
+
+    >>> on_this_machine("http://127.0.0.1:8080")
+    'http://127.0.0.1:8080'
+    """
+    try:
+        parts = urlsplit(endpoint or "")
+        port, host = parts.port, parts.hostname or ""
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        plain = (parts.scheme, parts.path.rstrip("/"), parts.query, parts.fragment) == ("http", "", "", "")
+        if plain and port and address.is_loopback and address.version == 4 and "@" not in parts.netloc:
+            return f"http://{address}:{port}"
+    except ValueError:  # no address, no port
+        pass
+    shown = "nothing" if endpoint is None else repr(endpoint[:200])
+    raise InputError(f"--endpoint must be a stand-in on this machine, http://127.0.0.1:PORT, not {shown}")
 
 
 def save_candles(path: Path, panel: Panel) -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from data.files import read_parquet
 from data.panel import FloatArray, InputError, Panel, Settlements
+from data.sources import load_market
 from nas.space.genotype import Genotype
 from nas.tasks.engine import Store
 from nas.tasks.windows import Window
@@ -33,7 +34,6 @@ from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import daily_sharpe
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.job import load_market
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
@@ -74,7 +74,7 @@ class Audit:
                 f"{folder} is no finished run: it has no readable run.json; give e.g. reports/latest"
             ) from None
         config = RunConfig(**{k: v for k, v in info["config"].items() if k in RunConfig.model_fields})
-        panel = load_market(config, echo=lambda text: console.print(text, markup=False))
+        panel = load_market(config, config.seed, echo=lambda text: console.print(text, markup=False))
         if panel.fingerprint() != info["provenance"]["data_fingerprint"]:
             raise InputError(
                 f"the data of {folder} are no longer the same (fingerprint differs); rerun the walk-forward, then the audit"

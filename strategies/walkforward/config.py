@@ -1,4 +1,7 @@
-"""What a run is asked to do: presets, a file, the command line; later ones win. Unknown keys are refused with a suggestion."""
+"""What a run is asked to do: presets, a file, the command line; later ones win. Unknown keys are refused with a suggestion.
+
+A further setting is one line in `RunConfig`: its flag, its place in files and --print-config, docs/commands.md and its check follow.
+"""
 
 from __future__ import annotations
 
@@ -6,131 +9,174 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from data.errors import InputError, nearest
+from data.market_settings import MARKET, MarketSettings
+from data.settings import Count, Duration, Share, same_as, setting
 from data.settings_file import check_names, read_settings
+from nas.search.request import MOST_SEED, SearchRequest
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0)]
-MOST_SEED = 2**32 - 1  # what every library here takes
+WINDOWS, SEARCH, TRADING = "Windows", "Search and training", "Positions, account and costs"
+RIVALS, RUNNING, OUTPUT = "Rivals", "How to run", "What to write"
+GROUPS = (MARKET, WINDOWS, SEARCH, TRADING, RIVALS, RUNNING, OUTPUT)
 
 PRESETS = Path(__file__).parent / "presets"
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class RunConfig(BaseModel):
+class RunConfig(MarketSettings):
     """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    symbol: tuple[str, ...] = Field(("BTCUSDT",), min_length=1)
-    interval: str = "60"
-    start: str | None = None
-    end: str | None = None
-    source: str = "auto"
-    category: str = "linear"
-    data: tuple[str, ...] = ()
-    funding: tuple[str, ...] = ()
-    fill_gaps: bool = False
-    timeframes: tuple[str, ...] = ()
-    preset: str = "default"
-    seed: int = Field(0, ge=0, le=MOST_SEED)
-    horizon: tuple[Count, ...] = Field((6,), min_length=1)
-    train: str = "180d"
-    validation: str = "60d"
-    test: str = "60d"
-    step: str | None = None
-    anchored: bool = False
-    purge: str | None = None
-    embargo: str | None = None
-    policy: tuple[str, ...] = Field(("every",), min_length=1)
-    warm_start: bool = False
-    ensemble: bool = False
-    variant: tuple[str, ...] = Field(("darts",), min_length=1)
-    baselines: tuple[str, ...] = ("tcn",)
-    rules: tuple[str, ...] = ("sma_cross",)
-    seeds: Count = 1
-    nodes: Count = 2
-    cells: Count = 1
-    channels: Count = 16
-    cell_inputs: Literal[1, 2] = 1  # what a cell reads: the cell before, or the two before
-    edges_per_node: Count = 2
-    sizes: tuple[str, ...] = ()  # cells x channels to train the found network in, e.g. 1x8,2x32; validation chooses
-    ops: tuple[str, ...] = ()
-    share: str = "all"  # what several assets share: all weights, all but an embedding, none
-    features: str | dict[str, tuple[str, ...]] = "default"  # or "full", or a table: input -> candidate pipelines
-    search_cells: Count | None = None  # of the search's proxy; the network that trades has `cells` of `channels`
-    search_channels: Count | None = None
-    search_length: Count = 256  # bars of a stretch that a search learns from in one piece, and stretches per step
-    search_batch: Count = 4
-    search_repeats: Count = 1  # searches from other starting weights; what they agree on is decided
-    undecided: Literal["simpler", "first"] = "simpler"  # what an edge holds whose op is not shown to beat the next best
-    alpha_learning_rate: float = Field(2e-2, gt=0)
-    alpha_weight_decay: float = Field(0.1, ge=0)  # in sizes of the gradient of the validation loss
-    temperature: float = Field(1.0, gt=0)  # of the softmax, and what it becomes by the end of a search
-    temperature_end: float | None = Field(None, gt=0)
-    temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = "exponential"
-    random_init: bool = False  # a search starts from a random preference
-    parameter_cost: float = Field(0.0, ge=0)  # price of an op's parameters; 1: the Bayesian information criterion
-    device: str = "cpu"  # or "cuda", "auto"
-    search_epochs: Count = 50
-    search_fraction: float = 1.0
-    finalists: Count = (
-        1  # likeliest architectures of a search that are trained apart; the best by validation is its result
+    preset: str = setting("default", "quick, default or thorough.")
+    seed: int = setting(0, "Same seed, same data, same code: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    horizon: tuple[Count, ...] = setting(
+        (6,), "Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", SEARCH, min_length=1
     )
-    finalist_epochs: Count = 20
-    loss: str = "huber"
-    training_epochs: Count = 30
-    target_volatility: float = 0.3
-    max_leverage: float = 2.0
-    weighting: str = "equal_risk"  # of several assets: strategies.backtest.portfolio
-    gross_limit: float | None = None
-    net_limit: float | None = None
-    turnover_penalty: float | None = None
-    thresholds: tuple[Share, ...] = Field((0.5, 1.0, 2.0), min_length=1)
-    smoothings: tuple[Share, ...] = Field((0.0, 2.0), min_length=1)
-    cost_hurdles: tuple[Share, ...] = Field((0.0, 1.0), min_length=1)
-    evidence: Share = 1.0
-    no_trade_band: float = 0.2
-    taker_fee_bps: float = 5.5
-    maker_fee_bps: float = 2.0
-    fees: dict[str, dict[Literal["taker_fee_bps", "maker_fee_bps"], float]] = {}  # symbol -> its own
-    slippage_bps: float = 1.0
-    slippage_model: str = "fixed"
-    account: str = "perpetual"
-    account_leverage: float = 10.0
-    maintenance_margin: float = 0.005
-    order: str = "market"
-    order_offset_bps: float = 0.0
-    order_expiry_bars: int = Field(0, ge=0)
-    instruments: dict[str, dict[Literal["lot", "tick", "minimum_notional"], float]] = {}
-    initial_equity: float = 100_000.0
-
-    @field_validator(
-        "symbol",
-        "timeframes",
-        "data",
-        "funding",
-        "policy",
-        "variant",
-        "baselines",
-        "rules",
-        "ops",
-        "horizon",
-        "thresholds",
-        "smoothings",
-        "cost_hurdles",
-        "sizes",
-        mode="before",
+    train: Duration = setting("180d", "Training stretch, e.g. 180d or bars.", WINDOWS)
+    validation: Duration = setting("60d", "Validation stretch.", WINDOWS)
+    test: Duration = setting("60d", "Unseen stretch that is traded.", WINDOWS)
+    step: Duration | None = setting(None, "How far each window moves (default: the test length).", WINDOWS)
+    anchored: bool = setting(False, "Every training stretch starts at the first bar.", WINDOWS)
+    purge: Duration | None = setting(
+        None, "Bars between train and validation (default: what labels and network reach).", WINDOWS
     )
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    embargo: Duration | None = setting(None, "Bars between validation and test (default: the purge).", WINDOWS)
+    policy: tuple[str, ...] = setting(
+        ("every",),
+        "When to search again, several side by side: every, period:N, drift, never, frozen, random.",
+        WINDOWS,
+        min_length=1,
+    )
+    warm_start: bool = setting(False, "Each search starts from the last window's relaxed weights.", SEARCH)
+    ensemble: bool = setting(False, "Trade the mean forecast of the seeds instead of the best seed.", SEARCH)
+    variant: tuple[str, ...] = setting(
+        ("darts",), "Search variants that compete (docs/variants.md); validation chooses.", SEARCH, min_length=1
+    )
+    baselines: tuple[str, ...] = setting(("tcn",), "all, none, or names of networks and rules.", RIVALS)
+    rules: tuple[str, ...] = setting(("sma_cross",), "Trading rules to compete with.", RIVALS)
+    seeds: Count = setting(1, "Searches per window, the best by validation trades.", SEARCH)
+    nodes: Count = same_as(SearchRequest, "nodes", SEARCH)
+    cells: Count = same_as(SearchRequest, "cells", SEARCH)
+    channels: Count = same_as(SearchRequest, "channels", SEARCH)
+    cell_inputs: Literal[1, 2] = same_as(SearchRequest, "cell_inputs", SEARCH, flag=False)
+    edges_per_node: Count = setting(2, "Edges that each node keeps.", SEARCH, flag=False)
+    sizes: tuple[str, ...] = setting(
+        (), "Cells x channels to train the found network in, e.g. 1x8,2x32; validation chooses.", SEARCH, flag=False
+    )
+    ops: tuple[str, ...] = setting(
+        (), "Ops an edge may choose, e.g. identity,dense,ema12,attention (default: all of docs/variants.md).", SEARCH
+    )
+    share: str = setting(
+        "all",
+        "Several symbols: all weights shared, embedding (and a vector each), or none (time and memory squared).",
+        SEARCH,
+    )
+    features: str | dict[str, tuple[str, ...]] = setting(
+        "default", "Candidates for the inputs: default or full (a table, input -> pipelines: in a file).", SEARCH
+    )
+    search_cells: Count | None = setting(None, "Cells of the search's proxy (default: cells).", SEARCH, flag=False)
+    search_channels: Count | None = setting(
+        None, "Channels of the search's proxy (default: channels).", SEARCH, flag=False
+    )
+    search_length: Count = setting(256, "Bars of a stretch that a search learns from in one piece.", SEARCH, flag=False)
+    search_batch: Count = setting(4, "Such stretches per step.", SEARCH, flag=False)
+    alpha_learning_rate: float = setting(2e-2, "Of the architecture's weights.", SEARCH, flag=False, gt=0)
+    search_repeats: Count = setting(
+        1, "Searches from other starting weights; what they agree on is decided.", SEARCH, flag=False
+    )
+    undecided: Literal["simpler", "first"] = setting(
+        "simpler", "What an edge holds whose op is not shown to beat the next best.", SEARCH, flag=False
+    )
+    alpha_weight_decay: float = setting(
+        0.1, "Of the architecture's weights, in sizes of the gradient of the validation loss.", SEARCH, flag=False, ge=0
+    )
+    temperature: float = setting(1.0, "Of the softmax over ops.", SEARCH, flag=False, gt=0)
+    temperature_end: float | None = setting(None, "What it becomes by the end of a search.", SEARCH, flag=False, gt=0)
+    temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = setting(
+        "exponential", "Its way there.", SEARCH, flag=False
+    )
+    random_init: bool = setting(False, "A search starts from a random preference.", SEARCH, flag=False)
+    parameter_cost: float = setting(
+        0.0, "Price of an op's parameters; 1: the Bayesian information criterion.", SEARCH, flag=False, ge=0
+    )
+    device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
+    search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)
+    search_fraction: float = same_as(SearchRequest, "search_fraction", SEARCH)
+    finalists: Count = setting(
+        1, "Likeliest architectures of a search that are trained apart; validation chooses among them.", SEARCH
+    )
+    finalist_epochs: Count = setting(20, "Passes over the training stretch for each of them.", SEARCH, flag=False)
+    loss: str = same_as(SearchRequest, "loss", SEARCH)
+    training_epochs: Count = setting(
+        30, "Passes over the training stretch when the found network is trained anew.", SEARCH
+    )
+    target_volatility: float = setting(0.3, "Volatility a year that positions aim at: 0.3 is 30%.", TRADING)
+    max_leverage: float = setting(2.0, "Most |position| of one asset, in equities.", TRADING)
+    weighting: str = setting(
+        "equal_risk",
+        "Several symbols: equal_risk, volatility_target, long_short, mean_risk or hrp (docs/many-assets.md).",
+        TRADING,
+    )
+    gross_limit: float | None = setting(None, "Several symbols: most sum of |weights|, in equities.", TRADING)
+    net_limit: float | None = setting(None, "Several symbols: most |sum of weights|, in equities.", TRADING)
+    turnover_penalty: float | None = setting(
+        None, "Several symbols: a weight stops this far before the wanted one, to trade less.", TRADING
+    )
+    thresholds: tuple[Share, ...] = setting(
+        (0.5, 1.0, 2.0),
+        "Plans: |forecast| that enters, in standard deviations of the forecasts before the test stretch.",
+        TRADING,
+        flag=False,
+        min_length=1,
+    )
+    smoothings: tuple[Share, ...] = setting(
+        (0.0, 2.0),
+        "Plans: over how many horizons the forecast is averaged.",
+        TRADING,
+        flag=False,
+        min_length=1,
+    )
+    cost_hurdles: tuple[Share, ...] = setting(
+        (0.0, 1.0),
+        "Plans: the expected move must be this many times the cost of a round trip.",
+        TRADING,
+        flag=False,
+        min_length=1,
+    )
+    evidence: Share = setting(
+        1.0,
+        "How far beyond luck a plan's record must be to trade; 0: whatever earned anything, 1: what luck explains.",
+        TRADING,
+    )
+    no_trade_band: float = setting(
+        0.2, "A held side is resized only where the size differs by more than this, in equities.", TRADING, flag=False
+    )
+    taker_fee_bps: float = setting(5.5, "Taker fee in basis points of what is traded.", TRADING)
+    maker_fee_bps: float = setting(2.0, "Maker fee in basis points.", TRADING)
+    fees: dict[str, dict[Literal["taker_fee_bps", "maker_fee_bps"], float]] = setting(
+        {}, "Fees of single symbols, taker or taker/maker: BTCUSDT=4,SOLUSDT=10/4.", TRADING
+    )
+    slippage_bps: float = setting(1.0, "Slippage in basis points.", TRADING)
+    slippage_model: str = setting("fixed", "fixed, volatility or spread (docs/execution.md).", TRADING)
+    account: str = setting(
+        "perpetual", "perpetual, cash (paid in full, no funding) or spot (the same, no shorts).", TRADING
+    )
+    account_leverage: float = setting(10.0, "Most exposure of a perpetual account, in equities.", TRADING)
+    maintenance_margin: float = setting(
+        0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
+    )
+    order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
+    order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
+    order_expiry_bars: int = setting(
+        0, "Bars after which an open order is cancelled; 0: never.", TRADING, flag=False, ge=0
+    )
+    instruments: dict[str, dict[Literal["lot", "tick", "minimum_notional"], float]] = setting(
+        {}, "Order rules of single symbols, instead of the exchange's.", TRADING, flag=False
+    )
+    initial_equity: float = setting(100_000.0, "Money at the start, in the quote currency.", TRADING)
 
     @field_validator("sizes")
     @classmethod
@@ -156,11 +202,6 @@ class RunConfig(BaseModel):
                     raise ValueError(f"{name} names {symbol!r}, which --symbol {asked} does not{hint}")
         return self
 
-    @field_validator("train", "validation", "test", "step", "purge", "embargo", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) else value
-
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
     """`resolve_all` where only settings may be given."""
@@ -177,28 +218,26 @@ def resolve_all(
     """
     written = read_settings(file) if file is not None else {}
     preset = str(preset if preset is not None else written.get("preset", "default"))
-    path = PRESETS / f"{preset}.toml"
-    if not path.is_file():
-        raise InputError(f"no preset {preset!r}; there are {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))}")
-    values: dict[str, Any] = tomllib.loads(path.read_text())
+    values = of_preset(preset)
     given = written | {key: value for key, value in flags.items() if value is not None}
-    if given.keys() & {
-        "cells",
-        "channels",
-    }:  # who names a size means it: a preset's others are not tried, nor its proxy
-        values = {
-            key: value for key, value in values.items() if key not in ("sizes", "search_cells", "search_channels")
-        }
+    if given.keys() & {"cells", "channels"}:
+        # who names a size means it: a preset's others are not tried, nor its proxy
+        values = {k: v for k, v in values.items() if k not in ("sizes", "search_cells", "search_channels")}
     values |= given | {"preset": preset}
     known = [*RunConfig.model_fields, *also]
     for key, value in _of_category(str(values.get("category", "linear")), values).items():
         values.setdefault(key, value)
     check_names(values, known)
     rest = {key: value for key, value in values.items() if key in also}
-    try:
-        return RunConfig(**{key: value for key, value in values.items() if key not in also}), rest
-    except ValidationError as error:
-        raise InputError(first_problem(error)) from None
+    return RunConfig.read({key: value for key, value in values.items() if key not in also}), rest
+
+
+def of_preset(name: str) -> dict[str, Any]:
+    """What a preset sets. InputError where there is none of that name."""
+    path = PRESETS / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(f"no preset {name!r}; there are {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))}")
+    return tomllib.loads(path.read_text())
 
 
 def _parsed_fees(text: str) -> dict[str, dict[str, float]]:
@@ -216,14 +255,6 @@ def _parsed_fees(text: str) -> dict[str, dict[str, float]]:
             )
         found[symbol] = dict(zip(("taker_fee_bps", "maker_fee_bps"), numbers, strict=False))
     return found
-
-
-def first_problem(error: ValidationError) -> str:
-    """One line for a person."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"setting {where}: {message}, given {first['input']!r}" if where else message
 
 
 def _of_category(category: str, values: Mapping[str, Any]) -> dict[str, Any]:

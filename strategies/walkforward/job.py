@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import filelock
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.console import Console
 from data.atomic import make_folder
 from data.panel import Panel
 from data.progress import console_of, download_progress
-from data.sources import load_panel
+from data.sources import load_market
 from nas.tasks.device import resolve_device
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.options import Options
@@ -46,7 +45,7 @@ class Job:
     @classmethod
     def open(cls, config: RunConfig, options: Options) -> Job:
         """Loads the market and names the folder. InputError for anything the user can mend."""
-        console = console_of(options.json, options.quiet)
+        console = console_of(options.as_json, options.quiet)
         config = config.model_copy(update={"device": resolve_device(config.device)})
         began = time.perf_counter()
         panel = _load(config, console)
@@ -111,24 +110,6 @@ class Job:
         return pipeline
 
 
-def load_market(config: RunConfig, **telling: Any) -> Panel:
-    """The panel that a run's settings name. telling: `echo` and `progress` of `load_panel`."""
-    return load_panel(
-        config.symbol,
-        config.interval,
-        start=config.start,
-        end=config.end,
-        source=config.source,
-        files=tuple(Path(p) for p in config.data),
-        funding_files=tuple(Path(p) for p in config.funding),
-        fill_gaps=config.fill_gaps,
-        seed=config.seed,
-        timeframes=config.timeframes,
-        category=config.category,
-        **telling,
-    )
-
-
 def with_order_rules(config: RunConfig, panel: Panel) -> RunConfig:
     """The settings with the exchange's lots, ticks and minima for every symbol that has none of its own in them."""
     known = {asset: dict(rules) for asset, rules in panel.instruments.items()}
@@ -137,7 +118,7 @@ def with_order_rules(config: RunConfig, panel: Panel) -> RunConfig:
 
 def _load(config: RunConfig, console: Console) -> Panel:
     with download_progress(console) as (say, progress):
-        panel = load_market(config, progress=progress, echo=say)
+        panel = load_market(config, config.seed, progress=progress, echo=say)
     if panel.simulated:
         console.print(
             "[bold black on yellow] SIMULATED MARKET [/] no real prices: results show the machinery, not skill"

@@ -1,46 +1,27 @@
-"""How to run, as against what to run: folders, processes, what is written besides."""
+"""How to run, as against what to run: folders, processes, what is written besides. Nothing here changes a result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from data.errors import InputError
-from strategies.walkforward.config import first_problem
+from data.commandline import JSON_HELP, QUIET_HELP
+from data.settings import Count, Settings, Share, setting
+from strategies.walkforward.config import OUTPUT, RUNNING
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to run, as against what to run: nothing here changes a result."""
+class Options(Settings):
+    """How to run."""
 
-    out: Path = Path("reports")
-    jobs: int | None = None
-    engine: str = "local"
-    address: str | None = None
-    gpus_per_task: float = 0.0
-    fresh: bool = False
-    dry_run: bool = False
-    quiet: bool = False
-    json: bool = False
-    pages: bool = True
-    profile: bool = False
-    tensorboard: bool = False
-    mlflow: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise InputError(f"--jobs must be at least 1, not {self.jobs}")
-        if not 0 <= self.gpus_per_task < float("inf"):
-            raise InputError(f"--gpus-per-task must be a number >= 0, not {self.gpus_per_task}")
-
-
-def options_of(values: Mapping[str, Any]) -> Options:
-    """Options from a file or flags; InputError for a value of the wrong kind."""
-    try:
-        return TypeAdapter(Options).validate_python(dict(values))
-    except ValidationError as error:
-        raise InputError(first_problem(error)) from None
+    out: Path = setting(Path("reports"), "Folder for runs/, latest and index.html.", OUTPUT)
+    jobs: Count | None = setting(None, "Processes (default: all cores).", RUNNING)
+    engine: str = setting("local", "Where tasks run: local (processes) or ray.", RUNNING)
+    address: str | None = setting(None, "Ray cluster to use (default: one started on this machine).", RUNNING)
+    gpus_per_task: Share = setting(0.0, "Share of a GPU that each task holds on Ray.", RUNNING)
+    fresh: bool = setting(False, "Forget what an earlier run of this command finished.", RUNNING)
+    dry_run: bool = setting(False, "Show the windows and the time it would take, and stop.", RUNNING)
+    quiet: bool = setting(False, QUIET_HELP)
+    as_json: bool = setting(False, JSON_HELP, alias="json")
+    pages: bool = setting(True, "Write the HTML pages (the default), or only the data files.", OUTPUT)
+    profile: bool = setting(False, "Seconds per stage, the slowest named.", OUTPUT)
+    tensorboard: bool = setting(False, "Also write the searches for TensorBoard, while they run.", OUTPUT)
+    mlflow: str | None = setting(None, "Also log the run to this MLflow server or store.", OUTPUT)

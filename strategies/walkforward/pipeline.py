@@ -25,6 +25,7 @@ from strategies.backtest.rules import RULES
 from strategies.backtest.terms import Costs
 from strategies.walkforward.config import RunConfig, bars_of
 from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
@@ -72,6 +73,9 @@ class Pipeline:
         if bank.longer:
             self.said.append(left_out(bank.longer, reach))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        first, last = self.windows[0].test.start, self.windows[-1].test.stop
+        self.funding = charged_funding(panel, config.account, first, last)
+        self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
         for name in config.variant:
             get_variant(name)
         # what does not fit is said before hours of searching
@@ -82,7 +86,7 @@ class Pipeline:
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
-        for note in (*self.said, cost_of_share(self.space)):
+        for note in (*self.panel.notes, *self.said, cost_of_share(self.space)):
             if note:
                 self.console.print(note, markup=False, soft_wrap=True)
 
@@ -101,7 +105,19 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(folder, config, panel, self.samples, self.windows, outcomes, book, self.timings, self.code, self.said)
+        write_run(
+            folder,
+            config,
+            panel,
+            self.samples,
+            self.windows,
+            outcomes,
+            book,
+            self.timings,
+            self.code,
+            self.said,
+            self.funding,
+        )
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 

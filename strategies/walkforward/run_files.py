@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from data.atomic import write_atomically, write_text
+from data.coverage import Coverage
 from data.panel import Panel
 from nas.network.model import ENSEMBLE_FILE
 from nas.network.stretches import Samples
@@ -122,7 +123,8 @@ def write_run(
     book: Book,
     timings: dict[str, float],
     code: str,
-    said: Sequence[str] = (),
+    said: Sequence[str],
+    funding: Coverage,
 ) -> None:
     first = next(iter(book.backtests.values()))
     start, stop = windows[0].test.start, windows[-1].test.stop
@@ -243,6 +245,7 @@ def write_run(
             "code_version": code,
             "packages": package_versions(),
             "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
+            "funding": list(funding.said),
             "notes": [*panel.notes, *said, *(f"no {name}: left out" for name in samples.bank.missing)],
         },
         "regimes": regimes,
@@ -256,6 +259,7 @@ def write_run(
             **({"fees": config.fees} if config.fees else {}),
             "slippage_bps": config.slippage_bps,
             "slippage_model": config.slippage_model,
+            "funding": funding.charged,
             "account": config.account,
             "order": config.order,
         },

@@ -21,6 +21,7 @@ import pytest
 import typer
 from shown_run import run
 
+from commands.__main__ import app as everything
 from data.standin import Clock, Market, StandIn, World
 from docs.executed import pages
 from docs.executed.how import DOCS, TEST, executed, how
@@ -150,7 +151,7 @@ def test_module_that_a_message_names_exists(name: str) -> None:
 
 
 def test_every_flag_that_a_page_mentions_exists() -> None:
-    known = {"--force-exclude"}
+    known = {"--force-exclude"} | flags(typer.main.get_command(everything))
     for path in (*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py")):
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", path.read_text()))
         known |= {

@@ -11,10 +11,15 @@ import pytest
 
 from commands.__main__ import MODULES
 from data.series import BOOK_COLUMNS, DOWNLOADS
+from data.settings import declared
+from docs.hooks import settings_tables
 from nas.network.losses import LOSSES
+from nas.search.request import SearchRequest
 from nas.search.variants import VARIANTS
 from nas.space.ops import ACROSS_OPS
 from strategies.backtest.portfolio import WEIGHTINGS
+from strategies.walkforward.config import RunConfig
+from strategies.walkforward.options import Options
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -70,3 +75,11 @@ def test_files_and_columns_of_a_run_are_those_of_the_architecture_page(stranger_
     assert [key for key in json.loads((run / "run.json").read_text()) if key not in told["run.json"]] == []
     history = (DOCS / "variants.md").read_text().partition("## History")[2]
     assert [key for key in window["history"][0] if f"`{key}" not in history] == []
+
+
+def test_every_setting_has_its_row() -> None:
+    text = settings_tables()
+    names = [name for model in (RunConfig, Options, SearchRequest) for name, *_ in declared(model)]
+    assert [name for name in names if f"| `{name}` | " not in text] == []
+    assert "| `thresholds` | file | 0.5,1.0,2.0 | Plans: \\|forecast\\| that enters" in text
+    assert "<!-- settings -->" in (DOCS / "commands.md").read_text()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,7 @@ from nas.search.single import search
 from nas.search.variants import get_variant
 from nas.tasks.windows import WindowPlan, separation
 from reports.run_folder import load_run
-from strategies.paper.orders.exchange import load_keys
+from strategies.paper.orders.keys import load_keys
 from strategies.paper.session import Settings, last_model
 from strategies.walkforward.config import resolve
 
@@ -26,6 +27,17 @@ HOURS = pd.date_range("2024-01-01", periods=6, freq="h", name="timestamp")
 def candles(**columns: object) -> pd.DataFrame:
     flat = {"open": 100.0, "high": 101.0, "low": 99.0, "close": 100.0, "volume": 1.0}
     return pd.DataFrame({**flat, **columns}, index=HOURS)
+
+
+def heikin_ashi() -> pd.DataFrame:
+    """Of a walk; each candle opens in the middle of the body before."""
+    closes = 100 + np.random.default_rng(0).normal(size=50).cumsum()
+    opens = [closes[0]]
+    for close in closes[:-1]:
+        opens.append((opens[-1] + close) / 2)
+    low, high = np.minimum(opens, closes), np.maximum(opens, closes)
+    hours = pd.date_range("2024-01-01", periods=50, freq="h", name="timestamp")
+    return pd.DataFrame({"open": opens, "high": high, "low": low, "close": closes, "volume": 1.0}, index=hours)
 
 
 def read(table: pd.DataFrame, name: str = "candles.csv", **settings: object) -> None:
@@ -40,12 +52,16 @@ def wrong_key() -> None:
 
 SITUATIONS: dict[str, Callable[[], object]] = {
     "gap": lambda: read(candles().drop(HOURS[2:4])),
-    "twice": lambda: read(candles().iloc[[0, 1, 1, 2, 3]]),
-    "order": lambda: read(candles().iloc[::-1]),
+    "twice": lambda: read(candles(close=[100.0, 100.5, 99.5, 100.0, 100.0, 100.0]).set_axis(HOURS[[0, 1, 1, 2, 3, 4]])),
+    "trades": lambda: read(pd.DataFrame({"price": 100.0, "size": 1.0, "side": "Buy"}, index=HOURS)),
+    "local": lambda: read(
+        candles().set_axis(pd.date_range("2024-03-31", periods=7, freq="h", name="timestamp").delete(2))
+    ),
+    "smoothed": lambda: read(heikin_ashi()),
     "column": lambda: read(candles().drop(columns="volume")),
     "not a number": lambda: read(candles(close=[100.0, 100.0, float("nan"), 100.0, 100.0, 100.0])),
     "impossible": lambda: read(candles(high=98.0)),
-    "interval": lambda: read(candles(), interval="240"),
+    "interval": lambda: read(candles(), interval="90"),
     "no file": lambda: load_panel(["BTCUSDT"], files=[Path("candels.csv")]),
     "files": lambda: load_panel(["BTCUSDT", "ETHUSDT"], files=[Path("candles.csv")]),
     "source": lambda: load_panel(["BTCUSDT"], source="binance"),

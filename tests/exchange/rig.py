@@ -26,7 +26,9 @@ from strategies.backtest.positions import PositionRule
 from strategies.paper.decisions.history import Bar
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.decisions.streams import Stream
-from strategies.paper.orders.exchange import Keys
+from strategies.paper.orders.exchange import Order
+from strategies.paper.orders.keys import Keys
+from strategies.paper.orders.placement import link_id
 from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Candle, Journal
 from strategies.paper.timing import Timing
@@ -280,8 +282,26 @@ class Rig:
             equity,
         )
 
+    def check_books(self) -> None:
+        """Position and equity of the journal are the exchange's, whatever was there before it began."""
+        with self.world.lock:
+            marks = {symbol: self.exchange.mark(symbol) for symbol in self.symbols}
+            equity, sizes = (
+                self.exchange.account.equity(marks),
+                {s: self.exchange.account.size(s) for s in self.symbols},
+            )
+        assert {symbol: self.trader.books.size(symbol) for symbol in self.symbols} == sizes
+        assert abs(self.trader.books.equity(marks) - equity) < Decimal("1e-6")
+
     def orders_of(self, open_ms: int) -> list[Any]:
         return self.journal.rows("SELECT * FROM intents WHERE open_ms = ? ORDER BY written_ms, link_id", open_ms)
+
+
+def rest_order(r: Rig, price: str = "10000", qty: str = "0.001") -> str:
+    """An order of the journal that rests far below the market: its id."""
+    order = Order(link_id("rest", SYMBOL, r.newest_ms, 0, 0), SYMBOL, "Buy", Decimal(qty), "Limit", Decimal(price))
+    assert r.trader.desk.place(order, r.newest_ms, 1.0) == "open"
+    return order.link_id
 
 
 RUNNING_STATE = RUNNING

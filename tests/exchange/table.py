@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +16,7 @@ BEGIN, END = "<!-- {}: begin (generated: python -m tests.exchange.table --write)
 def rows() -> list[tuple[str, str, str]]:
     """(fault, expected, test) of every `@fault(...)` and of every row of a `FAULTS` table in tests/exchange."""
     found = []
-    for path in sorted(Path(__file__).parent.glob("test_fault*.py")):
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
@@ -37,12 +38,37 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def codes() -> str:
-    """The retCode table of the trader."""
-    from strategies.paper.orders.exchange import RET_CODES
+#: what is asked of the exchange; the first four change something
+CALLS = ("create", "cancel", "set leverage", "set mode", "order", "open orders", "executions", "positions", "wallet", "account", "fees",
+         "instrument", "risk tiers", "ticker", "candles", "funding", "server time")  # fmt: skip
+_WRITES = CALLS[:4]
 
-    head = ["| retCode | meaning | what happens |", "|---|---|---|"]
-    return "\n".join(head + [f"| {code} | {meaning} | {what} |" for code, (what, meaning) in sorted(RET_CODES.items())])
+
+def outcome(kind: str, call: str, tries: int) -> str:
+    """What a call must end in, and after how many requests."""
+    if call in _WRITES:
+        how = {"passing": "Ambiguous", "keys": "KeysRefused", "done": "Ambiguous" if call == "create" else "done"}
+        return f"{how.get(kind, 'Refused')} after 1"
+    if kind == "keys":
+        return "KeysRefused after 3"
+    return f"Unavailable after {tries if kind == 'passing' else 1}"
+
+
+def codes() -> str:
+    """Classes of retCodes, how many codes each has, what happens, and what was counted: every code x every call."""
+    from strategies.paper.orders.ret_codes import CLASSES, ret_codes
+
+    count = Counter(kind for _, kind in ret_codes().values())
+    lines = [
+        "| class | codes | says | an order that gets it | other writes | reads | code x call, counted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, (says, does) in CLASSES.items():
+        writes, reads = outcome(kind, "set mode", 5), outcome(kind, "positions", 5)
+        lines.append(
+            f"| {kind} | {count[kind]} | {says} | {does} | {writes} | {reads} | {count[kind] * len(CALLS):,} |"
+        )
+    return "\n".join([*lines, f"| all | {sum(count.values())} | | | | | {sum(count.values()) * len(CALLS):,} |"])
 
 
 def written(name: str) -> str:

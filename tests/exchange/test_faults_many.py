@@ -397,9 +397,10 @@ def test_flatten_though_one_fails(rig: Make) -> None:
 
     r.trader.exchange.positions = positions  # type: ignore[method-assign]
     r.trader.books._pause = lambda _: None
+    r.trader.closing._pause = lambda _: r.trader.ask_to_stop("once more")  # it would go on without end
     r.trader.kill_file.write_text("stop flatten\n")
     assert r.trader.run() == 1
     assert [bool(r.exchange.account.size(symbol)) for symbol in SYMBOLS] == [True, False, False]
-    assert "no positions of BTCUSDT" in " ".join(r.events("flatten"))
+    assert "no positions of BTCUSDT" in " ".join(r.events("stop"))
     r.trader.exchange.positions = real  # type: ignore[method-assign]
     r.check()

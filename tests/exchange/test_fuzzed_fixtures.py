@@ -25,7 +25,8 @@ from data.panel import InputError
 from data.series import SeriesKey
 from data.standin import Clock, Fault, StandIn, World
 from data.standin.private import Private
-from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Keys, Order
+from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Order
+from strategies.paper.orders.keys import Keys
 
 pytestmark = pytest.mark.shared
 

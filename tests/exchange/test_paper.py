@@ -20,7 +20,7 @@ from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.strategy import load_strategy
 from strategies.paper.orders.account_rows import Instrument
-from strategies.paper.orders.exchange import Keys, load_keys
+from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.placement import legs, link_id, wanted_size
 from strategies.paper.records.journal import Journal
 from strategies.paper.replay import explain, targets_again

@@ -53,12 +53,11 @@ def test_values_are_known_after_the_warmup_and_of_ordinary_size() -> None:
     assert np.abs(late).max() < 30
 
 
-def test_names_and_owner_follow_the_rows() -> None:
+def test_names_follow_the_rows() -> None:
     panel = panel_of(300)
     bank = build_bank(panel)
-    assert len(bank.names) == bank.values.shape[1] == len(bank.owner)
+    assert len(bank.names) == bank.values.shape[1]
     for row, (name, pipeline) in enumerate(bank.names):
-        assert bank.inputs[bank.owner[row]] == name
         alone = build_bank(panel, {name: [pipeline]}).values[:, 0]
         assert alone.tobytes() == np.ascontiguousarray(bank.values[:, row]).tobytes()
 

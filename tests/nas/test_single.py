@@ -133,7 +133,10 @@ def test_the_command_writes_what_it_found(candles: Path, tmp_path: Path) -> None
     ("words", "message"),
     [
         (["--variant", "dart"], "error: no search variant 'dart'"),
-        (["--horizon", "six"], "error: --horizon 'six' is no list of bars"),
+        (
+            ["--horizon", "six"],
+            "error: --horizon must be a whole number, not 'six' (Bars ahead that are forecast: 6 or 1,6,24)",
+        ),
     ],
 )
 def test_the_command_answers_wrong_input_with_one_line_and_code_2(words: list[str], message: str) -> None:

@@ -48,6 +48,43 @@ def test_page_says_simulated_only_where_the_data_is(tmp_path: Path) -> None:
     assert "SIMULATED" not in without_library(real)
 
 
+@pytest.mark.parametrize(
+    ("charged", "claims"),
+    [
+        ("all", "after fees, slippage and funding"),
+        ("no", "after fees and slippage"),
+        ("none", "after fees and slippage, without funding"),
+        ("part", "after fees and slippage, and funding where it is known"),
+    ],
+)
+def test_page_claims_no_cost_that_was_not_charged(tmp_path: Path, charged: str, claims: str) -> None:
+    folder = build_run(tmp_path, bars=BARS)
+    info = json.loads((folder / "run.json").read_text())
+    info["costs"]["funding"] = charged
+    info["provenance"]["funding"] = ["BTCUSDT: funding <b>not charged</b>"] if charged in ("none", "part") else []
+    (folder / "run.json").write_text(json.dumps(info))
+    page = without_library(write_page(load_run(folder)).read_text())
+    head = page[: page.index("All strategies")]
+    assert f"{claims}</p>" in head
+    assert f"All strategies, {claims}</h2>" in page
+    assert ("BTCUSDT: funding &lt;b&gt;not charged" in head) == (charged in ("none", "part"))
+    if charged != "all":
+        assert "fees, slippage and funding" not in page.replace("Fees, slippage and funding", "")
+    assert "after costs" not in page
+
+
+def test_a_market_that_rests_is_annualised_by_its_own_days(tmp_path: Path) -> None:
+    folder = build_run(tmp_path, bars=BARS)
+    every = performance(load_run(folder), "searched")
+    info = json.loads((folder / "run.json").read_text())
+    info["provenance"]["days_per_year"] = 252.0
+    (folder / "run.json").write_text(json.dumps(info))
+    rested = performance(load_run(folder), "searched")
+    assert rested.sharpe == pytest.approx(every.sharpe * np.sqrt(252 / 365))
+    assert rested.volatility == pytest.approx(every.volatility * np.sqrt(252 / 365))
+    assert "252 days a year" in write_page(load_run(folder)).read_text()
+
+
 def test_page_needs_only_run_json_and_equity(tmp_path: Path) -> None:
     page = write_page(load_run(build_run(tmp_path, bars=BARS, optional=False))).read_text()
     assert "recorded no windows" in page

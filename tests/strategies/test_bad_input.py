@@ -39,16 +39,19 @@ def refused(app: object, *words: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"horizon": "0"}, "setting horizon.0: Input should be greater than or equal to 1"),
-        ({"seed": -1}, "setting seed"),
-        ({"seed": 10**22}, "setting seed"),
-        ({"seeds": 0}, "setting seeds"),
-        ({"training_epochs": 0}, "setting training_epochs"),
-        ({"thresholds": ()}, "setting thresholds"),
-        ({"thresholds": (-1.0,)}, "setting thresholds.0"),
-        ({"evidence": -1.0}, "setting evidence"),
-        ({"gross_limit": float("nan")}, "setting gross_limit"),
-        ({"symbol": ","}, "setting symbol"),
+        (
+            {"horizon": "0"},
+            "--horizon must be at least 1, not '0' (Bars ahead that are forecast: 6 or 1,6,24; the first one trades)",
+        ),
+        ({"seed": -1}, "--seed must be at least 0, not -1"),
+        ({"seed": 10**22}, "--seed must be at most 4294967295"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0 (Searches per window"),
+        ({"training_epochs": 0}, "--training-epochs must be at least 1"),
+        ({"thresholds": ()}, "setting thresholds needs at least 1"),
+        ({"thresholds": (-1.0,)}, "setting thresholds must be at least 0.0, not -1.0"),
+        ({"evidence": -1.0}, "--evidence must be at least 0"),
+        ({"gross_limit": float("nan")}, "--gross-limit must be a finite number"),
+        ({"symbol": ","}, "--symbol needs at least 1"),
         ({"target_volatility": -1.0}, "target_volatility"),
         ({"max_leverage": 0.0}, "max_leverage"),
         ({"maintenance_margin": 2.0}, "maintenance_margin"),
@@ -70,7 +73,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--horizon", "0"), "no list of bars ahead"),
+        (("--horizon", "0"), "--horizon must be at least 1, not '0'"),
         (("--seed", str(10**22)), "--seed"),
         (("--out", "file"), "--out: file cannot be written"),
         (("--out", "/proc/no"), "--out: /proc/no cannot be written"),
@@ -105,12 +108,10 @@ def test_the_main_job_says_so_before_it_searches(
     assert not [p for p in tmp_path.glob("reports/runs/*") if not p.name.startswith(".")]
 
 
-def test_files_of_other_encodings_and_separators_say_how_to_save_them(tmp_path: Path) -> None:
-    market(30).to_csv(tmp_path / "utf16.csv", encoding="utf-16")
-    market(30).to_csv(tmp_path / "semicolons.csv", sep=";", decimal=",")
-    for name, said in (("utf16.csv", "save it as CSV in UTF-8"), ("semicolons.csv", "separated by semicolons")):
-        with pytest.raises(InputError, match=said):
-            load_files(["BTCUSDT"], [tmp_path / name])
+def test_a_text_of_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(market(30).rename_axis("Zeit (Österreich)").to_csv().encode("latin-1"))
+    with pytest.raises(InputError, match="save it as CSV in UTF-8"):
+        load_files(["BTCUSDT"], [tmp_path / "latin.csv"])
 
 
 @pytest.mark.parametrize("name", ["genotype.json", "features.json", "weights.safetensors"])

@@ -68,7 +68,7 @@ def test_printed_settings_given_back_are_the_same_settings(tmp_path: Path) -> No
     [
         ("sede = 3", "unknown setting 'sede'; did you mean 'seed'?"),
         ("dry-run = true", "did you mean 'dry_run'?"),
-        ('jobs = "many"', "setting jobs:"),
+        ('jobs = "many"', "--jobs must be a whole number, not 'many'"),
         ("jobs = 0", "--jobs must be at least 1"),
         ('preset = "slow"', "no preset 'slow'"),
         ("seed = ", "is not valid TOML"),

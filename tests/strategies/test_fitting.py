@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from data.panel import CANDLE_FIELDS, InputError, Panel
+from data.panel import CANDLE_FIELDS, InputError, Panel, Settlements
 from data.simulated import simulate
+from nas.network.stretches import Samples, Scaler, Tensors
 from nas.space.ops import DEFAULT_OPS
 from nas.space.search_space import SearchSpace
 from strategies.walkforward.config import resolve
@@ -30,7 +31,7 @@ def bars(hours: int, count: int) -> Panel:
 
 
 def planned(panel: Panel, **settings: Any) -> Pipeline:
-    config = resolve("quick", None, {"baselines": ("none",), **settings})
+    config = resolve("quick", None, {"baselines": ("none",), "account": "cash", **settings})
     return Pipeline(config, Options(quiet=True), panel, "", Console(quiet=True), {})
 
 
@@ -89,3 +90,50 @@ def test_latest_points_to_a_run_without_pages(tmp_path: Path) -> None:
     folder = run_job(config, Options(out=tmp_path / "reports", jobs=1, quiet=True, pages=False))
     assert (tmp_path / "reports/latest").resolve() == folder.resolve()
     assert (tmp_path / "reports/latest/run.json").is_file()
+
+
+def funded(first: str | None) -> Panel:
+    """Two symbols; the second has funding from `first` on, or none."""
+    both = simulate(["BTCUSDT", "ETHUSDT"], "60", start=np.datetime64("2023-01-01"), end=np.datetime64("2024-01-01"))
+    values, settlements = both.values.copy(), dict(both.settlements)
+    rate = both.fields.index("funding_rate")
+    late = both.timestamps < np.datetime64(first or "2100-01-01")
+    values[late, 1, rate] = np.nan
+    known = settlements["ETHUSDT"]
+    kept = known.timestamps >= np.datetime64(first or "2100-01-01")
+    settlements["ETHUSDT"] = Settlements(known.timestamps[kept], known.rates[kept])
+    return Panel(both.timestamps, both.assets, both.fields, values, both.interval_ns, "test", settlements=settlements)
+
+
+@pytest.mark.parametrize(("first", "words"), [(None, "all"), ("2023-10-01", "76%")])
+def test_the_plan_says_what_an_asset_lacks_and_whose_forecasts_that_costs(first: str | None, words: str) -> None:
+    found = planned(
+        funded(first), symbol=("BTCUSDT", "ETHUSDT"), account="perpetual", train="100d", validation="40d", test="30d"
+    )
+    told = " | ".join(found.said)
+    assert (
+        f"ETHUSDT: funding_rate unknown in {words} of its bars: networks that read it do not forecast ETHUSDT" in told
+    )
+    assert "BTCUSDT: funding_rate" not in told
+    assert found.funding.charged == "part"
+    assert "ETHUSDT: funding" in told
+
+
+def test_a_search_learns_from_an_asset_that_lacks_an_input_and_only_who_reads_it_is_silent() -> None:
+    panel = funded(None)
+    samples = Samples.of(panel, (6,))
+    train = slice(400, 3_000)
+    scaler = Scaler.fit(samples.bank.values, train)
+    assert Tensors.of(samples, scaler).weight[1].sum() == 0.0
+    assert Tensors.of(samples, scaler, spared=train).weight[1, 0, train].mean() > 0.99
+    names = [name for name, _ in samples.bank.names]
+    for chosen, heard in (([0, 1], True), ([0, names.index("funding_rate")], False)):
+        columns = np.array(chosen)
+        part = Scaler.fit(samples.bank.values[:, columns], train)
+        weight = Tensors.of(samples, part, columns).weight[1, 0, train]
+        assert (float(weight.sum()) > 0.0) is heard
+    # bars in which it is not listed stay without weight
+    gone = samples.bank.values.copy()
+    gone[1, :, 1_000:1_100] = np.nan
+    _, known = scaler.apply(gone, train)
+    assert not known[1, 1_000:1_100].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from commands.__main__ import app as everything
 NEEDED: dict[str, tuple[str, ...]] = {
     "walkforward": (), "search": (), "audit": ("--run", "R"), "doctor": (), "download": ("--symbol", "BTCUSDT"),
     "record": ("--symbol", "BTCUSDT"), "info": (), "report": (), "compare": ("A", "B"), "tensorboard": (), "mlflow": (),
-    "paper": (), "paper status": (), "paper stop": (), "paper replay": (), "standin": (),
+    "paper": (), "paper status": (), "paper stop": (), "paper replay": (), "paper verify": (), "standin": (),
     "lab null": (), "lab power": (), "lab search-vs-random": (), "lab forecast": ("--csv", "F"),
 }  # fmt: skip
 
@@ -73,7 +74,9 @@ def test_flags_of_one_name_mean_the_same_everywhere() -> None:
         for word in name.split():
             found = found.commands[word]  # type: ignore[attr-defined]
         for option in found.params:
-            said.setdefault(option.opts[0], set()).add(str(getattr(option, "help", "")))
+            said.setdefault(option.opts[0], set()).add(
+                re.sub(r" \(default: .*\)", "", str(getattr(option, "help", "")))
+            )
     for flag in (
         "--json",
         "--fill-gaps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from nas.features.bank import causal_volatility
 from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
 from nas.network.model import TrainedModel, load_model
+from nas.network.model_check import known_keys
 from strategies.backtest.portfolio import COVARIANCE_SPAN_BARS, OPTIMISED, Portfolio, book_of
 from strategies.backtest.positions import PositionRule
 from strategies.paper.decisions.side_inputs import companions_of
@@ -86,6 +88,19 @@ class Strategy:
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
     """chosen: symbols of the model, separated by commas (None: all). InputError where the model does not fit, naming what differs."""
     model = load_model(folder)
+    try:
+        _check_extra(model.extra)
+        return _strategy_of(folder, model, chosen, interval, any_code)
+    except InputError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{folder}: features.json: {reason}; rerun the walk-forward with --fresh") from None
+
+
+def _strategy_of(
+    folder: Path, model: TrainedModel, chosen: str | None, interval: str | None, any_code: bool
+) -> Strategy:
     trained_for = interval_name(model.interval_ns)
     if interval is not None and interval != trained_for:
         raise InputError(
@@ -111,11 +126,8 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
     portfolio = model.extra.get("portfolio", {})
     if traded != symbols:
         _check_apart(folder, model, portfolio, symbols)
-    try:
-        companions = companions_of([name for name, _ in model.genotype.features], symbols, traded, trained_for)
-        weighed = Portfolio(**portfolio)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{folder}: {error}") from None
+    companions = companions_of([name for name, _ in model.genotype.features], symbols, traded, trained_for)
+    weighed = Portfolio(**portfolio)
     category = model.extra.get("category", "linear")
     if category != "linear":
         raise InputError(
@@ -134,6 +146,41 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
     name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
     rule = PositionRule(**model.extra["rule"])
     return Strategy(name, folder.resolve(), model, rule, weighed, symbols, traded, companions)
+
+
+_EXTRA = (
+    "plan", "rule", "horizons", "threshold", "symbols", "category", "portfolio", "code_version", "decision_version", "target",
+)  # fmt: skip
+
+
+def _check_extra(extra: Mapping[str, Any]) -> None:
+    """ValueError where what the walk-forward wrote beside the network is not what it writes. Names become parts of paths."""
+    known_keys(extra, _EXTRA)
+    symbols = extra.get("symbols", ["X1"])
+    named = isinstance(symbols, list) and all(isinstance(s, str) and re.fullmatch("[A-Z0-9]{2,20}", s) for s in symbols)
+    if not named or len(set(symbols)) != len(symbols) or not symbols:
+        raise ValueError(f"symbols are {str(symbols)[:80]}; they must be different names like BTCUSDT")
+    for name in ("rule", "portfolio"):
+        part = extra.get(name, {})
+        if not isinstance(part, Mapping) or any(
+            isinstance(v, (list, str)) for k, v in part.items() if k != "weighting"
+        ):
+            raise ValueError(f"{name} is no list of settings")
+        for key, value in part.items():
+            whole = key in ("brake_bars", "cooldown_bars", "rebalance_bars", "estimation_bars")
+            if whole and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ValueError(f"{name}: {key} is {value!r}, no whole number")
+            flag = key == "allow_short"
+            if flag != isinstance(value, bool):
+                raise ValueError(f"{name}: {key} is {value!r}")
+    rule = extra.get("rule", {})
+    costs = rule.get("asset_cost_bps", {})
+    if not isinstance(costs, Mapping) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v < 1e4 for v in costs.values()
+    ):
+        raise ValueError("rule: asset_cost_bps must be costs in basis points by symbol")
+    if not 0 < rule.get("max_leverage", 1) <= 125 or not 0 <= rule.get("target_volatility", 0) <= 100:
+        raise ValueError("rule: max_leverage or target_volatility is beyond what any account allows")
 
 
 def _check_apart(folder: Path, model: TrainedModel, portfolio: Mapping[str, Any], symbols: Sequence[str]) -> None:

@@ -17,8 +17,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from strategies.paper.orders.exchange import Keys
+from strategies.paper.orders.keys import Keys
 
 UP, DOWN, DATA = "up", "down", "data"
 
@@ -88,7 +89,7 @@ class Stream:
     def _serve(self) -> None:
         import websocket
 
-        loopback = self.url.startswith("ws://127.0.0.1")
+        loopback = urlsplit(self.url).hostname == "127.0.0.1"
         socket = websocket.create_connection(
             self.url, timeout=max(2.0, self._ping_s), http_no_proxy=["*"] if loopback else None
         )

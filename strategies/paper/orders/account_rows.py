@@ -16,6 +16,8 @@ from data.instruments import STATUSES
 from data.panel import InputError
 from strategies.paper.records.journal import Execution
 
+#: what is said of a wallet without any
+NO_USDT = "the wallet holds no USDT"
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 _STAMP = re.compile(r"[0-9]{13}", re.ASCII)
 _ALIVE = ("New", "PartiallyFilled", "Untriggered", "Triggered", "Created", "Active")
@@ -124,7 +126,7 @@ def wallet_of(result: Any) -> Wallet:
         raise BadAnswer("the wallet answer has no coins")
     coin = next((c for c in coins if _text(c, "coin") == "USDT"), None)
     if coin is None:
-        raise BadAnswer("the wallet holds no USDT; paper trading of linear contracts needs some")
+        raise BadAnswer(NO_USDT)
     available = _number(rows[0], "totalAvailableBalance", empty=True)  # empty under isolated margin
     return Wallet(_number(coin, "equity"), _number(coin, "walletBalance"), available)
 
@@ -145,6 +147,30 @@ def instrument_of(result: Any, symbol: str) -> Instrument | None:
     if min(made.tick, made.step, made.min_qty, made.max_qty, made.max_market_qty, made.max_leverage) <= 0:
         raise BadAnswer(f"the filters of {symbol} make no sense")
     return made
+
+
+def account_of(result: Any) -> tuple[int, str]:
+    """(unifiedMarginStatus, marginMode) of account/info. 1: a classic account; 3, 4: unified 1.0; 5, 6: unified 2.0."""
+    status = result.get("unifiedMarginStatus") if isinstance(result, Mapping) else None
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise BadAnswer("the account does not say whether it is unified")
+    return status, _text(result, "marginMode")
+
+
+def fees_of(result: Any, symbol: str) -> tuple[Decimal, Decimal]:
+    """(taker, maker) rates, fractions."""
+    rows = rows_of(result, symbol)
+    if not rows:
+        raise BadAnswer(f"no fee rate of {symbol}")
+    return _number(rows[0], "takerFeeRate"), _number(rows[0], "makerFeeRate")
+
+
+def tiers_of(result: Any, symbol: str) -> list[tuple[Decimal, Decimal]]:
+    """(largest position value, largest leverage up to it) of every risk tier, smallest first."""
+    rows = rows_of(result, symbol)
+    if not rows:
+        raise BadAnswer(f"no risk limits of {symbol}")
+    return sorted((_number(row, "riskLimitValue", least=0), _number(row, "maxLeverage", least=0)) for row in rows)
 
 
 def ticker_of(result: Any, symbol: str) -> tuple[Decimal, Decimal, Decimal]:
@@ -177,6 +203,8 @@ def execution_of(row: Any) -> Execution:
     stamp = str(row.get("execTime"))
     if not isinstance(maker, bool) or not _STAMP.fullmatch(stamp):
         raise BadAnswer("an execution without its time, or without whether it was a maker's")
+    if seq >= 2**63 or seq != int(seq):
+        raise BadAnswer(f"an execution's seq is {seq}")
     qty, price = _number(row, "execQty", least=0), _number(row, "execPrice", least=0)
     if not qty or not price or not _text(row, "execId"):
         raise BadAnswer(f"an execution of {qty} at {price}")

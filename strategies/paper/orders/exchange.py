@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
-import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from data.answers import FAR_MS, BadAnswer, read_rows, server_time
 from data.panel import InputError
@@ -26,45 +24,28 @@ from strategies.paper.orders.account_rows import (
     OrderState,
     Position,
     Wallet,
+    account_of,
     execution_of,
+    fees_of,
     instrument_of,
     order_state,
     positions_of,
     rows_of,
     ticker_of,
+    tiers_of,
     wallet_of,
 )
+from strategies.paper.orders.keys import Keys
+from strategies.paper.orders.ret_codes import DONE, KEYS, PASSING, class_of
 from strategies.paper.records.journal import Execution
 
 T = TypeVar("T")
 
-RETRY, LOOK_UP, GIVE_UP, HALT, SUCCESS = "retry", "look up", "give up", "halt", "success"
-
-#: retCode -> (what it means for a write, meaning). What is not listed: look up, then give up.
-RET_CODES: dict[int, tuple[str, str]] = {
-    10000: (LOOK_UP, "server timeout"),
-    10001: (GIVE_UP, "parameters refused (also quantity below the minimum and wrong positionIdx)"),
-    10002: (LOOK_UP, "the request's time is outside the window: this machine's clock is off"),
-    10003: (HALT, "API key unknown, or of another environment"),
-    10004: (HALT, "signature refused: the secret does not belong to the key"),
-    10005: (HALT, "the key lacks the permission (it needs Unified Trading: orders and positions)"),
-    10006: (LOOK_UP, "too many requests"),
-    10010: (HALT, "the key is bound to another IP address"),
-    10016: (LOOK_UP, "server error or maintenance"),
-    10018: (LOOK_UP, "too many requests from this IP address"),
-    110001: (GIVE_UP, "no such order (any more)"),
-    110004: (GIVE_UP, "wallet balance too low"),
-    110007: (GIVE_UP, "available balance too low"),
-    110012: (GIVE_UP, "available balance too low"),
-    110017: (GIVE_UP, "reduce-only not satisfied: nothing to reduce"),
-    110025: (SUCCESS, "position mode is already so"),
-    110043: (SUCCESS, "leverage is already so"),
-    110072: (LOOK_UP, "orderLinkId used before: the order exists"),
-    110094: (GIVE_UP, "below the minimum order value"),
-}
+#: hosts that requests with keys may go to; and the one that public prices come from
+TRADED_AT, PRICES_AT = ("api-testnet.bybit.com", "api-demo.bybit.com"), "api.bybit.com"
 _PAGE = 100
-NO_SUCH_ORDER, DUPLICATE, NOT_REDUCING = 110001, 110072, 110017
-_KEY_CODES = (10003, 10004, 10005, 10010)
+_NEVER = -(10**9)  # no retCode
+_GONE = (110001, 110008, 110010)
 
 
 class ExchangeError(Exception):
@@ -92,42 +73,9 @@ class KeysRefused(ExchangeError):
 
 
 @dataclass(frozen=True)
-class Keys:
-    """An API key and its secret. repr and str never show them."""
-
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-
-    def redact(self, text: str) -> str:
-        for value in (self.secret, self.key):
-            text = text.replace(value, "[redacted]") if value else text
-        return text
-
-
-def load_keys(file: Path | None, venue: str) -> Keys:
-    """From BYBIT_API_KEY and BYBIT_API_SECRET, or a file of two such lines that only its owner can read (mode 0600)."""
-    values = {name: os.environ.get(name, "") for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET")}
-    if file is not None:
-        if not file.is_file():
-            raise InputError(f"no key file {file}; write BYBIT_API_KEY=... and BYBIT_API_SECRET=... into it, mode 0600")
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if mode & 0o077:
-            raise InputError(f"key file {file} can be read by others (mode {mode:04o}); run: chmod 600 {file}")
-        for line in file.read_text().splitlines():
-            name, _, value = line.partition("=")
-            values[name.removeprefix("export ").strip()] = value.strip().strip("'\"")
-    if not values["BYBIT_API_KEY"] or not values["BYBIT_API_SECRET"]:
-        where = {"testnet": "testnet.bybit.com", "demo": "bybit.com in Demo Trading mode"}.get(venue, "the exchange")
-        raise InputError(
-            f"no API keys: make a pair on {where} (API, Unified Trading: orders and positions), then set BYBIT_API_KEY and "
-            "BYBIT_API_SECRET or give --keys FILE (mode 0600); or try --venue local, which needs none"
-        )
-    return Keys(values["BYBIT_API_KEY"], values["BYBIT_API_SECRET"])
-
-
-@dataclass(frozen=True)
 class Order:
-    """An order to send. kind: Market (sent as IOC) or Limit (post-only)."""
+    """An order to send. kind: Market (sent as IOC) or Limit (post-only). everything: reduce-only, and the exchange takes the size from
+    the position (create-order: qty "0" with closeOnTrigger): for a size that is no multiple of the step any more."""
 
     link_id: str
     symbol: str
@@ -137,6 +85,7 @@ class Order:
     price: Decimal | None = None
     reduce_only: bool = False
     position_idx: int = 0
+    everything: bool = False
 
 
 class Exchange:
@@ -165,11 +114,15 @@ class Exchange:
             api_secret=keys.secret if keys else None,
             timeout=timeout_s,
             max_retries=1,
-            retry_codes={-1},  # an empty set means pybit's own, which resends orders
+            retry_codes={_NEVER},  # an empty set means pybit's own, which resends orders
         )
         if endpoint is not None:
             self._session.endpoint = endpoint
             self._session.client.trust_env = False  # loopback: no proxy
+        where = urlsplit(str(self._session.endpoint))
+        known = where.scheme == "https" and where.hostname in (TRADED_AT if keys else (*TRADED_AT, PRICES_AT))
+        if not known and (where.scheme, where.hostname) != ("http", "127.0.0.1"):
+            raise InputError(f"requests go to {', '.join(TRADED_AT)} or this machine only, not to {where.hostname}")
         self._tries, self._wait_s, self._trouble = tries, retry_wait_s, on_trouble
 
     # public
@@ -197,6 +150,11 @@ class Exchange:
         if found is None:
             raise InputError(f"no linear instrument {symbol!r} at this venue; give one like BTCUSDT")
         return found
+
+    def tiers(self, symbol: str) -> list[tuple[Decimal, Decimal]]:
+        """(largest position value, largest leverage up to it) of every risk tier, smallest first."""
+        call = self._session.get_risk_limit
+        return self._read(lambda answer: tiers_of(answer["result"], symbol), call, category="linear", symbol=symbol)
 
     def klines(self, symbol: str, interval: str, limit: int, end_ms: int | None = None) -> list[tuple[Any, ...]]:
         """(open_ms, open, high, low, close, volume), oldest first, the forming one included."""
@@ -235,6 +193,15 @@ class Exchange:
             symbol=symbol,
         )
 
+    def account(self) -> tuple[int, str]:
+        """(unifiedMarginStatus, marginMode)."""
+        return self._read(lambda answer: account_of(answer["result"]), self._session.get_account_info)
+
+    def fees(self, symbol: str) -> tuple[Decimal, Decimal]:
+        """(taker, maker) rates, fractions."""
+        call = self._session.get_fee_rates
+        return self._read(lambda answer: fees_of(answer["result"], symbol), call, category="linear", symbol=symbol)
+
     def wallet(self) -> Wallet:
         call = self._session.get_wallet_balance
         return self._read(lambda answer: wallet_of(answer["result"]), call, accountType="UNIFIED")
@@ -248,16 +215,20 @@ class Exchange:
         return None
 
     def open_orders(self, symbol: str) -> list[OrderState]:
-        return [state for state in self._orders(self._session.get_open_orders, symbol, limit=50) if not state.closed]
+        """All that rest, every page; conditional orders too, whoever placed them."""
+        found, cursor = [], ""
+        while True:
+            page, following = self._read(
+                _order_page(symbol), self._session.get_open_orders, category="linear", symbol=symbol, limit=50,
+                cursor=cursor or None,
+            )  # fmt: skip
+            found += page
+            if not following or following == cursor or len(page) < 50:
+                return [state for state in found if not state.closed]
+            cursor = following
 
     def _orders(self, call: Callable[..., Any], symbol: str, **arguments: Any) -> list[OrderState]:
-        return self._read(
-            lambda answer: [order_state(row) for row in rows_of(answer["result"], symbol)],
-            call,
-            category="linear",
-            symbol=symbol,
-            **arguments,
-        )
+        return self._read(_order_page(symbol), call, category="linear", symbol=symbol, **arguments)[0]
 
     def executions(self, symbol: str, start_ms: int, end_ms: int | None = None) -> list[Execution]:
         """All executions since `start_ms`, every page, oldest first. The API's window is 7 days; longer spans are cut."""
@@ -304,6 +275,8 @@ class Exchange:
         }
         if order.kind == "Limit":
             request |= {"price": format(order.price or Decimal(0), "f"), "timeInForce": "PostOnly"}
+        if order.everything:
+            request |= {"qty": "0", "closeOnTrigger": True}
         answer = self._write(self._session.place_order, request)
         order_id = answer["result"].get("orderId")
         if not isinstance(order_id, str) or not order_id:
@@ -312,16 +285,20 @@ class Exchange:
 
     def cancel(self, symbol: str, link_id: str) -> bool:
         """False where there is no such order any more."""
+        return self._cancel({"category": "linear", "symbol": symbol, "orderLinkId": link_id})
+
+    def cancel_strange(self, symbol: str, order_id: str) -> bool:
+        """An order that is not ours, by the exchange's id. False where there is none any more."""
+        return self._cancel({"category": "linear", "symbol": symbol, "orderId": order_id})
+
+    def _cancel(self, request: dict[str, Any]) -> bool:
         try:
-            self._write(self._session.cancel_order, {"category": "linear", "symbol": symbol, "orderLinkId": link_id})
+            self._write(self._session.cancel_order, request)
         except Refused as error:
-            if error.code == NO_SUCH_ORDER:
+            if error.code in _GONE:
                 return False
             raise
         return True
-
-    def cancel_all(self, symbol: str) -> None:
-        self._write(self._session.cancel_all_orders, {"category": "linear", "symbol": symbol})
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = format(leverage, "f")
@@ -351,7 +328,7 @@ class Exchange:
                 if refused_keys >= 3:
                     raise
             except Refused as error:
-                if RET_CODES.get(error.code or 0, (LOOK_UP, ""))[0] != LOOK_UP:
+                if class_of(error.code or 0) != PASSING:
                     raise Unavailable(str(error), error.code) from None
                 last = str(error)
             except Ambiguous as error:
@@ -363,11 +340,11 @@ class Exchange:
         try:
             return self._send(call, request)
         except Refused as error:
-            kind, meaning = RET_CODES.get(error.code or 0, (LOOK_UP, "unlisted code"))
-            if kind == SUCCESS:
+            kind = class_of(error.code or 0)
+            if kind == DONE:
                 return {"result": {}}
-            if kind == LOOK_UP and error.code != DUPLICATE:
-                raise Ambiguous(f"{error} ({meaning})", error.code) from None
+            if kind == PASSING:
+                raise Ambiguous(str(error), error.code) from None
             raise
 
     def _send(self, call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -379,10 +356,10 @@ class Exchange:
         except InvalidRequestError as error:
             code = int(error.status_code)
             text = self._clean(f"retCode {code}: {error.message}")
-            raise (KeysRefused if code in _KEY_CODES else Refused)(text, code) from None
+            raise (KeysRefused if class_of(code) == KEYS else Refused)(text, code) from None
         except FailedRequestError as error:
-            text = self._clean(f"HTTP {error.status_code}: {error.message}")
-            raise Ambiguous(text, int(error.status_code or 0)) from None
+            code, text = _http_code(error), self._clean(f"HTTP {error.status_code}: {error.message}")
+            raise (KeysRefused if code == 401 else Ambiguous)(text, code) from None
         except (requests.RequestException, json.JSONDecodeError, ValueError, KeyError, TypeError) as error:
             # the text of the exception may hold the request; its type says enough
             raise Ambiguous(f"no usable answer ({type(error).__name__})") from None
@@ -392,6 +369,22 @@ class Exchange:
 
     def _clean(self, text: str) -> str:
         return self._keys.redact(text) if self._keys else text
+
+
+def _order_page(symbol: str) -> Callable[[Any], tuple[list[OrderState], str]]:
+    def read(answer: Any) -> tuple[list[OrderState], str]:
+        page = [order_state(row) for row in rows_of(answer["result"], symbol)]
+        following = answer["result"].get("nextPageCursor")
+        return page, following if isinstance(following, str) else ""
+
+    return read
+
+
+def _http_code(error: Any) -> int:
+    try:
+        return int(error.status_code or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _name(call: Callable[..., Any]) -> str:

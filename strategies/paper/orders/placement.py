@@ -1,8 +1,8 @@
 """From a target to orders: sizes and ids, and sending an order so that it exists at most once whatever is lost on the way.
 
-The id of an order is derived from (run, symbol, bar, leg, attempt): the same decision always gives the same id, and the
-exchange refuses a second one. An order whose answer was lost is looked up; only when the exchange knows none, it is sent
-again, under the same id.
+The id of an order is derived from (journal, symbol, bar, leg, attempt): the same decision always gives the same id, and the
+exchange refuses a second one; another journal, also of the same name, has other ids. An order whose answer was lost is looked
+up; only when the exchange knows none, it is sent again, under the same id. An order that was refused is not.
 """
 
 from __future__ import annotations
@@ -13,19 +13,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from strategies.paper.orders.account_rows import Instrument, OrderState
-from strategies.paper.orders.exchange import DUPLICATE, Ambiguous, Exchange, ExchangeError, Order, Refused, Unavailable
+from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Order, Refused, Unavailable
+from strategies.paper.orders.ret_codes import DUPLICATE
 from strategies.paper.records.journal import Journal, now_ms
 
 #: the exchange forgets cancelled and rejected orders after a day
 FORGOTTEN_MS = 86_400_000
+#: how often one order is sent at most, while each time nobody can say whether it was taken
+MOST_SENDS = 8
+#: what `link_id` makes
+OWN_ID = re.compile(r"p[0-9a-f]{8}-[A-Za-z0-9]{1,12}-[0-9a-z]{1,9}-[0-9]-[0-9]+")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def link_id(run: str, symbol: str, open_ms: int, leg: int, attempt: int) -> str:
-    """At most 36 characters of [A-Za-z0-9_-]. leg: 0 or 1 (hedge mode closes one side, then opens the other)."""
-    short = hashlib.sha256(f"{run}/{symbol}".encode()).hexdigest()[:8]
+def link_id(journal: str, symbol: str, open_ms: int, leg: int, attempt: int) -> str:
+    """At most 36 characters of [A-Za-z0-9_-]. leg: 0 or 1 (hedge mode closes one side, then opens the other), 9: closing.
+
+    >>> link_id("btcusdt-testnet-1a2b3c/4f", "BTCUSDT", 1_704_067_200_000, 0, 1)
+    'pb8228c45-BTCUSDT-s6k2o0-0-1'
+    """
+    short = hashlib.sha256(f"{journal}/{symbol}".encode()).hexdigest()[:8]
     name = re.sub("[^A-Za-z0-9]", "", symbol)[:12]
     bar, value = "", open_ms // 1000
     while value:
@@ -118,34 +128,55 @@ class Desk:
         return self._send(order)
 
     def _send(self, order: Order) -> str:
-        for attempt in range(self.tries):
-            sends = self.journal.rows("SELECT sends FROM intents WHERE link_id = ?", order.link_id)[0]["sends"]
-            self.journal.update_intent(order.link_id, status="sent", sends=sends + 1)
+        row = self.journal.intent(order.link_id)
+        sent = 0 if row is None else int(row["sends"])
+        for send in range(sent + 1, min(sent + self.tries, MOST_SENDS) + 1):
+            self.journal.update_intent(order.link_id, status="sent", sends=send)
             try:
                 order_id = self.exchange.create(order)
                 self.journal.update_intent(order.link_id, status="open", order_id=order_id)
                 return "open"
             except Refused as error:
-                if error.code != DUPLICATE:
-                    return self._close(order.link_id, "rejected", str(error))
-                self.journal.event("order", f"{order.link_id} exists already: adopted")
-                self.journal.update_intent(order.link_id, status="open")
-                found = self._find(order.link_id)
-                if found is not None:
-                    self._note(found)
-                return self._status(order.link_id)
+                return self._refused(order, error)
             except Ambiguous as error:
                 self.journal.event("order", f"{order.link_id}: answer lost ({error}); looking it up")
                 self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
             found = self._find(order.link_id)
             if found is not None:
                 self._note(found)
-                return str(
-                    self.journal.rows("SELECT status FROM intents WHERE link_id = ?", order.link_id)[0]["status"]
-                )
-            if attempt + 1 < self.tries:
+                return self._status(order.link_id)
+            if send < MOST_SENDS:
                 self.journal.event("order", f"{order.link_id}: the exchange knows no such order; sent again, same id")
+        row = self.journal.intent(order.link_id)
+        if row is not None and int(row["sends"]) >= MOST_SENDS:
+            return self._close(order.link_id, "rejected", f"not taken in {MOST_SENDS} sends; last: {row['reason']}")
         return "unknown"
+
+    def _refused(self, order: Order, error: Refused) -> str:
+        """The exchange said no, or that the id exists. Looked up once: whatever it said, an order that is there is there."""
+        try:
+            found = (
+                self._find(order.link_id)
+                if error.code == DUPLICATE
+                else self.exchange.order(order.symbol, order.link_id)
+            )
+        except Unavailable:
+            if error.code == DUPLICATE:
+                self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
+                return "unknown"
+            found = None
+        if found is None:
+            if error.code == DUPLICATE:
+                self.journal.update_intent(order.link_id, status="open", reason=str(error))
+                return "open"
+            return self._close(order.link_id, "rejected", str(error))
+        if (found.symbol or order.symbol, found.side) != (order.symbol, order.side) or (
+            found.qty > order.qty and not order.everything
+        ):
+            return self._close(order.link_id, "rejected", f"its id belongs to another order ({found.side} {found.qty})")
+        self.journal.event("order", f"{order.link_id} exists already: adopted")
+        self._note(found)
+        return self._status(order.link_id)
 
     def _find(self, link: str) -> OrderState | None:
         """Looks several times: an order may show up late. Unavailable where the exchange does not answer."""
@@ -200,15 +231,15 @@ class Desk:
             self.journal.event("order", f"{link}: cancel: {error}")
         return self.wait(link)
 
+    def settle(self, row: Any) -> str:
+        """Finds out about one order of the journal whose fate is open: its status afterwards."""
+        if row["status"] == "intended" and not row["sends"]:
+            return self._close(row["link_id"], "lost", "never sent")
+        return self.look_up(row["link_id"])
+
     def settle_all(self) -> list[str]:
         """Finds out about every order whose fate is open; returns the ids of those that are alive at the exchange."""
-        alive = []
-        for row in self.journal.unsettled():
-            if row["status"] == "intended" and not row["sends"]:
-                self._close(row["link_id"], "lost", "never sent")
-            elif self.look_up(row["link_id"]) == "open":
-                alive.append(str(row["link_id"]))
-        return alive
+        return [str(row["link_id"]) for row in self.journal.unsettled() if self.settle(row) == "open"]
 
     def note_stream(self, state: OrderState) -> None:
         """An update from the private stream; late ones never reopen a closed order."""
@@ -229,14 +260,6 @@ class Desk:
         self.journal.update_intent(link, status=status, reason=reason, settled_ms=now_ms())
         self.journal.event("order", f"{link}: {status}: {reason}")
         return status
-
-    def market(self, order: Order, open_ms: int, reference: float) -> OrderState | None:
-        """Place a market order and wait for its end; None where it was refused or its fate is unknown."""
-        return (
-            self.wait(order.link_id)
-            if self.place(order, open_ms, reference) in ("open", "filled", "cancelled")
-            else None
-        )
 
 
 __all__ = ["Desk", "Leg", "Unavailable", "legs", "link_id", "too_small", "wanted_size"]

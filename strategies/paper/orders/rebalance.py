@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from strategies.paper.orders.account_rows import Instrument
-from strategies.paper.orders.exchange import NOT_REDUCING, Ambiguous, Exchange, Order, Unavailable
+from data.panel import InputError
+from strategies.paper.orders.exchange import Ambiguous, Exchange, Order, Unavailable
 from strategies.paper.orders.placement import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.paper.orders.reconcile import Books
+from strategies.paper.orders.ret_codes import NOT_REDUCING
 from strategies.paper.orders.risk import Risk, capped
+from strategies.paper.orders.rules import Rules
 from strategies.paper.records.journal import Journal
 
 Quote = tuple[Decimal, Decimal, Decimal]  # best bid, best ask, last price
@@ -39,13 +41,13 @@ class Rebalancer:
     desk: Desk
     books: Books
     risk: Risk
+    rules: Rules
     listen: Callable[[float], None]
     hedge: bool
     limit_orders: bool
     band: float
     reprice_s: float
     order_poll_s: float
-    instruments: dict[str, Instrument] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)  # symbols that do not trade at present: why
 
     def carry_out(
@@ -61,6 +63,9 @@ class Rebalancer:
 
         rows: decisions of the bar by symbol. until_ms: as of `Books.sync_executions`.
         """
+        for symbol, why in self.rules.daily(open_ms).items():
+            self.journal.event("closed", why)
+            self.closed[symbol] = why
         targets = dict(
             zip(rows, capped([float(r["target"]) for r in rows.values()], self.risk.limits.max_position), strict=True)
         )
@@ -96,11 +101,13 @@ class Rebalancer:
             self.journal.acted(open_ms, f"skipped: {self.closed.get(symbol, 'no price is known yet')}", symbol)
             return None
         reached = float(self.journal.get(f"reached:{symbol}", "0"))
-        instrument = self.instruments[symbol]
-        wanted = wanted_size(target, reached, held, equity, close, instrument, self.band)
+        wanted = wanted_size(target, reached, held, equity, close, self.rules.instruments[symbol], self.band)
         if wanted is None:
             self.journal.acted(open_ms, "as it was", symbol)
             return None
+        wanted, cut = self.rules.within_tier(symbol, wanted, close)
+        if cut:
+            self.journal.event("rules", f"{symbol}: {cut}")
         query = "SELECT reduce_only FROM intents WHERE open_ms = ? AND symbol = ? AND status = 'filled'"
         filled = self.journal.rows(query, open_ms, symbol)
         # in hedge mode: one side was closed, the other is not open yet
@@ -121,8 +128,31 @@ class Rebalancer:
         self.journal.acted(open_ms, "; ".join(change.notes) or "already there", change.symbol)
 
     def _trade(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> tuple[str, bool]:
-        """One leg of a change of position: what became of it, for the journal, and whether that is all that can be done."""
-        instrument = self.instruments[symbol]
+        """One leg of a change of position: what became of it, for the journal, and whether that is all that can be done.
+
+        After a refusal the exchange's rules are asked for again; where they have changed, the leg is rounded anew and tried once more.
+        """
+        note, reached = self._trade_once(symbol, leg, number, open_ms, close)
+        if not note.startswith("refused"):
+            return note, reached
+        try:
+            changed = self.rules.ask(symbol)
+        except Unavailable:
+            return note, reached
+        except InputError as error:
+            self.journal.event("closed", str(error))
+            self.closed[symbol] = str(error)
+            return f"{note}; {error}", reached
+        if not changed:
+            return note, reached
+        again, reached = self._trade_once(symbol, leg, number, open_ms, close)
+        return f"{note}; rounded anew: {again}", reached
+
+    def _trade_once(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> tuple[str, bool]:
+        instrument = self.rules.instruments[symbol]
+        on_grid = instrument.round_qty(leg.qty)
+        if not leg.reduce_only or on_grid:
+            leg = replace(leg, qty=on_grid)
         small = too_small(leg, close, instrument)
         if small:
             self.journal.event("skip", f"{symbol}: {small}")
@@ -192,14 +222,14 @@ class Rebalancer:
     def _order(
         self, symbol: str, leg: Leg, qty: Decimal, number: int, attempt: int, open_ms: int, price: Decimal | None
     ) -> Order:
-        link = link_id(self.journal.get("id"), symbol, open_ms, number, attempt)
+        link = link_id(self.journal.identity, symbol, open_ms, number, attempt)
         kind = "Market" if price is None else "Limit"
         return Order(link, symbol, leg.side, qty, kind, price, leg.reduce_only, leg.position_idx)
 
     def _next_attempt(self, symbol: str, open_ms: int, number: int) -> int:
         """The first unused attempt of a leg; one whose order seems never to have existed is used again (same id)."""
         attempt = 0
-        account = self.journal.get("id")
+        account = self.journal.identity
         while (row := self.journal.intent(link_id(account, symbol, open_ms, number, attempt))) is not None:
             if row["status"] == "lost":
                 return attempt

@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from data.panel import InputError
-from strategies.paper.orders.account_rows import Position, Wallet
-from strategies.paper.orders.exchange import Exchange, ExchangeError, Order, Unavailable
-from strategies.paper.orders.placement import Desk, link_id
+from strategies.paper.orders.account_rows import NO_USDT, Position, Wallet
+from strategies.paper.orders.exchange import Exchange, Unavailable
+from strategies.paper.orders.placement import OWN_ID, Desk
 from strategies.paper.orders.risk import Halt
 from strategies.paper.records.journal import Execution, Journal
 
-#: why of a stop that did not reach the exchange
-NOT_CLEAN = "orders could not be cancelled: look at the account"
 WEEK_MS = 7 * 86_400_000
+_NEEDS_USDT = f"{NO_USDT}; get some at the exchange (testnet: Assets, Request test coins), then start again"
 FOREIGN = ("halt", "adopt", "flatten")
 
 
@@ -103,10 +102,12 @@ class Books:
 
     # reconciling
 
-    def begin(self, time_ms: int) -> None:
-        """First start of a journal: where the account stands. A position that is there already is foreign."""
+    def begin(self, time_ms: int) -> bool:
+        """First start of a journal: where the account stands. A position that is there already is foreign; True where it is to be
+        closed first."""
         if self.journal.get("baseline_wallet"):
-            return
+            return False
+        self._check_account()
         for _ in range(5):
             found = {symbol: self.held(symbol) for symbol in self.symbols}
             earlier = [
@@ -134,8 +135,27 @@ class Books:
                 before=json.dumps(earlier), baseline_wallet=str(wallet.balance), began_ms=str(time_ms), **baseline
             )
             self.journal.event("start", f"wallet {wallet.balance} USDT, position {_said(there) or 0}")
-        if there and self.foreign == "flatten":
-            self.flatten(time_ms, "start")
+        return bool(there) and self.foreign == "flatten"
+
+    def _check_account(self) -> None:
+        """InputError where the account is set up in a way that can never trade, saying what to change."""
+        status, mode = self.exchange.account()
+        if status == 1:
+            raise InputError(
+                "the account is a classic one, paper trading needs a unified account; upgrade it at the exchange (Assets)"
+            )
+        if mode == "PORTFOLIO_MARGIN":
+            raise InputError(
+                "the account is in portfolio margin, where leverage cannot be set; switch it to cross margin at the exchange"
+            )
+        try:
+            wallet = self.exchange.wallet()
+        except Unavailable as error:
+            if NO_USDT in str(error):
+                raise InputError(_NEEDS_USDT) from None
+            raise
+        if wallet.equity <= 0:
+            raise InputError(_NEEDS_USDT)
 
     def reconcile(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
         """Returns (position by symbol, wallet) once journal and exchange agree. Raises Halt, Unavailable or Ambiguous otherwise."""
@@ -152,11 +172,12 @@ class Books:
             if self.journal.intent(order.link_id) is not None:
                 self.desk.cancel(order.link_id)  # a start begins without orders of an older decision
             elif self.foreign == "flatten":
-                self.exchange.cancel_all(symbol)
+                self.exchange.cancel_strange(symbol, order.order_id)
                 self.journal.event("foreign", f"open order {order.order_id} that is not ours: cancelled")
             elif self.foreign == "halt":
+                older = " (its id says: of an older journal of this program)" if OWN_ID.match(order.link_id) else ""
                 raise Halt(
-                    f"an open order that is not ours: {order.side} {order.qty} {symbol} ({order.order_id}); cancel it, or "
+                    f"an open order that is not ours: {order.side} {order.qty} {symbol} ({order.order_id}){older}; cancel it, or "
                     "give --foreign adopt (leave it) or --foreign flatten (cancel it)"
                 )
             elif self.journal.get(f"foreign_order:{symbol}") != order.order_id:
@@ -208,71 +229,6 @@ class Books:
             raise Halt(f"{why}; look at the account, then go on with --resume")
         if why:
             self.journal.set(foreign="")
-
-    # ending
-
-    def close_down(self, flatten: bool, last_ms: int) -> str:
-        """Cancel what is open, flatten if asked, bring the journal up to date; what was reached, or "" where no answer came.
-
-        last_ms: open time of the newest bar known, which may be long ago (or none: 0 and below).
-        """
-        for attempt in range(5):
-            try:
-                now = self.exchange.server_time_ms()
-                bar = last_ms if last_ms > 0 else now // self.interval_ms * self.interval_ms
-                for link in self.desk.settle_all():
-                    self.desk.cancel(link)
-                self.cancel_all()
-                if flatten and not self.flatten(bar, "stop"):
-                    raise Unavailable("the position could not be closed")
-                self.sync_executions(max(bar, now) + 3 * self.interval_ms)
-                return "flat" if flatten else "position kept"
-            except ExchangeError as error:
-                self.journal.event("stop", f"try {attempt + 1}: {error}")
-                self._pause(0.2)
-        return ""
-
-    def cancel_all(self) -> None:
-        """Every symbol's orders; one that fails does not keep the others from it (raised at the end)."""
-        failed: ExchangeError | None = None
-        for symbol in self.symbols:
-            try:
-                self.exchange.cancel_all(symbol)
-            except ExchangeError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-
-    def flatten(self, open_ms: int, why: str) -> bool:
-        """Close every position with reduce-only market orders; True once the exchange says that all are flat.
-
-        A symbol that fails does not keep the others from it; once they are flat, the caller says whether to go on.
-        """
-        for attempt in range(8):
-            flat, failed = True, False
-            for symbol in self.symbols:
-                try:
-                    flat = self._flatten(symbol, open_ms, why, attempt) and flat
-                except ExchangeError as error:
-                    self.journal.event("flatten", f"{symbol}: {error}")
-                    failed = True
-            if flat:
-                return not failed
-            self._pause(0.1 * (attempt + 1))
-        return False
-
-    def _flatten(self, symbol: str, open_ms: int, why: str, attempt: int) -> bool:
-        """True where nothing is held; otherwise orders are sent, and the next look tells."""
-        rows = [row for row in self.held(symbol)[1] if row.size]
-        for k, row in enumerate(rows):
-            side = "Sell" if row.size > 0 else "Buy"
-            used = len(self.journal.rows("SELECT 1 FROM intents WHERE open_ms = ? AND symbol = ?", open_ms, symbol))
-            link = link_id(f"{self.journal.get('id')}/{why}", symbol, open_ms, k, 100 + used + attempt)
-            order = Order(link, symbol, side, abs(row.size), reduce_only=True, position_idx=row.position_idx)
-            self.desk.market(order, open_ms, 0.0)
-        if rows:
-            self.sync_executions(open_ms + 3 * self.interval_ms, None, (symbol,))
-        return not rows
 
 
 def _average(rows: Sequence[Position]) -> Decimal:

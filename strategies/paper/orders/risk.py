@@ -21,7 +21,8 @@ class Limits:
     """max_position: sum of |position| over the symbols as a fraction of equity; larger targets are cut. daily_loss, drawdown: of
     the account, fractions of equity that halt. orders_per_bar, orders_per_24_bars: of one symbol. collar_bps: an order is
     skipped while the last trade is further than this from the close it was decided on. stale_s: seconds (real) without a new
-    candle or a working connection after which nothing is entered. clock_ms: clock difference beyond which nothing is sent.
+    candle or a working connection after which nothing is entered. clock_ms: this machine's clock behind the exchange's by more than
+    this, or ahead by more than clock_ahead_ms: nothing is sent (Bybit refuses stamps of 1 s ahead, and of 5 s behind).
     """
 
     max_position: float = 3.0
@@ -32,9 +33,10 @@ class Limits:
     collar_bps: float = 300.0
     stale_s: float = 180.0
     clock_ms: float = 2_000.0
+    clock_ahead_ms: float = 800.0
 
     def __post_init__(self) -> None:
-        for name in ("max_position", "daily_loss", "drawdown", "collar_bps", "stale_s", "clock_ms"):
+        for name in ("max_position", "daily_loss", "drawdown", "collar_bps", "stale_s", "clock_ms", "clock_ahead_ms"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"--{name.replace('_', '-')} must be a number above 0, not {value}")
@@ -78,14 +80,26 @@ class Risk:
             )
 
     def check_rate(self, open_ms: int, symbol: str) -> None:
-        """Raises Halt where orders of a symbol are written too fast: something loops."""
+        """Raises Halt where orders of a symbol are sent too fast: something loops. Every sending counts, closing orders do not."""
         since = open_ms - 24 * self._interval_ms
-        rows = self._journal.rows("SELECT open_ms FROM intents WHERE open_ms > ? AND symbol = ?", since, symbol)
-        here = sum(int(r["open_ms"]) == open_ms for r in rows)
+        query = (
+            "SELECT open_ms, MAX(sends, 1) AS sends FROM intents WHERE open_ms > ? AND symbol = ? AND reference != 0"
+        )
+        rows = self._journal.rows(query, since, symbol)
+        here, day = (
+            sum(int(r["sends"]) for r in part) for part in ([r for r in rows if r["open_ms"] == open_ms], rows)
+        )
         if here >= self.limits.orders_per_bar:
             raise Halt(f"{here} orders of {symbol} for one bar reach the limit of {self.limits.orders_per_bar}")
-        if len(rows) >= self.limits.orders_per_24_bars:
-            raise Halt(f"{len(rows)} orders of {symbol} in 24 bars reach the limit of {self.limits.orders_per_24_bars}")
+        if day >= self.limits.orders_per_24_bars:
+            raise Halt(f"{day} orders of {symbol} in 24 bars reach the limit of {self.limits.orders_per_24_bars}")
+
+    def clock_off(self, skew_ms: float) -> str:
+        """Why nothing may be sent with a clock like this; empty where it may. skew_ms: the exchange's time minus this machine's."""
+        if -self.limits.clock_ahead_ms <= skew_ms <= self.limits.clock_ms:
+            return ""
+        how = "ahead of" if skew_ms < 0 else "behind"
+        return f"this machine's clock is {abs(skew_ms) / 1000:.1f} s {how} the exchange's; set it (NTP), nothing is sent until then"
 
     def outside_collar(self, price: float, reference: float) -> str:
         """Why the price is too far from the close decided on; empty where it is not."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 import filelock
 
 from data.panel import InputError
+from strategies.paper.records.database import Connection, JournalError, connect, findings, unusable
 from strategies.paper.records.journal_layout import LAYOUT, bring_up, layout_of
 
 Candle = tuple[int, float, float, float, float, float]
@@ -67,29 +69,41 @@ class Ledger:
 class Journal:
     """One writer at a time; readers (status, page) may look at any moment. Every method commits before it returns."""
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        """InputError where the file is no journal, is damaged, or cannot be written (a full disk)."""
+    def __init__(self, path: Path, read_only: bool = False, nonce: str | None = None) -> None:
+        """JournalError in one line where the file is no journal, is damaged, or cannot be written (a full disk). nonce: makes the
+        ids of a new journal's orders its own (default: at random)."""
         self.path = path
-        try:
-            self._open(path, read_only)
-        except sqlite3.DatabaseError as error:
-            raise InputError(
-                f"{path} cannot be used as a journal ({error}); make room on the disk, or move {path.parent} away and start anew"
-            ) from None
+        self._db = self._open(path, read_only)
         self._db.row_factory = sqlite3.Row
+        wrong = findings(self._db)
+        if wrong:
+            self._db.close()
+            raise unusable(path, f"damaged: {wrong[0]}" + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""))
         self._sums: dict[str, Ledger] = {}
         self._summed = 0
+        if not read_only and not self.get("nonce") and not self.rows("SELECT 1 FROM intents LIMIT 1"):
+            self.set(nonce=secrets.token_hex(4) if nonce is None else nonce)
 
-    def _open(self, path: Path, read_only: bool) -> None:
-        if read_only:
-            _modern(path)
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
-        else:
+    def _open(self, path: Path, read_only: bool) -> Connection:
+        try:
+            if read_only:
+                _modern(path)
+                return connect(path, read_only=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            bring_up(self._db, path)
+            db = connect(path, read_only=False)
+            path.chmod(0o600)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            bring_up(db, path)
+        except (sqlite3.Error, OSError) as error:
+            raise unusable(path, error) from None
+        return db
+
+    @property
+    def identity(self) -> str:
+        """Of this journal and no other, also not of one that has its name later: what the ids of orders are derived from."""
+        nonce = self.get("nonce")
+        return f"{self.get('id')}/{nonce}" if nonce else self.get("id")
 
     def close(self) -> None:
         self._db.close()
@@ -101,7 +115,8 @@ class Journal:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has rolled back by itself
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
@@ -124,7 +139,8 @@ class Journal:
 
     def rows(self, query: str, *arguments: Any) -> list[sqlite3.Row]:
         """Any SELECT, for pages and tests."""
-        return self._db.execute(query, arguments).fetchall()
+        found: list[sqlite3.Row] = self._db.execute(query, arguments).fetchall()
+        return found
 
     # candles and funding rates
 
@@ -188,7 +204,7 @@ class Journal:
             "SELECT open_ms, symbol, forecast FROM decisions WHERE open_ms > "
             "(SELECT COALESCE(MAX(open_ms), -1) FROM decisions WHERE model != ?) ORDER BY open_ms"
         )
-        return self._db.execute(query, (model,)).fetchall()
+        return self.rows(query, model)
 
     # orders
 
@@ -207,7 +223,7 @@ class Journal:
     def unsettled(self) -> list[sqlite3.Row]:
         marks = ", ".join("?" for _ in UNSETTLED)
         query = f"SELECT * FROM intents WHERE status IN ({marks}) ORDER BY written_ms"
-        return self._db.execute(query, UNSETTLED).fetchall()
+        return self.rows(query, *UNSETTLED)
 
     # executions
 
@@ -278,7 +294,7 @@ class Journal:
 
 def _modern(path: Path) -> None:
     """A reader of an older journal brings it up to date first; not while a process of that version writes it."""
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+    db = connect(path, read_only=True)
     try:
         if layout_of(db) >= LAYOUT:
             return
@@ -311,3 +327,6 @@ def settings_of(journal: Journal) -> dict[str, Any]:
     text = journal.get("settings", "{}")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+__all__ = ["Candle", "Execution", "Journal", "JournalError", "Ledger", "UNSETTLED", "now_ms", "settings_of"]
