@@ -4,80 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from data.commandline import Json, Quiet, application, command, shown, with_settings
+from data.commandline import Json, application, command, shown, with_settings
+from data.settings import flags_of
+from strategies.paper.settings import GROUPS, OUT_HELP, PaperSettings
 
 KEPT = "interrupted: the journal is kept; the same command goes on from here"
 app = application(invoke_without_command=True)
-OutOption = Annotated[Path, typer.Option(help="Folder of paper/<id>/ and paper/<id>.html.")]
+OutOption = Annotated[Path, typer.Option(help=OUT_HELP)]
 
 
-def run(
-    context: typer.Context,
-    run: Annotated[Path, typer.Option(help="A walk-forward run's folder; its last window's model trades.")] = Path(
-        "reports/latest"
-    ),
-    symbol: Annotated[
-        str | None, typer.Option(help="Symbols of that run, with commas (default: all of them, from one account).")
-    ] = None,
-    venue: Annotated[
-        str, typer.Option(help="testnet, demo or local (the stand-in; needs no keys). Mainnet is not offered.")
-    ] = "testnet",
-    keys: Annotated[
-        Path | None,
-        typer.Option(help="File with BYBIT_API_KEY=... and BYBIT_API_SECRET=..., mode 0600 (default: environment)."),
-    ] = None,
-    interval: Annotated[str | None, typer.Option(help="Checked against the model's.")] = None,
-    orders: Annotated[str, typer.Option(help="market, or limit: post-only, re-priced, the rest by market.")] = "market",
-    hedge: Annotated[bool, typer.Option("--hedge/--one-way", help="Position mode of the account.")] = False,
-    leverage: Annotated[int, typer.Option(min=1, max=125, help="Leverage set at the exchange.")] = 10,
-    foreign: Annotated[str, typer.Option(help="Positions and orders not ours: halt, adopt or flatten.")] = "halt",
-    max_position: Annotated[
-        float, typer.Option(min=0.0, help="Largest sum of |position| over all symbols, in equities.")
-    ] = 3.0,
-    daily_loss: Annotated[float, typer.Option(min=0.0, max=1.0, help="Loss of a day (fraction) that halts.")] = 0.10,
-    drawdown: Annotated[float, typer.Option(min=0.0, max=1.0, help="Drawdown (fraction) that halts.")] = 0.30,
-    orders_per_bar: Annotated[int, typer.Option(min=1, help="Orders of one symbol for one bar that halt.")] = 10,
-    collar_bps: Annotated[
-        float, typer.Option(min=0.0, help="No order while the price is further from the close than this.")
-    ] = 300.0,
-    stale_s: Annotated[
-        float,
-        typer.Option(
-            min=0.0, help="Seconds without data after which nothing is entered (default: 3 bars, at least 180)."
-        ),
-    ] = 0.0,
-    on_stop: Annotated[
-        str, typer.Option(help="keep or flatten the positions when stopped (SIGTERM, Ctrl-C).")
-    ] = "keep",
-    on_halt: Annotated[str, typer.Option(help="keep or flatten the positions on a halt.")] = "keep",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after a halt; losses count anew.")] = False,
-    research: Annotated[str | None, typer.Option(help="Search again in a second process: weekly or drift.")] = None,
-    any_code: Annotated[
-        bool, typer.Option("--any-code", help="Trade a model made by another version of the code.")
-    ] = False,
-    webhook: Annotated[str | None, typer.Option(envvar="PAPER_WEBHOOK", help="URL told of a halt (JSON POST).")] = None,
-    bars: Annotated[int | None, typer.Option(min=1, help="Stop after so many bars.")] = None,
-    history: Annotated[
-        int | None, typer.Option(min=1, help="Closed bars loaded at the first start (default: what the model needs).")
-    ] = None,
-    speed: Annotated[float, typer.Option(min=0.01, help="venue local: exchange seconds per real second.")] = 7_200.0,
-    endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
-    out: OutOption = Path("reports"),
-    quiet: Quiet = False,
-    json_: Json = False,
-) -> None:
+@flags_of(PaperSettings, groups=GROUPS)
+def run(context: typer.Context, **given: Any) -> None:
     """Trade until stopped; status, stop and replay look after it. The same command goes on from where it was, whatever ended it."""
     if context.invoked_subcommand is not None:
         return
-    flags = {name.rstrip("_"): value for name, value in locals().items() if name != "context"}
+    asked = PaperSettings.read(given)
+    # start-up time: `--help` and the other commands need no model
     from reports.paper import build_paper_page
-    from strategies.paper.session import Settings, trade
+    from strategies.paper.session import trade
 
-    raise typer.Exit(trade(Settings(**flags), build_paper_page))
+    raise typer.Exit(trade(asked, build_paper_page))
 
 
 app.callback(

@@ -139,7 +139,7 @@ def first_problem(model: type[Settings], error: ValidationError) -> str:
     first = error.errors()[0]
     where = first["loc"]
     message = first["msg"].removeprefix("Value error, ")
-    if not where:
+    if not where or message.startswith("--"):  # says what it is about
         return message
     said = _SAID.get(first["type"])
     if said is None or any(isinstance(part, str) for part in where[1:]):

@@ -15,6 +15,7 @@ def settings_tables() -> str:
     """A table for each command whose settings are declared in a class, group by group."""
     from data.settings import Settings, declared, in_words
     from nas.search.request import SearchRequest
+    from strategies.paper.settings import PaperSettings
     from strategies.walkforward.config import GROUPS, RunConfig, of_preset
     from strategies.walkforward.options import Options
 
@@ -30,6 +31,7 @@ def settings_tables() -> str:
     for command, models, preset in (
         ("strategies.walkforward", (RunConfig, Options), of_preset("default")),
         ("nas.search", (SearchRequest,), {}),
+        ("strategies.paper", (PaperSettings,), {}),
     ):
         groups = dict.fromkeys(shown.group for model in models for *_, shown in declared(model))
         for group in sorted(groups, key=lambda name: GROUPS.index(name) if name in GROUPS else -1):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,67 +23,12 @@ from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Journal
 from strategies.paper.records.status import standing
 from strategies.paper.research import Research, bars_needed
+from strategies.paper.settings import PaperSettings
 from strategies.paper.supervision import KILL_FILE, Held, Pages, say_decision, status_table
 from strategies.paper.trader import HALTED, RECONCILING, Trader
-from strategies.paper.venues import VENUES, LocalExchange, connect, save_candles
+from strategies.paper.venues import LocalExchange, connect, save_candles
 
 PAGE_EVERY_S = 600.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The flags of `run` (strategies.paper)."""
-
-    run: Path
-    symbol: str | None
-    venue: str
-    keys: Path | None
-    interval: str | None
-    orders: str
-    hedge: bool
-    leverage: int
-    foreign: str
-    max_position: float
-    daily_loss: float
-    drawdown: float
-    orders_per_bar: int
-    collar_bps: float
-    stale_s: float
-    on_stop: str
-    on_halt: str
-    resume: bool
-    research: str | None
-    any_code: bool
-    webhook: str | None
-    bars: int | None
-    history: int | None
-    speed: float
-    endpoint: str | None
-    out: Path
-    quiet: bool
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("venue", VENUES), ("orders", ("market", "limit")), ("on_stop", ("keep", "flatten")),
-            ("on_halt", ("keep", "flatten")), ("foreign", ("halt", "adopt", "flatten")),
-            ("research", (None, "weekly", "drift")),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value not in known:
-                more = " (mainnet is not offered)" if name == "venue" else ""
-                choices = ", ".join(str(k) for k in known if k)
-                raise InputError(f"--{name.replace('_', '-')} must be one of {choices}, not {value!r}{more}")
-        if self.symbol is not None:
-            names = self.symbol.split(",")
-            if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names) or len(set(names)) != len(names):
-                raise InputError(
-                    f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {self.symbol!r}"
-                )
-        if self.webhook is not None and not re.match(r"https?://[^/\s]", self.webhook):
-            raise InputError(f"--webhook must be a URL like https://example.org/hook, not {self.webhook!r}")
-        if self.leverage < 1:
-            raise InputError(f"--leverage must be at least 1, not {self.leverage}")
 
 
 def last_model(run: Path) -> Path:
@@ -99,12 +42,12 @@ def last_model(run: Path) -> Path:
     return models / str(numbers[-1])
 
 
-def trade(s: Settings, write_page: Pages) -> int:
+def trade(s: PaperSettings, write_page: Pages) -> int:
     """`run`: returns the exit code."""
     import torch
 
     torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
-    console = console_of(s.json, s.quiet)
+    console = console_of(s.as_json, s.quiet)
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
     keys = _keys(s)
@@ -150,7 +93,7 @@ def _called(symbols: Sequence[str]) -> str:
     return "-".join(symbols[:4]).lower() + more
 
 
-def _keys(s: Settings) -> Keys | None:
+def _keys(s: PaperSettings) -> Keys | None:
     return None if s.venue == "local" and s.endpoint is None else load_keys(s.keys, s.venue)
 
 
@@ -158,7 +101,7 @@ def _stale_s(strategy: Strategy, venue: str) -> float:
     return 60.0 if venue == "local" else max(180.0, 3 * strategy.model.interval_ns / 1e9)
 
 
-def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange, int]:
+def _local(s: PaperSettings, strategy: Strategy, folder: Path) -> tuple[LocalExchange, int]:
     """A stand-in that replays the simulated market at the model's interval, from the history the model needs."""
     import numpy as np
 
@@ -178,12 +121,12 @@ def _local(s: Settings, strategy: Strategy, folder: Path) -> tuple[LocalExchange
 
 
 def _trade(
-    s: Settings, console: Console, name: str, folder: Path, journal: Journal, strategy: Strategy, limits: Limits,
+    s: PaperSettings, console: Console, name: str, folder: Path, journal: Journal, strategy: Strategy, limits: Limits,
     keys: Keys, endpoint: str | None, anchor_ms: int | None, write_page: Pages,
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
     settings = {"run": str(s.run.resolve())} | {
-        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "json")
+        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
     }
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
@@ -221,10 +164,10 @@ def _trade(
     except ExchangeError as error:
         raise InputError(f"the exchange did not let us start: {error}") from None
     write_page(journal.path, page)
-    result = console_of(s.json)  # also where progress is not wanted
+    result = console_of(s.as_json)  # also where progress is not wanted
     result.print(f"{journal.get('state')}: {journal.get('why')}", markup=False)
     result.print(f"page: {page}", markup=False, soft_wrap=True)
-    if s.json:
+    if s.as_json:
         print(_json({**standing(journal), "page": str(page)}))
     return code
 
@@ -303,6 +246,3 @@ def _json(values: dict[str, Any]) -> str:
     import json
 
     return json.dumps(values, sort_keys=True)
-
-
-__all__ = ["Settings", "trade"]

@@ -27,10 +27,10 @@ from data.panel import CANDLE_FIELDS, InputError, Panel
 from strategies.paper.decisions.streams import Note, Stream
 from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.keys import Keys
+from strategies.paper.settings import VENUES
 from strategies.paper.timing import Timing
 from strategies.walkforward.provenance import ROOT
 
-VENUES = ("testnet", "demo", "local")
 _PRIVATE_STREAM = {
     "testnet": "wss://stream-testnet.bybit.com/v5/private",
     "demo": "wss://stream-demo.bybit.com/v5/private",

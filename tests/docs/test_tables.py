@@ -18,6 +18,7 @@ from nas.search.request import SearchRequest
 from nas.search.variants import VARIANTS
 from nas.space.ops import ACROSS_OPS
 from strategies.backtest.portfolio import WEIGHTINGS
+from strategies.paper.settings import PaperSettings
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.options import Options
 
@@ -79,7 +80,7 @@ def test_files_and_columns_of_a_run_are_those_of_the_architecture_page(stranger_
 
 def test_every_setting_has_its_row() -> None:
     text = settings_tables()
-    names = [name for model in (RunConfig, Options, SearchRequest) for name, *_ in declared(model)]
+    names = [name for model in (RunConfig, Options, SearchRequest, PaperSettings) for name, *_ in declared(model)]
     assert [name for name in names if f"| `{name}` | " not in text] == []
     assert "| `thresholds` | file | 0.5,1.0,2.0 | Plans: \\|forecast\\| that enters" in text
     assert "<!-- settings -->" in (DOCS / "commands.md").read_text()

@@ -17,7 +17,8 @@ from nas.search.variants import get_variant
 from nas.tasks.windows import WindowPlan, separation
 from reports.run_folder import load_run
 from strategies.paper.orders.keys import load_keys
-from strategies.paper.session import Settings, last_model
+from strategies.paper.session import last_model
+from strategies.paper.settings import PaperSettings
 from strategies.walkforward.config import resolve
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
@@ -70,7 +71,7 @@ SITUATIONS: dict[str, Callable[[], object]] = {
     "windows": lambda: WindowPlan(3600, 1200, 1440, 1440).windows(2000, first=500, purge_bars=222),
     "purge": lambda: separation("purge", 10, 222),
     "short": lambda: search(load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-01-20", source="simulated")),
-    "mainnet": lambda: Settings(**{**dict.fromkeys(Settings.__dataclass_fields__), "venue": "mainnet"}),  # type: ignore[arg-type]
+    "mainnet": lambda: PaperSettings.read({"venue": "mainnet"}),
     "model": lambda: last_model(Path("reports/latest")),
     "keys": lambda: load_keys(None, "testnet"),
     "page": lambda: load_run(Path("reports/latest")),
