@@ -29,7 +29,7 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-from strategies.walkforward.run_files import write_run
+from strategies.walkforward.run_files import claimed, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -97,6 +97,7 @@ class Pipeline:
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:
             outcomes, rivals = self._compete(engine)
+        self.console.print(decided_line(outcomes[0]), markup=False, soft_wrap=True)
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         self.worker_mib = engine.worker_mib
         began = time.perf_counter()
@@ -184,6 +185,23 @@ class Pipeline:
             count = sum(task.name == name for task in rivals)
             total += count * seconds(replace(first, settings=training)) * competition.training.epochs
         return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+
+def decided_line(outcome: PolicyOutcome) -> str:
+    """On how many windows anything was decided, for the console: all searches of a window and variant together."""
+    told = {
+        (contender.window.number, contender.variant): claimed(outcome, contender) for contender in outcome.contenders
+    }
+    stand = [sum(claim["decided"] for claim in found["claims"]) for found in told.values() if found is not None]
+    if not stand:
+        return "searches: none of these variants claims that one op is better than another"
+    count = f"{len(stand)} window{'s' * (len(stand) != 1)}" + (
+        "" if len(stand) == len(outcome.decisions) else " and variants"
+    )
+    none = sum(number == 0 for number in stand)
+    if none == len(stand):
+        return f"searches: nothing was decided on any of {count}: no op was shown to be better than the next best"
+    return f"searches: decided {sum(stand)} edges on {len(stand) - none} of {count}; nothing on {none}"
 
 
 def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:
