@@ -133,3 +133,12 @@ def test_every_public_name_is_described_with_an_example() -> None:
         (m, n): importlib.import_module(m).__dict__[n].__doc__ or "" for m, names in homes().items() for n in names
     }
     assert [name for name, text in described.items() if "Examples\n    --------\n    >>> " not in text] == []
+
+
+def test_the_way_of_a_bar_names_files_that_are_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    way = re.findall(r"^\d+\. `([\w/.]+)`", page, flags=re.M)
+    examples = re.findall(r"\| `(tests/[\w/.]+)` \|", page)
+    assert len(way) == len(set(way)) <= 12
+    assert examples
+    assert [name for name in (*way, *examples) if not (ROOT / name).is_file()] == []

@@ -109,8 +109,8 @@ HOW: dict[str, How] = {
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
-    "python -m tests.exchange.table": How(DOCS),
-    "python -m tests.exchange.soak": How(DOCS, "--bars 12 --kills 1"),
+    "python -m tests.strategies.paper.table": How(DOCS),
+    "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too
     "make": How(TEST),
     ". .venv/bin/activate": How(TEST),

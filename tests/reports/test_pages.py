@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import build_run, genotype
 
 from data.panel import InputError
 from nas.space.drawing import draw_genotype
@@ -20,6 +19,7 @@ from reports.performance import daily_returns, performance
 from reports.run_folder import link_latest, load_run
 from reports.search_section import decided_told, edge_names, size_told, window_figures
 from reports.tearsheets import write_tearsheet
+from tests.reports.run_builder import build_run, genotype
 
 BARS = 24 * 12
 
