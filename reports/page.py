@@ -19,6 +19,7 @@ from reports.figures import drawdown_figure, equity_figure
 from reports.luck import LuckSection, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
+from reports.risk_section import risk_section
 from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
@@ -84,6 +85,8 @@ def write_page(run: Run) -> Path:
     figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
     portfolio, contributed = [*portfolio_figures(run), *lead_figure(run)], contribution_rows(run, subject(run))
     figures += portfolio
+    risks, drawn = risk_section(run)
+    figures += drawn
     figures += [figure for figure in (chance_figure(run), timeline_figure(run)) if figure is not None]
     figures += [figure for window in windows for figure in window["figures"]]
     feature_windows, features = feature_table(run)
@@ -104,6 +107,7 @@ def write_page(run: Run) -> Path:
             cost_rows=cost_rows(run),
             scenarios=[scenario_title(*pair) for pair in scenarios(run)],
             contribution_rows=contributed,
+            risks=risks,
             portfolio_title=run.title(subject(run)),
             portfolio_weighting=str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
             portfolio_figures=portfolio,

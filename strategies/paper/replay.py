@@ -101,7 +101,7 @@ def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]
         strategy = strategies[models[at]]
         whole = History.of(journal, strategy).panel(strategy=strategy)
         forecasts = strategy.forecasts(whole, first + at, first + stop)
-        again[at:stop] = strategy.book(panel, forecasts, first + at)
+        again[at:stop] = strategy.book(panel, strategy.volatility(whole), forecasts, first + at)
         at = stop
     return panel, int(first), said, again
 

@@ -6,6 +6,7 @@ Crash-only: a start is a recovery. States: reconciling (nothing is sent until jo
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from collections.abc import Callable
@@ -287,8 +288,21 @@ class Trader:
             for bar in range(start, stop - 1):
                 open_ms = self.history.first_ms + bar * self.interval_ms
                 self.journal.acted(open_ms, "late: closed while this program was away")
+            self._forecast_risk()
             if last is not None and not last["acted"]:
                 self.journal.acted(last["open_ms"], f"{self.why or 'overtaken by the next bar'}: not traded")
+
+    def _forecast_risk(self) -> None:
+        """What the model says of the bars to come beside a direction, for status and page."""
+        if not self.strategy.risk:
+            return
+        panel = self.history.panel(strategy=self.strategy)
+        told: dict[str, dict[str, list[float]]] = {symbol: {} for symbol in self.strategy.traded}
+        for target, forecast in self.strategy.risk.items():
+            for symbol, values in zip(panel.assets, forecast.last(panel), strict=True):
+                if symbol in told and np.isfinite(values[0]):
+                    told[symbol][target] = [*values, forecast.model.horizon]
+        self.journal.set(risk=json.dumps(told))
 
     def _past(self) -> FloatArray:
         """[m, A]: forecasts of the present model since it took over."""

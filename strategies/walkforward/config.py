@@ -33,6 +33,12 @@ class RunConfig(MarketSettings):
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    target: tuple[str, ...] = setting(
+        ("return",),
+        "What is forecast, several with commas: return, range, volatility, volume, drawdown; range:24 looks 24 bars ahead.",
+        SEARCH,
+        min_length=1,
+    )
     horizon: tuple[Count, ...] = setting(
         (6,), "Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", SEARCH, min_length=1
     )
@@ -114,6 +120,9 @@ class RunConfig(MarketSettings):
     loss: str = same_as(SearchRequest, "loss", SEARCH)
     training_epochs: Count = setting(
         30, "Passes over the training stretch when the found network is trained anew.", SEARCH
+    )
+    volatility: Literal["ewma", "harx"] = setting(
+        "ewma", "What scales labels and positions: ewma, or harx (docs/risk.md).", TRADING
     )
     target_volatility: float = setting(0.3, "Volatility a year that positions aim at: 0.3 is 30%.", TRADING)
     max_leverage: float = setting(2.0, "Most |position| of one asset, in equities.", TRADING)

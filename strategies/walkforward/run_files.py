@@ -22,14 +22,17 @@ from nas.network.stretches import Samples
 from nas.search.decisions import Decisions, merged
 from nas.space.distance import edit_distance, total_variation
 from nas.space.genotype import Genotype
+from nas.targets import Scale
 from nas.tasks.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
 from nas.tasks.windows import Window
 from nas.tasks.work import model_of
 from strategies.backtest.contributions import contributions
+from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Contender, PolicyOutcome
 from strategies.walkforward.provenance import decision_version, package_versions
+from strategies.walkforward.risk import RiskRun, directional, models_of
 from strategies.walkforward.trading import Book, long_table, portfolio_of, position_rule
 
 
@@ -126,6 +129,8 @@ def write_run(
     code: str,
     said: Sequence[str],
     funding: Coverage,
+    scale: Scale,
+    risk: RiskRun | None,
 ) -> None:
     first = next(iter(book.backtests.values()))
     start, stop = windows[0].test.start, windows[-1].test.stop
@@ -146,6 +151,9 @@ def write_run(
         _parquet(folder / "contributions.parquet", pd.concat(parts, ignore_index=True))
     _parquet(folder / "candles.parquet", _candles(panel, start, stop))
     _parquet(folder / "trials.parquet", book.trials)
+    if risk is not None:
+        _parquet(folder / risk_files.FILE, risk.table())
+        write_text(folder / risk_files.NUMBERS, json.dumps(risk.numbers(), indent=1) + "\n")
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
     def iso(bar: int) -> str:
@@ -216,6 +224,9 @@ def write_run(
             "plan": choice.plan.name,
             "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
             "horizons": list(config.horizon),
+            "scale": scale.from_bar(panel, window.test.start).to_dict(),
+            **({} if directional(config) else {"direction": "hold"}),
+            **({} if risk is None else models_of(risk, window.number, folder / "models" / str(window.number))),
             "symbols": list(panel.assets),
             "category": config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),

@@ -11,7 +11,6 @@ import pandas as pd
 
 from data.panel import FloatArray, InputError, Panel
 from nas.baselines import BASELINES
-from nas.features.bank import causal_volatility
 from nas.tasks.windows import Window
 from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.portfolio import OPTIMISED, Portfolio, book_of
@@ -19,9 +18,10 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import break_even_bps, daily_sharpe, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
-from strategies.walkforward.choice import FLAT, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
+from strategies.walkforward.choice import FLAT, HOLD, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcome
+from strategies.walkforward.risk import directional, holders, sized_by
 
 
 @dataclass(eq=False)
@@ -47,9 +47,12 @@ def trade(
     windows: tuple[Window, ...],
     outcomes: Sequence[PolicyOutcome],
     rivals: Sequence[Contender],
+    volatility: FloatArray,
 ) -> Book:
-    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader."""
-    volatility = causal_volatility(panel)
+    """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
+
+    volatility: [T, A] per bar, known at the bar: what positions are sized by.
+    """
     start, stop = windows[0].test.start, windows[-1].test.stop
     terms = trading_terms(config)
     base, portfolio = position_rule(config), portfolio_of(config)
@@ -72,9 +75,15 @@ def trade(
             "title": "Searched network" if outcome.strategy == "searched" else f"Policy: {outcome.policy.title}",
             "description": f"found by differentiable search; policy: {outcome.policy.title}",
         }
-    for name in config.baselines:
+    if not directional(config):
+        titles["searched"] |= {
+            "title": f"Hold, sized by {sized_by(config)}",
+            "description": "always in the market; the size alone moves, by the forecast of base and networks",
+        }
+    networks = config.baselines if directional(config) else ()
+    for name in networks:
         titles[name] = {"kind": "network", "title": BASELINES[name].title, "description": BASELINES[name].description}
-    for name in (*[outcome.strategy for outcome in outcomes], *config.baselines):
+    for name in (*[outcome.strategy for outcome in outcomes], *networks):
         targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
     for window in windows:
         mine = [c for c in candidates if c.contender.window.number == window.number]
@@ -118,6 +127,9 @@ def trade(
                             "selected": selected,
                         }
                     )
+    if not directional(config):
+        for name, (title, told, held) in holders(config, panel, start, stop, base, portfolio).items():
+            targets[name], titles[name] = held, {"kind": "rule", "title": title, "description": told}
     for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
         rule_ = RULES[name]
         signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
@@ -199,7 +211,7 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
     base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
     start = contender.window.stop.start
     forecasts = portfolio.signal(contender.trained.stop_forecasts)
-    every = plans(config.thresholds, config.smoothings, config.cost_hurdles)
+    every = plans(config.thresholds, config.smoothings, config.cost_hurdles) if directional(config) else (HOLD,)
     books = [
         book_of(panel, forecasts, volatility, start, scaled_rule(base, forecasts, plan), portfolio) for plan in every
     ]
