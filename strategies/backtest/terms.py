@@ -21,7 +21,14 @@ ORDER_KINDS = ("market", "limit", "stop")
 
 @dataclass(frozen=True)
 class Fees:
-    """What trading one asset costs, in basis points of notional, where it is not the account's rate (None: it is)."""
+    """What trading one asset costs, in basis points of notional, where it is not the account's rate (None: it is).
+
+    Examples
+    --------
+    >>> from strategies import Costs, Fees
+    >>> Costs(fees={"SOLUSDT": Fees(taker_fee_bps=10.0)}).fees_bps("SOLUSDT")
+    (10.0, 2.0)
+    """
 
     taker_fee_bps: float | None = None
     maker_fee_bps: float | None = None
@@ -42,6 +49,12 @@ class Costs:
         `volatility`  volatility_share of one bar's standard deviation known when the order was sent, slippage_bps at least;
         `spread`      spread_share of the recorded spread (panel field `spread`, bid to ask over their mean) known when the
                       order was sent; slippage_bps where none was recorded.
+
+    Examples
+    --------
+    >>> from strategies import Costs
+    >>> Costs(taker_fee_bps=4.0, slippage_bps=2.0).times(2.0).taker_fee_bps
+    8.0
     """
 
     taker_fee_bps: float = 5.5
@@ -121,6 +134,12 @@ class Account:
     liquidation_fee:    fraction of notional a liquidation costs beside taker fee and slippage (the exchange takes the
                         position over below the price where the margin gave out). Equity never falls below 0.
     rebalance_band:     a position whose weight drifted further than this from an unchanged target is traded back to it.
+
+    Examples
+    --------
+    >>> from strategies import Account
+    >>> Account(leverage=3.0).most_exposure, Account(kind="spot").most_exposure
+    (3.0, 1.0)
     """
 
     initial_equity: float = 100_000.0
@@ -166,6 +185,12 @@ class Orders:
     volume_share: most of one bar's volume that an order may take; the rest waits for later bars (inf: no limit).
 
     A new target replaces the open order of its asset. An order whose asset has no bar waits for the next one.
+
+    Examples
+    --------
+    >>> from strategies import Orders
+    >>> Orders("limit", offset_bps=5.0, expiry_bars=3).kind
+    'limit'
     """
 
     kind: str = "market"
@@ -187,6 +212,12 @@ class Instrument:
     """What the exchange lets an order be: size in whole lots (base units), price in whole ticks, notional (quote) at least.
 
     0 means no rule. A position may always be closed whole.
+
+    Examples
+    --------
+    >>> from strategies import Instrument
+    >>> Instrument(lot=0.001, tick=0.1, minimum_notional=5.0).lot
+    0.001
     """
 
     lot: float = 0.0

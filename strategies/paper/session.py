@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -9,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import requests
+import torch
 from rich.console import Console
 from rich.live import Live
 
@@ -16,6 +20,7 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
+from data.simulated import simulate
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.exchange import ExchangeError, KeysRefused
 from strategies.paper.orders.keys import Keys, load_keys
@@ -44,8 +49,6 @@ def last_model(run: Path) -> Path:
 
 def trade(s: PaperSettings, write_page: Pages) -> int:
     """`run`: returns the exit code."""
-    import torch
-
     torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
     console = console_of(s.as_json, s.quiet)
     model_folder = last_model(s.run)
@@ -103,10 +106,6 @@ def _stale_s(strategy: Strategy, venue: str) -> float:
 
 def _local(s: PaperSettings, strategy: Strategy, folder: Path) -> tuple[LocalExchange, int]:
     """A stand-in that replays the simulated market at the model's interval, from the history the model needs."""
-    import numpy as np
-
-    from data.simulated import simulate
-
     start = np.datetime64("2024-01-01", "ns")
     need = s.history or strategy.history_bars
     if s.research:
@@ -179,8 +178,6 @@ def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
     outcome: list[str] = []
 
     def post() -> None:
-        import requests
-
         try:
             answer = requests.post(url, json={"paper": name, "state": HALTED, "why": why}, timeout=5)
             outcome.append(f"webhook told: HTTP {answer.status_code}")
@@ -243,6 +240,4 @@ class _View:
 
 
 def _json(values: dict[str, Any]) -> str:
-    import json
-
     return json.dumps(values, sort_keys=True)

@@ -29,7 +29,14 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class RunConfig(MarketSettings):
-    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars.
+
+    Examples
+    --------
+    >>> from strategies import RunConfig
+    >>> RunConfig(symbol="BTCUSDT,ETHUSDT", seeds=3).symbol
+    ('BTCUSDT', 'ETHUSDT')
+    """
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
@@ -224,7 +231,14 @@ class RunConfig(MarketSettings):
 
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """`resolve_all` where only settings may be given."""
+    """`resolve_all` where only settings may be given.
+
+    Examples
+    --------
+    >>> from strategies import resolve
+    >>> resolve("quick", None, {"train": "90d"}).train
+    '90d'
+    """
     return resolve_all(preset, file, flags)[0]
 
 

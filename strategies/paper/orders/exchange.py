@@ -103,7 +103,7 @@ class Exchange:
         tries: int = 5,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        from pybit.unified_trading import HTTP
+        from pybit.unified_trading import HTTP  # slow to load; status does without
 
         logging.getLogger("pybit").setLevel(logging.CRITICAL)  # its messages repeat request bodies
         self._keys = keys
@@ -348,7 +348,7 @@ class Exchange:
             raise
 
     def _send(self, call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        import requests
+        import requests  # slow to load; status does without
         from pybit.exceptions import FailedRequestError, InvalidRequestError
 
         try:
