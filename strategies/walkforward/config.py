@@ -186,6 +186,9 @@ class RunConfig(MarketSettings):
     maintenance_margin: float = setting(
         0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
     )
+    stop_loss: float = setting(
+        0.0, "A position is closed this many volatilities of a day from its entry; 0: never.", TRADING, ge=0
+    )
     order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
     order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
     order_expiry_bars: int = setting(

@@ -207,6 +207,7 @@ def _write_models(folder: Path, run: Finished) -> None:
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": run.code,
             "decision_version": decision_version(),
+            "stop_loss": config.stop_loss,
         }
         _save_models(folder / str(window.number), contender, panel.interval_ns, spread, extra)
 
