@@ -134,6 +134,9 @@ class Account:
     liquidation_fee:    fraction of notional a liquidation costs beside taker fee and slippage (the exchange takes the
                         position over below the price where the margin gave out). Equity never falls below 0.
     rebalance_band:     a position whose weight drifted further than this from an unchanged target is traded back to it.
+    stop_loss:          a position is closed where the price is this many volatilities of a day against its average entry (0: no
+                        stop). The volatility is that of the order that changed the position last; a symbol that was stopped out
+                        stays flat until its target leaves that side.
 
     Examples
     --------
@@ -148,6 +151,7 @@ class Account:
     kind: str = "perpetual"
     maintenance_margin: float = 0.005  # Bybit BTCUSDT, lowest risk tier
     liquidation_fee: float = 0.005
+    stop_loss: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.initial_equity) and self.initial_equity > 0):
@@ -156,6 +160,8 @@ class Account:
             raise ValueError("leverage must be > 0 and rebalance_band >= 0")
         if self.kind not in ACCOUNT_KINDS:
             raise ValueError(f"no account {self.kind!r}; there are {', '.join(ACCOUNT_KINDS)}")
+        if not (math.isfinite(self.stop_loss) and self.stop_loss >= 0):
+            raise ValueError(f"stop_loss must be a finite number >= 0, not {self.stop_loss}")
         if not 0 <= self.maintenance_margin < 1 or not 0 <= self.liquidation_fee < 1:
             raise ValueError("maintenance_margin and liquidation_fee must lie between 0 and 1")
         if self.kind == "perpetual" and self.maintenance_margin >= 1 / self.leverage:
@@ -172,6 +178,32 @@ class Account:
     def maintenance(self) -> float:
         """Fraction of sum |position| below which equity is liquidated; 0 where nothing is borrowed."""
         return self.maintenance_margin if self.kind == "perpetual" else 0.0
+
+
+#: a stop nearer to nothing than this is none of a long position
+_FURTHEST_STOP = 0.95
+_DAY_NS = 86_400_000_000_000
+
+
+def stop_distance(stop_loss: float, volatility: float, interval_ns: int) -> float:
+    """How far from the entry a protective stop is, as a fraction of it. volatility: of a bar; 0 where it is not known.
+
+    >>> stop_distance(3.0, 0.01, 3_600_000_000_000)  # three volatilities of a day, of hours of 1%
+    0.14696938456699069
+    """
+    if not math.isfinite(volatility):
+        return 0.0
+    return min(stop_loss * volatility * math.sqrt(_DAY_NS / interval_ns), _FURTHEST_STOP)
+
+
+def stop_distances(panel: Panel, start: int, stop: int, stop_loss: float) -> FloatArray:
+    """[n, A]: `stop_distance` of orders decided at the closes of bars start..stop; reads bars up to each only."""
+    if not stop_loss:
+        return np.zeros((stop - start, len(panel.assets)))
+    known = causal_volatility(panel)[start:stop]
+    scaled = stop_loss * known * math.sqrt(_DAY_NS / panel.interval_ns)
+    out: FloatArray = np.where(np.isfinite(known), np.minimum(scaled, _FURTHEST_STOP), 0.0)
+    return out
 
 
 @dataclass(frozen=True)

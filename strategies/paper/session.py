@@ -127,6 +127,8 @@ def _trade(
     settings = {"run": str(s.run.resolve())} | {
         k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
     }
+    stop_loss = strategy.stop_loss if s.stop_loss is None else s.stop_loss
+    settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
         endpoint=endpoint or "", model=str(strategy.folder),
@@ -142,8 +144,8 @@ def _trade(
     trader = Trader(
         interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
         data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
-        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
-        anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
+        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, stop_loss=stop_loss, foreign=s.foreign,
+        history_bars=s.history or 0, anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
         flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

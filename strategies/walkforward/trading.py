@@ -339,6 +339,7 @@ def trading_terms(config: RunConfig) -> dict[str, Any]:
                 leverage=config.account_leverage,
                 kind=config.account,
                 maintenance_margin=config.maintenance_margin,
+                stop_loss=config.stop_loss,
             ),
             "orders": Orders(config.order, config.order_offset_bps, config.order_expiry_bars),
             "instruments": {name: Instrument(**rules) for name, rules in config.instruments.items()},

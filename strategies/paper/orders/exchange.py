@@ -51,6 +51,7 @@ class Order:
     reduce_only: bool = False
     position_idx: int = 0
     everything: bool = False
+    stop: Decimal | None = None  # stop loss that the position has from its first fill on
 
 
 class Exchange(Connection):
@@ -206,6 +207,8 @@ class Exchange(Connection):
         }
         if order.kind == "Limit":
             request |= {"price": format(order.price or Decimal(0), "f"), "timeInForce": "PostOnly"}
+        if order.stop is not None:
+            request |= {"stopLoss": format(order.stop, "f"), "slTriggerBy": "MarkPrice", "tpslMode": "Full"}
         if order.everything:
             request |= {"qty": "0", "closeOnTrigger": True}
         answer = self._write(self._session.place_order, request)
@@ -230,6 +233,14 @@ class Exchange(Connection):
                 return False
             raise
         return True
+
+    def set_stop(self, symbol: str, position_idx: int, price: Decimal) -> None:
+        """The stop loss of a whole position, triggered by the mark price; 0 removes it."""
+        request = {
+            "category": "linear", "symbol": symbol, "tpslMode": "Full", "positionIdx": position_idx, "stopLoss": format(price, "f"),
+            "slTriggerBy": "MarkPrice",
+        }  # fmt: skip
+        self._write(self._session.set_trading_stop, request)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = format(leverage, "f")
