@@ -28,7 +28,8 @@ from data.simulated import simulate
 from strategies.paper.decisions.streams import DATA, UP, Stream
 from strategies.paper.orders.account_rows import Instrument, OrderState
 from strategies.paper.orders.closing import Closing
-from strategies.paper.orders.exchange import TRADED_AT, Exchange, ExchangeError, Order, Refused
+from strategies.paper.orders.connection import TRADED_AT
+from strategies.paper.orders.exchange import Exchange, ExchangeError, Order, Refused
 from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.placement import Desk, link_id
 from strategies.paper.orders.reconcile import Books

@@ -1,4 +1,4 @@
-"""`paper selftest` against the stand-in: all cards, what it sends, what it says where something is wrong; the account is flat afterwards."""
+"""`paper selftest` against the stand-in: all cards, what it sends, what it says where something is wrong; it ends flat."""
 
 from __future__ import annotations
 
