@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.strategies.small_run import market, run
+from tests.commands.small_run import market, run
 
 from data.panel import InputError
 from nas.targets import Scale
