@@ -25,6 +25,7 @@ from reports.risk_section import risk_section
 from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
+    decided_told,
     feature_table,
     has_random,
     missing_health,
@@ -280,10 +281,11 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "flat": window.get("plan") == "flat",
         "decision": _decision(window),
         "size": size_told(window),
+        "decided": decided_told(window),
         "distance": [(name, value) for name, value in flat(window.get("distance") or {}) if value != "None"],
         "diagnostics": [(n.replace("_", " "), v) for n, v in flat(window.get("diagnostics") or {})],
         "figures": (drawn := window_figures(index, window)),
-        "curves": [figure.name for figure in drawn if figure.name.startswith("losses-")],
+        "curves": [figure.name for figure in drawn if figure.name.startswith(("losses-", "forces-"))],
         "health": [figure.name for figure in drawn if figure.name.startswith("health-")],
         "edges": [figure.name for figure in drawn if figure.name.startswith("alpha-")],
         "missing": missing_health(window.get("history") or []),

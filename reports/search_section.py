@@ -15,6 +15,12 @@ from reports.run_folder import BENCHMARK, Run
 from reports.statistics import sharpes
 
 LOSSES = {"train_loss": "training loss", "validation_loss": "validation loss"}
+FORCES = {
+    "gradient": "gradient of the validation loss",
+    "decay": "decay",
+    "regulariser": "regulariser",
+    "price": "price",
+}
 HEALTH = {
     "entropy": "entropy of the op weights (nats)",
     "feature_entropy": "entropy of the feature weights (nats)",
@@ -42,6 +48,12 @@ def window_figures(number: int, window: Mapping[str, Any]) -> list[Figure]:
             for key, words in HEALTH.items()
         ),
     ]
+    pushed = [{"epoch": row.get("epoch"), **row["forces"]} for row in history if isinstance(row.get("forces"), Mapping)]
+    felt = {key: words for key, words in FORCES.items() if any(row.get(key) for row in pushed)}
+    meaning = "mean size per op logit and step"
+    drawn.append(
+        _over_epochs(f"forces-{number}", f"Forces on the op logits, window {number}", pushed, felt, "size", meaning)
+    )
     return [figure for figure in drawn if figure is not None] + _edge_figures(number, window, history)
 
 
@@ -141,6 +153,22 @@ def edge_names(edges: Sequence[Any]) -> list[str]:
         f"{source_name(int(edge[0]), inputs, ' ')} to node {int(edge[1]) + 1}" if edge in pairs else f"edge {edge}"
         for edge in edges
     ]
+
+
+def decided_told(window: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(what was decided, what became of the rest); None where the search recorded no claims."""
+    found = window.get("decisions")
+    if not isinstance(found, Mapping) or not found.get("text"):
+        return None
+    claims = [claim for claim in found.get("claims") or [] if isinstance(claim, Mapping)]
+    names = edge_names([[claim.get("source"), claim.get("node")] for claim in claims])
+    told = [
+        f"{name}: {claim.get('first')} before {claim.get('second')} by {claim.get('margin'):.1f} standard errors"
+        for name, claim in zip(names, claims, strict=True)
+        if claim.get("decided")
+    ]
+    rest = "Where nothing was decided, an edge holds the op that the settings prefer (undecided), not one that was shown to be better."
+    return str(found["text"]), f"{'; '.join(told)}. {rest}" if told else rest
 
 
 def size_told(window: Mapping[str, Any]) -> str:

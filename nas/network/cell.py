@@ -135,6 +135,8 @@ class Cell(nn.Module):
                     self.weights[f"{kind}{source}"] = nn.Parameter(torch.randn(c, sizes[kind]) * c**-0.5)
                 if kind == "lead_lag":
                     self.weights[f"lag{source}"] = nn.Parameter(torch.zeros(MOST_LAG_BARS))
+        # (rate, generator): elements of what skips pass on are left out in training, as P-DARTS does (Chen et al. 2019, section 3.3)
+        self.skip_dropout: tuple[float, torch.Generator] | None = None
         # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
         self.leads: dict[int, Leads | Candidates] = {}
 
@@ -244,7 +246,12 @@ class Cell(nn.Module):
                 continue
             plan = self._plans[source]
             active = hidden if self.partial == 1 else hidden[..., : self.active]
-            for node, part in zip(plan.nodes, self.product(source, active, mix, market).unbind(2), strict=True):
+            folded = mix
+            if self.skip_dropout is not None and mix is not None and plan.identities:
+                folded = mix * mix.new_tensor([op.name != "identity" for _, op in self.entries])
+                for node, entries in plan.identities.items():
+                    sums[node] = added(sums[node], mix[entries].sum() * self.thinned(active))
+            for node, part in zip(plan.nodes, self.product(source, active, folded, market).unbind(2), strict=True):
                 sums[node] = added(sums[node], part)
             if self.partial > 1:
                 for node, edge in plan.edge_of.items():
@@ -253,8 +260,16 @@ class Cell(nn.Module):
             if plan.skips:
                 ones = hidden.new_ones(len(self.entries)) if mix is None else mix
                 for node, entries in plan.skips.items():
-                    residual[node] = added(residual[node], ones[entries].sum() * values[source])
+                    residual[node] = added(residual[node], ones[entries].sum() * self.thinned(values[source]))
         return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
+
+    def thinned(self, x: Tensor) -> Tensor:
+        """x with a share of its elements left out and the others larger by as much; x itself where nothing is to be dropped."""
+        if self.skip_dropout is None:
+            return x
+        rate, draw = self.skip_dropout
+        stays = (torch.rand(x.shape, generator=draw) >= rate).to(x) / (1.0 - rate)
+        return x * stays
 
     def joined(self, mixed: Tensor, passed: Tensor | None) -> Tensor:
         """The channels that went through the ops and those that passed by, shuffled so that both kinds mix in the next node."""
@@ -277,6 +292,10 @@ class _Plan:
         for k, edge, op in mine:
             if op.kind == "skip":
                 self.skips.setdefault(edge.node, []).append(k)
+        self.identities: dict[int, list[int]] = {}
+        for k, edge, op in mine:
+            if op.name == "identity":
+                self.identities.setdefault(edge.node, []).append(k)
         lags = sorted({lag for _, _, op in mine for lag in op.lags})
         averages = {op.span: op for _, _, op in mine if op.kind == "ema"}
         self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from data.panel import InputError
 from nas.network.losses import LOSSES
@@ -21,7 +22,7 @@ class SearchSettings:
     learning_rate, weight_decay : float
         Of the network's weights, by AdamW.
     alpha_learning_rate, alpha_weight_decay : float
-        Of the op logits.
+        Of the op logits; the decay in sizes of the gradient of the validation loss (`nas.search.forces`).
     alpha_warmup_epochs : int
         Before alpha moves at all.
     length, batch : int
@@ -57,6 +58,12 @@ class SearchSettings:
     finalists, finalist_epochs : int
         So many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the result
         (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    repeats : int
+        Searches from different starting weights; the one whose supernet forecasts validation best gives the result, and what all of them
+        agree on is decided (`nas.search.decisions`).
+    undecided : {"simpler", "first"}
+        What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
+        the papers. With finalists the last round decides.
     device : str
         cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
 
@@ -76,7 +83,7 @@ class SearchSettings:
     learning_rate: float = 5e-3
     weight_decay: float = 3e-3
     alpha_learning_rate: float = 2e-2
-    alpha_weight_decay: float = 1e-3
+    alpha_weight_decay: float = 0.1
     alpha_warmup_epochs: int = 3
     length: int = 256
     batch: int = 4
@@ -93,10 +100,12 @@ class SearchSettings:
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    repeats: int = 1
+    undecided: Literal["simpler", "first"] = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 < self.fraction <= 1.0:

@@ -98,7 +98,15 @@ class RunConfig(MarketSettings):
     search_length: Count = setting(256, "Bars of a stretch that a search learns from in one piece.", SEARCH, flag=False)
     search_batch: Count = setting(4, "Such stretches per step.", SEARCH, flag=False)
     alpha_learning_rate: float = setting(2e-2, "Of the architecture's weights.", SEARCH, flag=False, gt=0)
-    alpha_weight_decay: float = setting(1e-3, "Of the architecture's weights.", SEARCH, flag=False, ge=0)
+    search_repeats: Count = setting(
+        1, "Searches from other starting weights; what they agree on is decided.", SEARCH, flag=False
+    )
+    undecided: Literal["simpler", "first"] = setting(
+        "simpler", "What an edge holds whose op is not shown to beat the next best.", SEARCH, flag=False
+    )
+    alpha_weight_decay: float = setting(
+        0.1, "Of the architecture's weights, in sizes of the gradient of the validation loss.", SEARCH, flag=False, ge=0
+    )
     temperature: float = setting(1.0, "Of the softmax over ops.", SEARCH, flag=False, gt=0)
     temperature_end: float | None = setting(None, "What it becomes by the end of a search.", SEARCH, flag=False, gt=0)
     temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = setting(

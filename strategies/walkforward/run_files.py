@@ -19,6 +19,7 @@ from data.coverage import Coverage
 from data.panel import Panel
 from nas.network.model import ENSEMBLE_FILE
 from nas.network.stretches import Samples
+from nas.search.decisions import Decisions, merged
 from nas.space.distance import edit_distance, total_variation
 from nas.space.genotype import Genotype
 from nas.targets import Scale
@@ -49,6 +50,20 @@ def _save_models(
     for number, member in enumerate(contender.members):
         model_of(member.trained, interval_ns, forecast_scale, extra).save(folder / "members" / str(number))
     write_text(folder / ENSEMBLE_FILE, json.dumps({"members": len(contender.members), "forecast": "mean"}) + "\n")
+
+
+def claimed(outcome: PolicyOutcome, contender: Contender) -> dict[str, Any] | None:
+    """What the searches of a contender's window and variant claim together, told of its own network; None where none claims anything."""
+    mine = [
+        single
+        for each in outcome.contenders
+        for single in each.members or (each,)
+        if (single.window.number, single.variant) == (contender.window.number, contender.variant)
+    ]
+    mine.sort(key=lambda single: single.seed != contender.seed)  # its own first
+    found = [single.found.report.get("decisions") for single in mine if single.found is not None]
+    told = [Decisions.from_dict(each) for each in found if each is not None]
+    return merged(told).to_dict() if told else None
 
 
 def _distance(book: Book, number: int) -> dict[str, float | int | None]:
@@ -238,6 +253,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
         **{k: found[k] for k in ("text", "weights", "history", "features")},
         # in the size in which it trades
         **{k: trained[k] for k in ("genotype", "architecture", "sizes")},
+        "decisions": claimed(headline, contender),
         "diagnostics": {
             k: trained[k] for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
         },

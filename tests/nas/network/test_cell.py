@@ -145,3 +145,24 @@ def test_gated_unit_equals_its_recurrence_inside_its_memory() -> None:
     for t in range(GATED_MEMORY_BARS):
         h = (1 - z[t]) * h + z[t] * torch.tanh(c[t])
     assert torch.allclose(gated_unit(x, weight, bias)[-1], h)
+
+
+@pytest.mark.parametrize("skip", ["identity", "skip"])
+def test_dropout_of_skips_leaves_out_elements_and_keeps_their_mean(skip: str) -> None:
+    cell, x = build((skip, "ema4"), nodes=1), torch.randn(300, 2, 4, dtype=torch.float64) + 0.1
+    seen = []
+    mix = torch.tensor([0.7, 0.3], dtype=torch.float64, requires_grad=True)
+    original = cell.thinned
+    cell.thinned = lambda value: seen.append(original(value)) or seen[-1]  # type: ignore[method-assign]
+    whole = cell(x, mix)
+    cell.skip_dropout = (0.4, torch.Generator().manual_seed(0))
+    thin = cell(x, mix)
+    dropped = seen[-1]
+    assert torch.equal((dropped == 0) | torch.isclose(dropped, x / 0.6), torch.ones_like(x, dtype=torch.bool))
+    assert abs(float((dropped == 0).double().mean()) - 0.4) < 5 * (0.24 / x.numel()) ** 0.5
+    assert not torch.allclose(whole, thin)
+    cell.skip_dropout = (1e-12, torch.Generator().manual_seed(0))  # nothing falls out: the same sums, gradients too
+    again = cell(x, mix)
+    assert torch.allclose(again, whole, atol=1e-9)
+    pairs = zip(torch.autograd.grad(again.sum(), [mix]), torch.autograd.grad(cell(x, mix).sum(), [mix]), strict=True)
+    assert all(torch.allclose(a, b) for a, b in pairs)
