@@ -370,7 +370,15 @@ def _read_model(folder: Path) -> TrainedModel:
     check_features(features, genotype)
     network = network_of(genotype, 0)
     weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
-    check_weights(weights, network.state_dict())
+    wanted = network.state_dict()
+    # before each edge had its own, edges from one source shared the weights of an attention or a gate
+    weights = {
+        name: tensor.expand(wanted[name].shape).clone()
+        if name in wanted and wanted[name].dim() > tensor.dim()
+        else tensor
+        for name, tensor in weights.items()
+    }
+    check_weights(weights, wanted)
     network.load_state_dict(weights)
     scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
     known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}
