@@ -97,7 +97,7 @@ def search_vs_random(
 ) -> None:
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
     from lab import comparison as experiment  # start-up time
-    from lab.tasks import SPACES
+    from lab.tasks import SPACES  # start-up time
 
     sizes = _numbers("--finalists", finalists, "3,5,8")
     histories = histories_of(data)
@@ -131,7 +131,7 @@ def decisions(
     json_: Json = False,
 ) -> None:
     """Do searches of one window decide alike, and do they say so where nothing is to be decided?"""
-    from lab import decisions as experiment
+    from lab import decisions as experiment  # start-up time
 
     for option, text, known in (("--presets", presets, experiment.PRESETS), ("--kinds", kinds, experiment.KINDS)):
         unknown = [part for part in text.split(",") if part not in known]

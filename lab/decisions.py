@@ -24,6 +24,8 @@ from nas.search.loop import search
 from nas.space.genotype import Connection, Genotype
 from nas.space.ops import DEFAULT_OPS
 from nas.space.search_space import SearchSpace
+from strategies.walkforward.config import bars_of, resolve
+from strategies.walkforward.policies import Competition
 
 #: ops that one edge is made of, one problem each; what a node of the cell is made of: `lab.tasks`
 PLANTED = ("identity", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")
@@ -69,9 +71,6 @@ def problem(kind: str, op: str, seed: int, bars: int) -> tuple[Tensors, SearchSp
 
 def compute(unit: Unit) -> Result:
     """What every run of the window claims."""
-    from strategies.walkforward.config import bars_of, resolve
-    from strategies.walkforward.policies import Competition
-
     torch.set_num_threads(1)
     asked = unit.settings
     config = resolve(asked["preset"], None, {})

@@ -81,8 +81,8 @@ class Decisions:
             )
         if not self.decided:
             same = [claim.margin for claim in self.claims if claim.agree == 1.0]
-            best = f"the best margin is {max(same):+.1f}" if same else "on no edge do they name the same op"
-            return f"Nothing was decided: on no edge does {who} show that its op beats the next by {self.needed:g} standard errors; {best}."
+            best = f"the best margin is {max(same):+.1f}" if same else "the searches name the same op on no edge"
+            return f"Nothing was decided: on no edge was one op shown by {who} to beat the next by {self.needed:g} standard errors; {best}."
         told = ", ".join(claim.first for claim in self.decided)
         kept = sum(claim.kept for claim in self.decided)
         return f"Decided on {len(self.decided)} of {len(self.claims)} edges by {who}: {told}; {kept} of them are in the network."

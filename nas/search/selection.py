@@ -46,11 +46,6 @@ def select_by_removal(run: SearchRun) -> tuple[Genotype, Decisions]:
     def loss(o: Tensor, f: Tensor) -> float:
         return float(losses(o, f).mean())
 
-    def without(table: Tensor, row: int, column: int) -> Tensor:
-        changed = table.clone()
-        changed[row, column] = 0.0
-        return changed
-
     chosen: dict[int, int] = {}
     claims: dict[int, Claim] = {}
     for edge in torch.randperm(len(space.edges), generator=run.draw).tolist():
@@ -76,25 +71,35 @@ def select_by_removal(run: SearchRun) -> tuple[Genotype, Decisions]:
     base = loss(ops, features)
     nodes = []
     for node in range(space.nodes):
-        mine = sorted((e for e in chosen if space.edges[e][1] == node), key=lambda e: -strength[e])[
-            : space.edges_per_node
-        ]
-        nodes.append(
-            tuple(
-                Connection(space.ops[chosen[e]], space.edges[e][0], strength[e] - base)
-                for e in sorted(mine, key=lambda e: space.edges[e][0])
-            )
-        )
-    picked: list[tuple[str, str]] = []
-    hurts: list[tuple[float, str, str]] = []
-    for row, (name, pipelines) in enumerate(space.features):
-        cost, best = max((loss(ops, without(features, row, k)) - base, -k) for k in range(len(pipelines)))
-        hurts.append((cost, name, pipelines[-best]))
-        if cost > 0.0:
-            picked.append((name, pipelines[-best]))
+        entering = sorted((e for e in chosen if space.edges[e][1] == node), key=lambda e: -strength[e])
+        mine = sorted(entering[: space.edges_per_node], key=lambda e: space.edges[e][0])
+        nodes.append(tuple(Connection(space.ops[chosen[e]], space.edges[e][0], strength[e] - base) for e in mine))
     kept = {(c.source, node) for node, row in enumerate(nodes) for c in row}
     stand = tuple(replace(claims[edge], kept=space.edges[edge] in kept) for edge in sorted(claims))
-    return space.genotype(tuple(nodes), tuple(picked) or (max(hurts)[1:],)), Decisions(forecast, stand)
+    picked = inputs_by_removal(space, features, lambda changed: loss(ops, changed) - base)
+    return space.genotype(tuple(nodes), picked), Decisions(forecast, stand)
+
+
+def without(table: Tensor, row: int, column: int) -> Tensor:
+    """A copy of the table in which one choice weighs nothing."""
+    changed = table.clone()
+    changed[row, column] = 0.0
+    return changed
+
+
+def inputs_by_removal(
+    space: SearchSpace, features: Tensor, cost: Callable[[Tensor], float]
+) -> tuple[tuple[str, str], ...]:
+    """Of every input the pipeline whose removal hurts most, where it hurts; the one of most use where none does.
+
+    cost: weights of the pipelines -> what they add to the validation loss.
+    """
+    hurts = []
+    for row, (name, pipelines) in enumerate(space.features):
+        most, best = max((cost(without(features, row, k)), -k) for k in range(len(pipelines)))
+        hurts.append((most, name, pipelines[-best]))
+    picked = tuple((name, pipeline) for most, name, pipeline in hurts if most > 0.0)
+    return picked or (max(hurts)[1:],)
 
 
 def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:

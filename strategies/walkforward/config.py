@@ -29,10 +29,23 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class RunConfig(MarketSettings):
-    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars.
+
+    Examples
+    --------
+    >>> from strategies import RunConfig
+    >>> RunConfig(symbol="BTCUSDT,ETHUSDT", seeds=3).symbol
+    ('BTCUSDT', 'ETHUSDT')
+    """
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    target: tuple[str, ...] = setting(
+        ("return",),
+        "What is forecast, several with commas: return, range, volatility, volume, drawdown; range:24 looks 24 bars ahead.",
+        SEARCH,
+        min_length=1,
+    )
     horizon: tuple[Count, ...] = setting(
         (6,), "Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", SEARCH, min_length=1
     )
@@ -115,6 +128,9 @@ class RunConfig(MarketSettings):
     training_epochs: Count = setting(
         30, "Passes over the training stretch when the found network is trained anew.", SEARCH
     )
+    volatility: Literal["ewma", "harx"] = setting(
+        "ewma", "What scales labels and positions: ewma, or harx (docs/risk.md).", TRADING
+    )
     target_volatility: float = setting(0.3, "Volatility a year that positions aim at: 0.3 is 30%.", TRADING)
     max_leverage: float = setting(2.0, "Most |position| of one asset, in equities.", TRADING)
     weighting: str = setting(
@@ -170,6 +186,9 @@ class RunConfig(MarketSettings):
     maintenance_margin: float = setting(
         0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
     )
+    stop_loss: float = setting(
+        0.0, "A position is closed this many volatilities of a day from its entry; 0: never.", TRADING, ge=0
+    )
     order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
     order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
     order_expiry_bars: int = setting(
@@ -215,7 +234,14 @@ class RunConfig(MarketSettings):
 
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """`resolve_all` where only settings may be given."""
+    """`resolve_all` where only settings may be given.
+
+    Examples
+    --------
+    >>> from strategies import resolve
+    >>> resolve("quick", None, {"train": "90d"}).train
+    '90d'
+    """
     return resolve_all(preset, file, flags)[0]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.panel import InputError, Panel
-from lab.risk import GAP_BARS, places, stretch, targets_of, units
-from lab.risk_table import GOALS, SEARCH_GOAL, SHIPPED, risk_table
+from lab.risk import GAP_BARS, SHIPPED, places, stretch, targets_of, units
+from lab.risk_table import GOALS, SEARCH_GOAL, risk_table
 from lab.units import Record
 from tests.nas.targets.test_targets import market
 

@@ -12,14 +12,13 @@ from data.panel import InputError
 from nas.network.model import network_of
 from nas.network.residual import (
     Problem,
-    ResidualSettings,
-    fit_residual,
     from_plain,
     mean_of,
     plain,
     residual_inputs,
     weights_of,
 )
+from nas.network.residual_fit import ResidualSettings, fit_residual
 from nas.network.training import TrainingSettings, train
 from nas.space.kinds import KINDS, draw
 from tests.nas.targets.test_targets import PANEL, market, replaced
