@@ -22,7 +22,7 @@ from data.panel import InputError
 from data.progress import console_of
 from data.simulated import simulate
 from strategies.paper.decisions.strategy import Strategy, load_strategy
-from strategies.paper.orders.exchange import ExchangeError, KeysRefused
+from strategies.paper.orders.connection import ExchangeError, KeysRefused
 from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.risk import Limits, Risk
 from strategies.paper.records.journal import Journal

@@ -29,7 +29,8 @@ from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
 from strategies.paper.orders.closing import Closing, Ending
-from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
+from strategies.paper.orders.connection import ExchangeError, KeysRefused, Refused, Unavailable
+from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.reconcile import Books

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from data.panel import InputError
-from strategies.paper.orders.exchange import Ambiguous, Exchange, Order, Unavailable
+from strategies.paper.orders.connection import Ambiguous, Unavailable
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.placement import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import NOT_REDUCING

@@ -11,7 +11,8 @@ from decimal import Decimal
 
 from data.panel import InputError
 from strategies.paper.orders.account_rows import NO_USDT, Position, Wallet
-from strategies.paper.orders.exchange import Exchange, Unavailable
+from strategies.paper.orders.connection import Unavailable
+from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.placement import OWN_ID, Desk
 from strategies.paper.orders.risk import Halt
 from strategies.paper.records.journal import Execution, Journal
