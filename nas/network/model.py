@@ -358,6 +358,12 @@ def load_model(folder: Path | str) -> TrainedModel:
         ) from None
 
 
+def edge_by_edge(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Saved weights as `wanted` has them: edges from one source once shared the weights of an attention or a gate."""
+    apart = {name for name, tensor in weights.items() if name in wanted and wanted[name].dim() > tensor.dim()}
+    return {k: tensor.expand(wanted[k].shape).clone() if k in apart else tensor for k, tensor in weights.items()}
+
+
 def _read_model(folder: Path) -> TrainedModel:
     raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
     if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
@@ -371,13 +377,7 @@ def _read_model(folder: Path) -> TrainedModel:
     network = network_of(genotype, 0)
     weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
     wanted = network.state_dict()
-    # before each edge had its own, edges from one source shared the weights of an attention or a gate
-    weights = {
-        name: tensor.expand(wanted[name].shape).clone()
-        if name in wanted and wanted[name].dim() > tensor.dim()
-        else tensor
-        for name, tensor in weights.items()
-    }
+    weights = edge_by_edge(weights, wanted)
     check_weights(weights, wanted)
     network.load_state_dict(weights)
     scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))

@@ -13,7 +13,7 @@ from data.errors import InputError
 from nas.baselines.registry import BASELINES, baseline
 from nas.network.cell import Cell, Edge
 from nas.network.doors import check_op, register_op
-from nas.network.model import network_of
+from nas.network.model import edge_by_edge, network_of
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors
 from nas.search.loop import search
@@ -164,6 +164,17 @@ def test_two_edges_from_one_source_have_weights_of_their_own(op: str) -> None:
     cell = network.cells[0]  # type: ignore[union-attr, index]
     first, second = cell(torch.randn(80, 1, 4)).chunk(2, -1)  # type: ignore[operator]
     assert not torch.allclose(first, second, atol=1e-2)
+
+
+@pytest.mark.parametrize("op", ["attention", "gated"])
+def test_weights_that_edges_once_shared_are_read_as_they_were(op: str) -> None:
+    nodes = ((Connection(op, 0),), (Connection(op, 0),))
+    network = network_of(Genotype(nodes, 4, 1, (1,), (("input", "raw"),)), 0)
+    wanted = network.state_dict()
+    older = {k: v[0] if op in k else v for k, v in wanted.items()}
+    network.load_state_dict(edge_by_edge(older, wanted))
+    first, second = network.cells[0](torch.randn(80, 1, 4)).chunk(2, -1)  # type: ignore[union-attr, index, operator]
+    assert torch.allclose(first, second, atol=1e-6)
 
 
 def test_the_maximum_of_normals_is_tippetts() -> None:
