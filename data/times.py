@@ -266,6 +266,11 @@ def to_utc(stamps: TimeArray, zone: str, path: Path) -> TimeArray:
         reason = str(error).splitlines()[0].strip('"')
         raise InputError(f"{path}: its times are not those of --timezone {zone}: {shortened(reason, 120)}") from None
     early, late = (one.as_unit("ns").to_numpy().copy() for one in (summer, winter))
+    if np.any(early != late) and np.any(np.diff(stamps.astype(np.int64)) < -HOUR_NS):
+        twice = str(stamps[int(np.argmax(early != late))])[:16]
+        raise InputError(
+            f"{path}: rows are not in time order, and {twice} comes twice in {zone}; give them in order, oldest or newest first"
+        )
     step = np.timedelta64(commonest_step(stamps), "ns")
     for i in np.flatnonzero(early != late):
         before = early[i - 1] if i else early[i] - step
@@ -342,12 +347,12 @@ def on_days(stamps: TimeArray, interval: int) -> tuple[TimeArray, str | None]:
 
 
 def on_minutes(stamps: TimeArray) -> tuple[TimeArray, str | None]:
-    """Settlements belong to the full minute they are nearest to: a stamp of 04:00:00.001 is that of 04:00."""
+    """Settlements within 15 s of a full minute belong to it: a stamp of 04:00:00.001 is that of 04:00."""
     ns = stamps.astype(np.int64)
     full = (ns + MINUTE_NS // 2) // MINUTE_NS * MINUTE_NS
     off = np.abs(ns - full)
-    moved = off > 0
+    moved = (off > 0) & (off <= 15 * SECOND_NS)
     if not moved.any():
         return stamps, None
     note = f"{int(moved.sum())} settlements up to {off[moved].max() / 1e6:,.0f} ms off a full minute: taken for that minute"
-    return full.view("datetime64[ns]"), note
+    return np.where(moved, full, ns).view("datetime64[ns]"), note

@@ -155,7 +155,7 @@ def test_the_cases_of_one_market_agree_with_the_reference() -> None:
 
 
 FUNDING_READ = {
-    "fund_ok": "", "fund_percent": "divided by 100", "fund_percent_sign": "in percent (%) divided by 100",
+    "fund_ok": "read as UTC", "fund_percent": "divided by 100", "fund_percent_sign": "in percent (%) divided by 100",
     "fund_bybit_web": "in percent (%)",
     "fund_first_month_only": "", "fund_half": "", "fund_missing_some": "",
     "fund_binance_api": "501 settlements up to 1 ms off a full minute",
@@ -680,3 +680,18 @@ def test_holidays_are_rest_and_weeks_without_bars_are_not(tmp_path: Path) -> Non
     assert len(panel) == 391
     with pytest.raises(InputError, match="has a gap of 30 bars at 2023-10-07"):
         load_panel(["SAP"], files=[save(frame.drop(days[200:220]), tmp_path / "b.csv")])
+
+
+def test_shuffled_local_times_are_told_or_right(tmp_path: Path) -> None:
+    """Where an hour comes twice only the order of rows tells which is which."""
+    for start, right in (("2024-03-28", True), ("2024-10-25", False)):
+        frame = walk(200, start)
+        local = frame.set_axis(frame.index.tz_localize("UTC").tz_convert("Europe/Berlin").tz_localize(None).astype(str))
+        path = save(local.rename_axis("time").sample(frac=1, random_state=2), tmp_path / f"{start}.csv")
+        assert "look like local time" in told(path)
+        if right:
+            same(read(path, timezone="Europe/Berlin")[0], frame)
+        else:
+            assert "rows are not in time order, and 2024-10-27T02:00 comes twice" in told(
+                path, timezone="Europe/Berlin"
+            )
