@@ -65,6 +65,7 @@ class OrderState:
     reason: str
     symbol: str = ""
     stop_loss: bool = False  # the conditional order that a stop loss of a position is
+    price: Decimal = Decimal(0)
 
     @property
     def closed(self) -> bool:
@@ -199,7 +200,7 @@ def order_state(row: Any) -> OrderState:
     return OrderState(
         _text(row, "orderId"), _text(row, "orderLinkId"), _text(row, "side", ("Buy", "Sell")),
         _text(row, "orderStatus", (*_ALIVE, *_CLOSED)), qty, filled, average, str(reason), _text(row, "symbol"),
-        row.get("stopOrderType") == "StopLoss",
+        row.get("stopOrderType") == "StopLoss", _number(row, "price", least=0, empty=True),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from data.answers import BadAnswer
 from data.panel import InputError
@@ -87,6 +87,17 @@ class Connection:
         if not known and (where.scheme, where.hostname) != ("http", "127.0.0.1"):
             raise InputError(f"requests go to {', '.join(TRADED_AT)} or this machine only, not to {where.hostname}")
         self._tries, self._wait_s, self._trouble = tries, retry_wait_s, on_trouble
+
+    def watch(self, told: Callable[[str, str, dict[str, Any]], None]) -> None:
+        """`told` hears of every request that is sent: method, path, and its query or body (never keys or signatures)."""
+
+        def hear(answer: Any, *_: Any, **__: Any) -> None:
+            parts = urlsplit(str(answer.request.url))
+            body = answer.request.body
+            sent = json.loads(body) if body else dict(parse_qsl(parts.query))
+            told(str(answer.request.method), parts.path, sent)
+
+        self._session.client.hooks["response"].append(hear)
 
     def _read(self, read: Callable[[Any], T], call: Callable[..., Any], **arguments: Any) -> T:
         """What `read` makes of the answer. Asked again, with growing pauses, until it can; after that Unavailable."""

@@ -217,6 +217,11 @@ class Exchange(Connection):
             raise Ambiguous("the answer to an order has an unknown shape")
         return order_id
 
+    def amend(self, symbol: str, link_id: str, price: Decimal) -> None:
+        """Another price for an order that rests."""
+        request = {"category": "linear", "symbol": symbol, "orderLinkId": link_id, "price": format(price, "f")}
+        self._write(self._session.amend_order, request)
+
     def cancel(self, symbol: str, link_id: str) -> bool:
         """False where there is no such order any more."""
         return self._cancel({"category": "linear", "symbol": symbol, "orderLinkId": link_id})

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.strategies.small_run import market, run
 
 from data.panel import InputError
 from nas.targets import Scale
@@ -17,6 +16,7 @@ from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.walkforward.choice import HOLD, Records, Tried, scaled_rule
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.risk import Wanted, sized_by, wanted_of
+from tests.commands.small_run import market, run
 
 
 def test_a_run_forecasts_what_it_is_asked_to() -> None:
