@@ -66,6 +66,7 @@ HOW: dict[str, How] = {
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
+    "python -m strategies.paper selftest": How(DOCS, "--venue local"),
     "python -m strategies.paper stop": How(DOCS, trading=True),
     "python -m reports": How(TEST),
     "python -m data.download": How(TEST, "--start 2024-03-01 --end 2024-03-08", exchange=True),

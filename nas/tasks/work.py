@@ -117,6 +117,7 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
         "text": str(found.genotype),
         "history": list(found.history),
         "note": found.note,
+        "decisions": None if found.decisions is None else found.decisions.to_dict(),
         "weights": {
             "edges": [list(edge) for edge in task.space.edges],
             "ops": list(task.space.ops),

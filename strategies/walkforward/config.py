@@ -29,7 +29,14 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class RunConfig(MarketSettings):
-    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars.
+
+    Examples
+    --------
+    >>> from strategies import RunConfig
+    >>> RunConfig(symbol="BTCUSDT,ETHUSDT", seeds=3).symbol
+    ('BTCUSDT', 'ETHUSDT')
+    """
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
@@ -91,7 +98,15 @@ class RunConfig(MarketSettings):
     search_length: Count = setting(256, "Bars of a stretch that a search learns from in one piece.", SEARCH, flag=False)
     search_batch: Count = setting(4, "Such stretches per step.", SEARCH, flag=False)
     alpha_learning_rate: float = setting(2e-2, "Of the architecture's weights.", SEARCH, flag=False, gt=0)
-    alpha_weight_decay: float = setting(1e-3, "Of the architecture's weights.", SEARCH, flag=False, ge=0)
+    search_repeats: Count = setting(
+        1, "Searches from other starting weights; what they agree on is decided.", SEARCH, flag=False
+    )
+    undecided: Literal["simpler", "first"] = setting(
+        "simpler", "What an edge holds whose op is not shown to beat the next best.", SEARCH, flag=False
+    )
+    alpha_weight_decay: float = setting(
+        0.1, "Of the architecture's weights, in sizes of the gradient of the validation loss.", SEARCH, flag=False, ge=0
+    )
     temperature: float = setting(1.0, "Of the softmax over ops.", SEARCH, flag=False, gt=0)
     temperature_end: float | None = setting(None, "What it becomes by the end of a search.", SEARCH, flag=False, gt=0)
     temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = setting(
@@ -171,6 +186,9 @@ class RunConfig(MarketSettings):
     maintenance_margin: float = setting(
         0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
     )
+    stop_loss: float = setting(
+        0.0, "A position is closed this many volatilities of a day from its entry; 0: never.", TRADING, ge=0
+    )
     order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
     order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
     order_expiry_bars: int = setting(
@@ -216,7 +234,14 @@ class RunConfig(MarketSettings):
 
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """`resolve_all` where only settings may be given."""
+    """`resolve_all` where only settings may be given.
+
+    Examples
+    --------
+    >>> from strategies import resolve
+    >>> resolve("quick", None, {"train": "90d"}).train
+    '90d'
+    """
     return resolve_all(preset, file, flags)[0]
 
 

@@ -33,7 +33,7 @@ from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
-from strategies.walkforward.run_files import write_run
+from strategies.walkforward.run_files import Finished, claimed, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -109,6 +109,8 @@ class Pipeline:
         if not directional(config):
             assert risk is not None
             outcomes = risk.holds()
+        else:
+            self.console.print(decided_line(outcomes[0]), markup=False, soft_wrap=True)
         volatility = self.scale.volatility(panel) if risk is None else risk.volatility()
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         self.worker_mib = engine.worker_mib
@@ -117,8 +119,7 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(
-            folder,
+        finished = Finished(
             config,
             panel,
             self.samples,
@@ -132,6 +133,7 @@ class Pipeline:
             self.scale,
             risk,
         )
+        write_run(folder, finished)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 
@@ -141,7 +143,7 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
-            from nas.tasks.cluster import RayWorkers
+            from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
                 self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
@@ -226,6 +228,23 @@ class Pipeline:
             run_task(task, self.samples)
             total += (time.perf_counter() - began) * len(self.windows)
         return total / min(self._jobs(), os.cpu_count() or 1)
+
+
+def decided_line(outcome: PolicyOutcome) -> str:
+    """On how many windows anything was decided, for the console: all searches of a window and variant together."""
+    told = {
+        (contender.window.number, contender.variant): claimed(outcome, contender) for contender in outcome.contenders
+    }
+    stand = [sum(claim["decided"] for claim in found["claims"]) for found in told.values() if found is not None]
+    if not stand:
+        return "searches: none of these variants claims that one op is better than another"
+    count = f"{len(stand)} window{'s' * (len(stand) != 1)}" + (
+        "" if len(stand) == len(outcome.decisions) else " and variants"
+    )
+    none = sum(number == 0 for number in stand)
+    if none == len(stand):
+        return f"searches: nothing was decided on any of {count}: no op was shown to be better than the next best"
+    return f"searches: decided {sum(stand)} edges on {len(stand) - none} of {count}; nothing on {none}"
 
 
 def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:

@@ -82,6 +82,8 @@ class Competition:
                 temperature=Temperature(
                     config.temperature, config.temperature_end or config.temperature, config.temperature_schedule
                 ),
+                repeats=config.search_repeats,
+                undecided=config.undecided,
                 random_init=config.random_init,
                 parameter_cost=config.parameter_cost,
             ),

@@ -23,7 +23,8 @@ from nas.network.links import (
 )
 from nas.network.model import Network, forecast_sequence, network_of
 from nas.network.stretches import Tensors, with_presence
-from nas.search.finalists import final, loss_by_block, nominated, standard_error
+from nas.network.training import loss_by_block, standard_error
+from nas.search.finalists import final, nominated
 from nas.search.loop import search
 from nas.search.settings import SearchSettings
 from nas.space.genotype import Connection, Genotype, Link
@@ -288,11 +289,11 @@ def test_evidence_is_worth_one_standard_error_of_validation_and_no_more(
 def test_losses_by_block_are_those_of_the_validation_bars_in_order() -> None:
     returns, volatile = market(0.0, contagion=False, bars=2_520)
     made, whole = network(gated()), tensors(returns, volatile)
-    blocks = loss_by_block(made, whole, (slice(1_930, 1_930 + 480),), "huber")
+    blocks = loss_by_block(made, whole, (slice(1_930, 1_930 + 480),), int(made.receptive_field))
     assert blocks.shape == (10,)
     changed = replace(whole, y=whole.y.clone())
     changed.y[:, :, 1_930 + 96 : 1_930 + 144] += 5.0
-    differs = (loss_by_block(made, changed, (slice(1_930, 1_930 + 480),), "huber") != blocks).tolist()
+    differs = (loss_by_block(made, changed, (slice(1_930, 1_930 + 480),), int(made.receptive_field)) != blocks).tolist()
     assert differs == [False, False, True] + [False] * 7
     assert standard_error(torch.tensor([1.0, 3.0])) == pytest.approx(1.0)
     assert standard_error(torch.tensor([1.0])) == float("inf")

@@ -68,10 +68,10 @@ def test_an_unknown_variant_is_named_with_what_there_is() -> None:
 @pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if v.selection != "random"])
 def test_the_mix_of_every_variant_folds_to_the_reference(name: str) -> None:
     variant = get_variant(name)
-    run = SearchRun(SPACE, noise(), ((TRAIN,), (VALIDATION,)), SETTINGS, 0, variant, Stage(skip_dropout=0.5), None)
+    run = SearchRun(SPACE, noise(), ((TRAIN,), (VALIDATION,)), SETTINGS, 0, variant, Stage(), None)
     run.architecture.auxiliary_weight = 0.7 * (variant.auxiliary > 0)
     noisy = variant.weight_relaxation(0.5) if variant.weight_relaxation else None
-    mix = run.architecture.mix(run.draw, noisy, skip_dropout=0.5)
+    mix = run.architecture.mix(run.draw, noisy)
     cell = run.network.cells[0].double()
     x = torch.randn(60, 2, 8, dtype=torch.float64)
     ops, bypass = mix.ops.double(), None if mix.bypass is None else mix.bypass.double()
@@ -104,7 +104,9 @@ def test_pc_darts_keeps_fewer_activations_for_the_backward_pass() -> None:
 def test_eigenvalue_stop_rolls_back_to_an_earlier_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     rising = iter([1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
     monkeypatch.setattr(SearchRun, "eigenvalue", lambda self: next(rising))
-    monkeypatch.setitem(VARIANTS, "plus", replace(VARIANTS["plus"], eigenvalue_stop=EigenvalueStop(window=1, delta=1)))
+    monkeypatch.setitem(
+        VARIANTS, "plus", replace(VARIANTS["plus"], eigenvalue_stop=EigenvalueStop(window=1, delta=1, every=50 / 8))
+    )
     found = find("plus", settings=replace(SETTINGS, epochs=8))
     assert len(found.history) == 4
     assert "back to epoch 2" in found.note
@@ -212,3 +214,23 @@ def test_the_search_runs_on_a_proxy_and_the_genotype_is_built_larger() -> None:
     assert (len(network.cells), network.stem.shape[1]) == (1, 4)
     found = find("darts", space)
     assert (found.genotype.channels, found.genotype.cells) == (12, 2)
+
+
+def test_skip_dropout_acts_in_both_steps_and_never_where_the_search_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: dict[str, list[float]] = {"alpha_step": [], "weight_step": [], "validation": []}
+    for name in rates:
+        original = getattr(SearchRun, name)
+
+        def watched(self, *given, name=name, original=original):  # type: ignore[no-untyped-def]
+            dropout = self.network.cells[0].skip_dropout
+            rates[name].append(0.0 if dropout is None else dropout[0])
+            return original(self, *given)
+
+        monkeypatch.setattr(SearchRun, name, watched)
+    find("progressive", settings=replace(SETTINGS, epochs=9, alpha_warmup_epochs=0))
+    assert set(rates["validation"]) == {0.0}
+    for name in ("alpha_step", "weight_step"):
+        assert max(rates[name]) == 0.7
+        assert min(rates[name]) == 0.0

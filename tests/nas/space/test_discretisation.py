@@ -81,6 +81,20 @@ def test_eigenvalue_rule_stops_where_robust_darts_did(shared: Path) -> None:
         assert list(first) == case["stop"][:2]
 
 
+@pytest.mark.parametrize("step", [2.0, 1.0, 0.5, 0.25])
+@pytest.mark.parametrize("length", [50, 150, 12])
+def test_eigenvalue_rule_stops_there_at_any_rate_and_length(shared: Path, step: float, length: int) -> None:
+    """The published series, read off every `step` of the paper's epochs and stretched to a search of another length."""
+    stretch = length / 50
+    for case in read(shared, "early_stop.json").values():
+        series, stop, back = case["ev"], *case["stop"][:2]
+        published = 2.0 * np.arange(len(series))
+        epochs = np.arange(0.0, published[-1] + step / 2, step)
+        values, rule = np.interp(epochs, published, series), EigenvalueStop().scaled(length)
+        told = [(e, rule.roll_back_to(epochs[:n] * stretch, values[:n])) for n, e in enumerate(epochs, 1)]
+        assert next(each for each in told if each[1] is not None) == (stop, int(back * stretch + 1e-6))
+
+
 OPS = ["zero", "identity", "dense"]
 CHAIN = [(0, 0), (0, 1), (1, 1)]
 
