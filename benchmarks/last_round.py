@@ -26,14 +26,15 @@ CANDIDATES = 12
 def main(
     data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for the real problems; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 5,
+    space: Annotated[str, typer.Option(help="large or small, as of lab search-vs-random.")] = "large",
 ) -> None:
     torch.set_num_threads(1)
     histories = histories_of(data)
     print("problem        training, s  " + "  ".join(f"{way}, in trainings" for way in SEARCH_COST))
     for seed in range(seeds):
-        tasks = {"planted": planted(seed, 0.3)}
+        tasks = {"planted": planted(seed, 0.3, space)}
         if histories:
-            tasks["real"] = real(histories[seed % len(histories)], seed)
+            tasks["real"] = real(histories[seed % len(histories)], seed, space=space)
         for name, task in tasks.items():
             generator = torch.Generator().manual_seed(91_000 + seed)
             drawn = [random_genotype(task.space, generator) for _ in range(CANDIDATES)]

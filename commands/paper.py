@@ -24,7 +24,7 @@ def run(context: typer.Context, **given: Any) -> None:
         return
     asked = PaperSettings.read(given)
     # start-up time: `--help` and the other commands need no model
-    from reports.paper import build_paper_page
+    from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.session import trade
 
     raise typer.Exit(trade(asked, build_paper_page))
@@ -48,7 +48,7 @@ def status(
     json_: Json = False,
 ) -> None:
     """State, position, equity and the last events; of all paper accounts, or one."""
-    from strategies.paper.supervision import show_status
+    from strategies.paper.supervision import show_status  # start-up time
 
     raise typer.Exit(show_status(out, id, json_))
 
@@ -72,7 +72,7 @@ def stop(
     json_: Json = False,
 ) -> None:
     """The kill switch: cancels our orders, closes the positions if asked, ends the process. Exit 0 only where that was reached."""
-    from strategies.paper.supervision import stop_paper
+    from strategies.paper.supervision import stop_paper  # start-up time
 
     raise typer.Exit(stop_paper(out, id, flatten, keys, json_, wait_s))
 
@@ -84,10 +84,36 @@ def replay(
     json_: Json = False,
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
-    from reports.paper import build_paper_page
+    from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.supervision import show_replay
 
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
+
+
+@command(
+    app,
+    "python -m strategies.paper selftest --venue local",
+    "python -m strategies.paper selftest --keys testnet.env",
+    "python -m strategies.paper selftest --dry-run",
+)
+def selftest(
+    venue: Annotated[str, typer.Option(help="testnet, demo or local (the stand-in; needs no keys).")] = "testnet",
+    symbol: Annotated[str, typer.Option(help="What is bought and sold, in the smallest size.")] = "BTCUSDT",
+    keys: Annotated[Path | None, typer.Option(help="Key file, mode 0600 (default: environment).")] = None,
+    leverage: Annotated[int, typer.Option(min=1, max=125, help="Leverage set at the exchange.")] = 10,
+    endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing to the venue: play on this machine, show the requests.")
+    ] = False,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """Before the first night: some 20 cards (keys, account, clock, orders, stop, streams), each with what was seen; ends flat."""
+    from strategies.paper.selftest import selftest as tried  # start-up time
+    from strategies.paper.settings import PaperSettings  # start-up time
+
+    PaperSettings.read({"venue": venue, "symbol": symbol})  # told in one line where they cannot be
+    raise typer.Exit(tried(venue, symbol, keys, leverage, endpoint, out, dry_run, json_))
 
 
 @command(app, "python -m strategies.paper verify")
@@ -97,7 +123,7 @@ def verify(
     json_: Json = False,
 ) -> None:
     """Are the journals sound? Integrity of the file, then every value; exit 1 where one is not."""
-    from strategies.paper.supervision import verify as check
+    from strategies.paper.supervision import verify as check  # start-up time
 
     raise typer.Exit(check(out, id, json_))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from data.intervals import DAY_NS, HOUR_NS
+from data.intervals import DAY_NS, MINUTE_NS
 from data.panel import BoolArray, TimeArray
 
 #: Saturdays (of those between the first and the last bar) that hold a bar where a market rests at weekends
 MOST_SATURDAYS = 0.02
-#: trading days that a market may be closed for without a gap (a golden week has seven)
-LONGEST_REST_DAYS = 12
+#: trading days that a market may be closed for without a gap (the Chinese new year takes six or seven)
+LONGEST_REST_DAYS = 8
 
 
 def rests_at_weekends(times: TimeArray, interval: int) -> bool:
@@ -38,11 +38,11 @@ def rests(times: TimeArray, interval: int) -> BoolArray:
     opens = times[gaps + 1].astype(np.int64) % DAY_NS
     found, counts = np.unique(opens, return_counts=True)
     weeks = max(1.0, (days[-1] - days[0]) / 7)
-    # once in four weeks: an hour of summer time, or of a shortened day
+    # once in four weeks: also the hour that is UTC's for half a year only. The first minutes of a session may lack trades
     usual = found[counts >= max(1.0, 0.25 * weeks)] if interval < DAY_NS else found
     near = np.abs(opens[:, None] - usual[None, :])
     often = (
-        (np.minimum(near, DAY_NS - near) <= (HOUR_NS if interval < DAY_NS else 0)).any(1)
+        (np.minimum(near, DAY_NS - near) <= (15 * MINUTE_NS if interval < 15 * MINUTE_NS else 0)).any(1)
         if len(usual)
         else np.zeros(len(gaps), bool)
     )

@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from data.errors import InputError
 from data.settings_file import check_names, read_settings, to_toml
+from data.symbols import parse_symbols
 
 QUIET_HELP = "No progress, only the result."
 JSON_HELP = "One JSON document on standard output; all else goes to standard error."
@@ -67,11 +68,8 @@ def command(
 
 
 def symbols_of(text: str) -> list[str]:
-    """Of `--symbol`, comma separated. InputError where there is none."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
-    return names
+    """Of `--symbol`, comma separated. InputError where there is none, or one is no symbol."""
+    return list(parse_symbols(name for name in text.split(",") if name.strip()))
 
 
 def shown(*examples: str) -> str | None:

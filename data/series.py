@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from data.intervals import BYBIT_INTERVALS, DAY_NS, INTERVAL_NS
 from data.panel import FloatArray, InputError
+from data.symbols import parse_symbol
 
 CATEGORIES = ("linear", "inverse", "spot")
 DAY_MS = DAY_NS // 1_000_000
@@ -76,7 +77,10 @@ class SeriesKey:
 
 
 def series_key(category: str, symbol: str, kind: str, interval: str) -> SeriesKey:
-    """A checked key. Statistics that come in fewer periods than bars take the longest period not above `interval`."""
+    """A checked key; no symbol becomes a path.
+
+    Statistics that come in fewer periods than bars take the longest period not above `interval`.
+    """
     if category not in CATEGORIES:
         raise InputError(f"unknown category {category!r}; expected {', '.join(CATEGORIES)}")
     if kind not in KINDS:
@@ -90,7 +94,7 @@ def series_key(category: str, symbol: str, kind: str, interval: str) -> SeriesKe
         asked = INTERVAL_NS.get(interval, 31 * DAY_NS)
         fitting = [name for name in what.periods if INTERVAL_NS[name] <= asked]
         interval = fitting[-1] if fitting else what.periods[0]
-    return SeriesKey(category, symbol, kind, interval)
+    return SeriesKey(category, parse_symbol(symbol), kind, interval)
 
 
 def downloads_of(category: str, symbols: Sequence[str], what: str, intervals: Sequence[str]) -> list[SeriesKey]:

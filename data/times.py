@@ -170,7 +170,11 @@ def _of_text(text: pd.Series, column: pd.Series, at: Place) -> Read:
     elif re.search(r"(UTC|GMT)[+-]\d", first):  # 01.01.2024 00:00:00.000 GMT+0100
         text = text.str.replace(r"\s*(UTC|GMT)([+-])", r" \2", regex=True)
     try:
-        return _of_index(pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601")))
+        index = pd.DatetimeIndex(pd.to_datetime(text, format="ISO8601"))
+        at.check(column, np.asarray(index.isna()))
+        return _of_index(index)
+    except InputError:
+        raise
     except (ValueError, OverflowError, TypeError) as error:
         if "Mixed timezones" in str(error):
             return _mixed_offsets(text, column, at)
@@ -251,19 +255,35 @@ def _nanoseconds(times: pd.Series) -> TimeArray:
 
 
 def to_utc(stamps: TimeArray, zone: str, path: Path) -> TimeArray:
-    """Local times, oldest first, as UTC. The hour that comes twice in autumn is told apart by the order of the rows."""
+    """Local times, oldest first, as UTC. In the hour that comes twice in autumn the first of a time is summer's, and steps go on evenly."""
     local = pd.DatetimeIndex(stamps)
     try:
-        return (
-            local.tz_localize(ZoneInfo(zone), ambiguous="infer")
-            .tz_convert("UTC")
-            .tz_localize(None)
-            .as_unit("ns")
-            .to_numpy()
+        summer, winter = (
+            local.tz_localize(ZoneInfo(zone), ambiguous=np.full(len(local), which)).tz_convert("UTC").tz_localize(None)
+            for which in (True, False)
         )
     except ValueError as error:
         reason = str(error).splitlines()[0].strip('"')
         raise InputError(f"{path}: its times are not those of --timezone {zone}: {shortened(reason, 120)}") from None
+    early, late = (one.as_unit("ns").to_numpy().copy() for one in (summer, winter))
+    if np.any(early != late) and np.any(np.diff(stamps.astype(np.int64)) < -HOUR_NS):
+        twice = str(stamps[int(np.argmax(early != late))])[:16]
+        raise InputError(
+            f"{path}: rows are not in time order, and {twice} comes twice in {zone}; give them in order, oldest or newest first"
+        )
+    step = np.timedelta64(commonest_step(stamps), "ns")
+    for i in np.flatnonzero(early != late):
+        before = early[i - 1] if i else early[i] - step
+        if early[i] <= before or (early[i] - before != step and late[i] - before == step):
+            early[i] = late[i]
+    return early
+
+
+def commonest_step(stamps: TimeArray) -> int:
+    """Of the steps forward, in ns; 0 where there is none."""
+    steps = np.diff(stamps.astype(np.int64))
+    found, counts = np.unique(steps[steps > 0], return_counts=True)
+    return int(found[np.argmax(counts)]) if len(found) else 0
 
 
 def local_zone(stamps: TimeArray, interval: int) -> tuple[str, np.datetime64] | None:
@@ -327,12 +347,12 @@ def on_days(stamps: TimeArray, interval: int) -> tuple[TimeArray, str | None]:
 
 
 def on_minutes(stamps: TimeArray) -> tuple[TimeArray, str | None]:
-    """Settlements belong to the full minute they are nearest to: a stamp of 04:00:00.001 is that of 04:00."""
+    """Settlements within 15 s of a full minute belong to it: a stamp of 04:00:00.001 is that of 04:00."""
     ns = stamps.astype(np.int64)
     full = (ns + MINUTE_NS // 2) // MINUTE_NS * MINUTE_NS
     off = np.abs(ns - full)
-    moved = off > 0
+    moved = (off > 0) & (off <= 15 * SECOND_NS)
     if not moved.any():
         return stamps, None
     note = f"{int(moved.sum())} settlements up to {off[moved].max() / 1e6:,.0f} ms off a full minute: taken for that minute"
-    return full.view("datetime64[ns]"), note
+    return np.where(moved, full, ns).view("datetime64[ns]"), note

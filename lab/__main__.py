@@ -88,6 +88,8 @@ def search_vs_random(
     seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
     randoms: Annotated[int, typer.Option(help="Random architectures per problem.", min=2)] = 20,
     finalists: Annotated[str, typer.Option(help="Sizes of the last round to try, comma separated.")] = "3,5,8",
+    ways: Annotated[str, typer.Option(help="Ways of searching, separated by semicolons (default: all).")] = "",
+    space: Annotated[str, typer.Option(help="large, the presets' space, or small, theirs of before.")] = "large",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -95,12 +97,48 @@ def search_vs_random(
 ) -> None:
     """Searched against random architectures, trained alike: planted tasks and, with --data, stretches of real candles."""
     from lab import comparison as experiment  # start-up time
+    from lab.tasks import SPACES  # start-up time
 
     sizes = _numbers("--finalists", finalists, "3,5,8")
     histories = histories_of(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
-    wanted = experiment.units(seeds, randoms, markets, tuple(experiment.WAYS), sizes)
-    _run("search-vs-random", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+    asked = tuple(part.strip() for part in ways.split(";") if part.strip()) or tuple(experiment.WAYS)
+    for option, names, known in (("--ways", asked, experiment.WAYS), ("--space", (space,), SPACES)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
+    wanted = experiment.units(seeds, randoms, markets, asked, sizes, space)
+    _run(
+        "search-vs-random" if space == "large" else "search-vs-random-small",
+        wanted,
+        lambda unit: experiment.compute(unit, histories),
+        store,
+        minutes,
+        quiet,
+        json_,
+    )
+
+
+@command(app, "python -m lab decisions --seeds 1 --presets quick", interrupted=KEPT)
+def decisions(
+    seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Number of the first problem.", min=0)] = 0,
+    presets: Annotated[str, typer.Option(help="Whose searches, comma separated.")] = "quick,default",
+    kinds: Annotated[str, typer.Option(help="one edge, cell, noise; comma separated.")] = "one edge,cell,noise",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Do searches of one window decide alike, and do they say so where nothing is to be decided?"""
+    from lab import decisions as experiment  # start-up time
+
+    for option, text, known in (("--presets", presets, experiment.PRESETS), ("--kinds", kinds, experiment.KINDS)):
+        unknown = [part for part in text.split(",") if part not in known]
+        if unknown:
+            raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
+    wanted = experiment.units(seeds, presets.split(","), kinds.split(","), first_seed)
+    _run("decisions", wanted, experiment.compute, store, minutes, quiet, json_)
 
 
 @command(app, "python -m lab power --seeds 2 --minutes 30", interrupted=KEPT)

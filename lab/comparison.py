@@ -16,7 +16,8 @@ from nas.search.result import SearchResult
 from nas.search.selection import random_genotype
 from nas.search.settings import SearchSettings
 
-SEARCH: dict[str, Any] = {"epochs": 16, "learning_rate": 1e-2, "alpha_warmup_epochs": 2, "diagnostics_every": 0}
+SEARCH: dict[str, Any] = {"epochs": 16, "learning_rate": 1e-2, "alpha_warmup_epochs": 2, "diagnostics_every": 0,
+                          "alpha_learning_rate": 5e-2, "length": 512, "batch": 2}  # fmt: skip
 MARKETS = {"planted": 0.3, "planted-weak": 0.1, "real": None}
 #: how to search -> (variant, changes of the settings): plain first, then what was tried to make it win
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -29,24 +30,31 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ops priced": ("darts", {"parameter_cost": 1.0}),
     "warm start": ("darts", {}),
     "smaller space": ("darts", {}),
+    "fair": ("fair", {}),
+    "first op where undecided": ("darts", {"undecided": "first"}),
     "best of random": ("random", {}),
 }
 SMALL_OPS = ("zero", "conv3", "ema12", "diff1")
 FINALISTS = (3, 5, 8)
-#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 2.2 to 2.9 and
-#: 2.7 to 3.7 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
-SEARCH_COST = {"darts": 3, "perturbation": 4}
+#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 3.4 to 3.6 and
+#: 5.8 to 6.1 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
+SEARCH_COST = {"darts": 4, "perturbation": 6}
 
 
 def units(
-    seeds: int, randoms: int, markets: tuple[str, ...], ways: tuple[str, ...], finalists: tuple[int, ...] = FINALISTS
+    seeds: int,
+    randoms: int,
+    markets: tuple[str, ...],
+    ways: tuple[str, ...],
+    finalists: tuple[int, ...] = FINALISTS,
+    space: str = "large",
 ) -> list[Unit]:
     """finalists: sizes of the last round. InputError where one is less than 2, which is no round."""
     if any(count < 2 for count in finalists):
         raise InputError(f"a last round has at least 2 finalists, not {min(finalists)}")
     return [
         Unit(f"{market}-{seed:03d}", {"market": market, "strength": MARKETS[market], "seed": seed, "randoms": randoms,
-                                     "ways": list(ways), "finalists": sorted(set(finalists)), "search": SEARCH})
+                                     "ways": list(ways), "finalists": sorted(set(finalists)), "search": SEARCH, "space": space})
         for seed in range(seeds)
         for market in markets
     ]  # fmt: skip
@@ -56,8 +64,8 @@ def task_of(unit: Unit, histories: list[Panel]) -> Task:
     """The problem of a unit: a planted one, or a stretch of one of the histories, which are taken in turn."""
     settings = unit.settings
     if settings["market"] == "real":
-        return real(histories[settings["seed"] % len(histories)], settings["seed"])
-    return planted(settings["seed"], settings["strength"])
+        return real(histories[settings["seed"] % len(histories)], settings["seed"], space=settings["space"])
+    return planted(settings["seed"], settings["strength"], settings["space"])
 
 
 def search_by(task: Task, way: str, seed: int, search_settings: dict[str, Any], finalists: int = 1) -> SearchResult:

@@ -13,6 +13,7 @@ from typing import Any
 
 from data.atomic import write_text
 from data.panel import InputError
+from lab.decisions import decisions_table
 from lab.risk_table import risk_table
 from lab.rounds import searches_table
 from lab.tables import forecast_table, null_table, power_table
@@ -28,6 +29,7 @@ OTHERS = ("ADA", "APT", "ATOM", "DOGE", "DOT", "FIL", "INJ", "LINK", "LTC", "NEA
 #: experiment -> (title, command, table)
 EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     "null": ("Does the pipeline fool itself?", f"python -m lab null {CANDLES}", null_table),
+    "decisions": ("Does a search decide, and alike?", "python -m lab decisions", decisions_table),
     "power": ("How strong must a signal be?", "python -m lab power", power_table),
     "search-vs-random": (
         "Is a searched architecture better than a random one?", f"python -m lab search-vs-random {CANDLES}", searches_table,

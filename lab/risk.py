@@ -16,7 +16,8 @@ import torch
 from data.panel import FloatArray, InputError, Panel
 from lab.units import Result, Unit
 from nas.baselines import build_baseline
-from nas.network.residual import Found, Problem, ResidualModel, ResidualSettings, fit_residual
+from nas.network.residual import Problem, ResidualModel
+from nas.network.residual_fit import Found, ResidualSettings, fit_residual
 from nas.network.stretches import Scaler
 from nas.search.loop import search
 from nas.search.selection import random_genotype
@@ -34,6 +35,7 @@ KINDS = ("stack", "ladder", "convolutions", "small")
 PER_KIND = 4
 RANDOMS = 8  # as many trainings as a search and its four networks cost
 SEARCHED = 4
+SHIPPED = "harxl + two of each kind x 0.75"  # what `ResidualSettings` has by itself
 SPACE_OPS = ("zero", "skip", "dense", *CONVOLUTIONS, "ema12")
 NODES, CHANNELS, SEARCH_CHANNELS = 4, 16, 8
 SEARCH: dict[str, Any] = {
@@ -207,24 +209,21 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
     ]
     groups["searched"] = fit_residual(problem, train, validation, ResidualSettings(), seed, genotypes=chosen)
 
+    def mixed(arm: str, share: float, counts: dict[str, int]) -> None:
+        """Base and a share of the mean of the first networks of each group, with the bias factor that they had on validation."""
+        members = tuple(m for name, count in counts.items() for m in groups[name].model.members[:count])
+        moved = [d for name, count in counts.items() for d in groups[name].deviations[:count]]
+        model = replace(groups["stack"].model, members=members, share=share)
+        before = groups["stack"].base_validation + share * np.mean(moved, 0)
+        judge(arm, model.forecast(problem, test), bias(label[:, validation], before, target.power))
+
     for name, group in groups.items():
         for share in (0.5, 1.0):
-            model = replace(group.model, share=share)
-            judge(
-                f"harxl + {name} x {share:g}", model.forecast(problem, test), _factor(problem, group, share, validation)
-            )
-    four = replace(groups["random"].model, members=groups["random"].model.members[:SEARCHED])
-    judge("harxl + random 4 x 0.5", four.forecast(problem, test), float(four.factor[0]))
-    mixed = tuple(groups[name].model.members[k] for k, name in enumerate(KINDS))
-    one = replace(groups["stack"].model, members=mixed)
-    judge("harxl + one of each kind x 0.5", one.forecast(problem, test), float(one.factor[0]))
-    every = replace(groups["stack"].model, members=tuple(m for name in KINDS for m in groups[name].model.members))
-    for share in (0.5, 0.75):
-        judge(
-            f"harxl + all kinds x {share:g}",
-            replace(every, share=share).forecast(problem, test),
-            float(every.factor[0]),
-        )
+            mixed(f"harxl + {name} x {share:g}", share, {name: len(group.model.members)})
+    mixed("harxl + random 4 x 0.5", 0.5, {"random": SEARCHED})
+    mixed("harxl + one of each kind x 0.5", 0.5, dict.fromkeys(KINDS, 1))
+    mixed(SHIPPED, 0.75, dict.fromkeys(KINDS, 2))
+    mixed("harxl + all kinds x 0.75", 0.75, dict.fromkeys(KINDS, PER_KIND))
 
     base = problem.label[:, validation] - groups["stack"].base_validation
     networks = [
@@ -255,11 +254,6 @@ def _drawn(problem: Problem, kinds: Sequence[str], train: slice, validation: sli
 def _whole(genotype: Genotype, problem: Problem) -> Genotype:
     """With all inputs: which of them to read cannot be told here, and all of them are the better kind (docs/evidence.md)."""
     return replace(genotype, features=problem.features)
-
-
-def _factor(problem: Problem, group: Found, share: float, validation: slice) -> float:
-    told = group.base_validation + share * np.mean(group.deviations, 0)
-    return bias(problem.label[:, validation], told, problem.target.power)
 
 
 def _increments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,11 @@ from nas.space.search_space import SearchSpace
 OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
 TEACHER_OPS = ("identity", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
 INPUTS, HEARD = 6, 2  # white-noise inputs, and how many of them the label was made of
-PLANTED_BARS = 4_600
+#: `small`: the presets' before cells read two others; `large`: their space since then
+SPACES: dict[str, dict[str, Any]] = {
+    "small": {"nodes": 2, "channels": 8},
+    "large": {"nodes": 4, "cell_inputs": 2, "channels": 16, "search_channels": 8},
+}
 TRAINING = TrainingSettings(epochs=15, length=256, batch=4, patience=5)
 #: bars of a stretch of real candles: 150 days to learn from, 50 to validate, 60 unseen
 REAL = (3_600, 1_200, 1_440)
@@ -37,8 +42,22 @@ class Task:
     test: slice
 
 
-def planted(seed: int, strength: float) -> Task:
-    """A label made by a random network of two nodes from two of six inputs; strength: its share of the label's variance."""
+def planted(seed: int, strength: float, space: str = "small") -> Task:
+    """A label made by a random network of two nodes from two of six inputs; strength: its share of the label's variance.
+
+    space: of `SPACES`; the stretches are as long in each, further apart where networks look back further.
+    """
+    names = tuple(f"input{k}" for k in range(INPUTS))
+    chosen = SearchSpace(ops=OPS, **SPACES[space], features=tuple((name, ("raw",)) for name in names))
+    gap = max(240, chosen.receptive_field + 2)
+    ends = gap + 1_960, 2 * gap + 1_960 + 800, 3 * gap + 1_960 + 800 + 1_120
+    x, label = planted_label(seed, strength, ends[2])
+    stretches = slice(gap, ends[0]), slice(ends[0] + gap, ends[1]), slice(ends[1] + gap, ends[2])
+    return Task(Tensors(x, label, torch.ones(1, 1, ends[2])), chosen, *stretches)
+
+
+def planted_label(seed: int, strength: float, bars: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs [1, INPUTS, bars] of white noise and the label [1, 1, bars] of `planted`."""
     names = tuple(f"input{k}" for k in range(INPUTS))
     generator = torch.Generator().manual_seed(40_000 + seed)
     heard = sorted(torch.randperm(INPUTS, generator=generator)[:HEARD].tolist())
@@ -47,20 +66,18 @@ def planted(seed: int, strength: float) -> Task:
     heard_inputs = tuple((names[k], "raw") for k in heard)
     teacher = network_of(Genotype(drawn.nodes, 4, 1, (1,), heard_inputs), 1_000 + seed)
     rng = np.random.default_rng(seed)
-    x = torch.from_numpy(rng.standard_normal((1, INPUTS, PLANTED_BARS)).astype(np.float32))
+    x = torch.from_numpy(rng.standard_normal((1, INPUTS, bars)).astype(np.float32))
     with torch.no_grad():
         signal = teacher(x[:, heard])[0, 0].double().numpy()
-    noise = rng.standard_normal(PLANTED_BARS)
+    noise = rng.standard_normal(bars)
     label = (signal - signal.mean()) / signal.std() * strength**0.5 + noise * (1.0 - strength) ** 0.5
-    tensors = Tensors(x, torch.from_numpy(label.astype(np.float32))[None, None], torch.ones(1, 1, PLANTED_BARS))
-    space = SearchSpace(ops=OPS, nodes=2, channels=8, features=tuple((name, ("raw",)) for name in names))
-    return Task(tensors, space, slice(240, 2_200), slice(2_440, 3_240), slice(3_480, PLANTED_BARS))
+    return x, torch.from_numpy(label.astype(np.float32))[None, None]
 
 
-def real(history: Panel, seed: int, horizon: int = 6) -> Task:
+def real(history: Panel, seed: int, horizon: int = 6, space: str = "small") -> Task:
     """A stretch of a real history that begins at a random bar; standard inputs and labels, scaled by its training part."""
-    space = SearchSpace(ops=OPS, nodes=2, channels=8, horizons=(horizon,))
-    gap = space.receptive_field + horizon + 1
+    chosen = SearchSpace(ops=OPS, **SPACES[space], horizons=(horizon,))
+    gap = chosen.receptive_field + horizon + 1
     warm_up = 800
     needed = warm_up + sum(REAL) + 2 * gap + horizon + 1
     if len(history) < needed:
@@ -74,7 +91,7 @@ def real(history: Panel, seed: int, horizon: int = 6) -> Task:
     test = slice(validation.stop + gap, min(validation.stop + gap + REAL[2], needed - horizon - 1))
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train_bars))
     return Task(
-        tensors, space.with_features(dict(zip(bank.inputs, bank.pipelines, strict=True))), train_bars, validation, test
+        tensors, chosen.with_features(dict(zip(bank.inputs, bank.pipelines, strict=True))), train_bars, validation, test
     )
 
 

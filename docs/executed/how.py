@@ -65,6 +65,7 @@ HOW: dict[str, How] = {
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
+    "python -m strategies.paper selftest": How(DOCS, "--venue local"),
     "python -m strategies.paper stop": How(DOCS, trading=True),
     "python -m reports": How(TEST),
     "python -m data.download": How(TEST, "--start 2024-03-01 --end 2024-03-08", exchange=True),
@@ -109,8 +110,8 @@ HOW: dict[str, How] = {
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
-    "python -m tests.exchange.table": How(DOCS),
-    "python -m tests.exchange.soak": How(DOCS, "--bars 12 --kills 1"),
+    "python -m tests.strategies.paper.table": How(DOCS),
+    "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too
     "make": How(TEST),
     ". .venv/bin/activate": How(TEST),

@@ -21,7 +21,7 @@ SOURCES = (
     "benchmarks",
     "examples",
     "docs/pictures",
-    "tests/exchange",
+    "tests/strategies/paper",
 )
 #: kinds of block; commands stand in `bash` and nowhere else
 FENCES = ("bash", "python", "{ .python }", "toml", "text")

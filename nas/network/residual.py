@@ -1,14 +1,9 @@
-"""Forecast = base + networks on what it leaves: a strong closed form first, refitted networks, their mean, and a share of it.
-
-Both are fitted twice. First on the training stretch: the validation stretch stops the networks and says how far off forecasts are
-(bias, bands). Then on both stretches, for the epochs that were found; that is what forecasts. Refitting is worth as much as the
-choice of architecture (docs/evidence.md), and HARX always had it.
-"""
+"""Forecast = base + networks on what it leaves: a strong closed form, and a share of the networks' mean. `residual_fit` fits them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,32 +16,14 @@ from nas.features.bank import FeatureBank, build_bank
 from nas.features.inputs import has, inputs_of
 from nas.network.model import forecast_sequence, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
-from nas.network.training import TrainingSettings, train
 from nas.space.genotype import Genotype
-from nas.space.kinds import Features, draw
-from nas.targets.bases import FittedBase, base_columns, bias, fit_base
+from nas.space.kinds import Features
+from nas.targets.bases import FittedBase, base_columns
 from nas.targets.columns import Columns
-from nas.targets.scores import conformal_quantiles
 from nas.targets.target import Target, get_target
 
 CLIP_DEVIATIONS = 5.0
 CLOCK = ("day_sin", "day_cos", "week_sin", "week_cos", "close_place")
-BANDS = (0.5, 0.8, 0.95)
-TRAINING = TrainingSettings(epochs=60, learning_rate=1e-2)
-Builder = Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
-class ResidualSettings:
-    """base: of `nas.targets.BASES`, "" for the target's own. share: of the networks' mean that is added; 0 is the base alone.
-
-    kinds: of `nas.space.kinds`, one network each, in turn.
-    """
-
-    base: str = ""
-    share: float = 0.5
-    kinds: tuple[str, ...] = ("stack", "stack", "stack", "stack")
-    training: TrainingSettings = field(default_factory=lambda: TRAINING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,24 +78,19 @@ class Problem:
     label: FloatArray
 
     @staticmethod
-    def of(panel: Panel, target: str, horizon: int, base: str = "") -> Problem:
-        """base: "" for the target's own. InputError where the panel lacks fields."""
+    def of(panel: Panel, target: str, horizon: int, base: str = "", features: Features | None = None) -> Problem:
+        """base: "" for the target's own. features: None for `residual_inputs`. InputError where the panel lacks fields."""
         found = get_target(target)
         base = base or found.bases[0]
+        inputs = residual_inputs(panel) if features is None else {name: (pipeline,) for name, pipeline in features}
         return Problem(
-            panel, found, horizon, base, build_bank(panel, residual_inputs(panel)),
+            panel, found, horizon, base, build_bank(panel, inputs),
             base_columns(base, panel, found, horizon), found.label(panel, horizon),
         )  # fmt: skip
 
     @property
     def reach(self) -> int:
         return self.target.reach(self.horizon)
-
-    @property
-    def first(self) -> int:
-        """First bar at which everything is known in every asset that is ever known."""
-        known = np.isfinite(self.columns.values).all(1) & np.isfinite(self.bank.values).all(1)
-        return int(known.argmax(1).max())
 
     @property
     def features(self) -> Features:
@@ -149,79 +121,6 @@ def residual_inputs(panel: Panel) -> dict[str, tuple[str, ...]]:
     names = [name for name, raw in known.items() if (raw.candidates or name in CLOCK) and has(panel, raw)]
     usable = [n for n in names if all(np.isfinite(panel.field(f)).mean() >= 0.5 for f in known[n].needs)]
     return {name: (known[name].candidates or ("raw",))[:1] for name in usable}
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What fitting leaves: the model, and its forecasts of the validation stretch from the first fit, [A, bars], which had not seen it.
-
-    members: per network, its own deviation from the base on validation and its epochs. base_validation: the base alone.
-    """
-
-    model: ResidualModel
-    validation: FloatArray
-    base_validation: FloatArray
-    deviations: tuple[FloatArray, ...]
-
-
-def fit_residual(
-    problem: Problem,
-    train_bars: slice,
-    validation: slice,
-    settings: ResidualSettings,
-    seed: int,
-    genotypes: Sequence[Genotype] | None = None,
-    builders: Sequence[Builder] | None = None,
-    refit: bool = True,
-) -> Found:
-    """Fit base and networks on a window's training and validation stretches; the caller purges between them and before what is forecast.
-
-    genotypes: instead of `settings.kinds`. builders: hand-made networks instead, each called anew for every fit. refit: False keeps the
-    first fit (for comparisons).
-    """
-    features = problem.features
-    both = (train_bars, validation)
-    first = fit_base(problem.base, problem.columns, problem.label, train_bars)
-    last = fit_base(problem.base, problem.columns, problem.label, both if refit else train_bars)
-    made: list[tuple[Genotype | None, Builder]]
-    if builders is not None:
-        made = [(None, builder) for builder in builders]
-    else:
-        chosen = genotypes
-        if chosen is None:
-            chosen = [draw(name, features, (problem.horizon,), seed + k) for k, name in enumerate(settings.kinds)]
-        made = [(g, lambda g=g, k=k: network_of(g, seed + k)) for k, g in enumerate(chosen)]  # type: ignore[misc]
-    if settings.share == 0.0:
-        made = []
-    columns = problem.places(features)
-    values = problem.bank.values[:, columns]
-    scalers = [Scaler.fit(values, train_bars), Scaler.fit(values, slice(train_bars.start, validation.stop))]
-    if not refit:
-        scalers[1] = scalers[0]
-    early = problem.tensors(first, scalers[0], features)
-    late = problem.tensors(last, scalers[1], features)
-    x, known = scalers[0].apply(values)
-    part = Columns(problem.columns.names, problem.columns.values[:, :, validation], problem.columns.memory)
-    base_validation = first.forecast(part)
-    members, deviations = [], []
-    for k, (genotype, build) in enumerate(made):
-        network = build()
-        outcome = train(network, early, train_bars, validation, settings.training, seed + k)
-        epochs = outcome.best_epoch + 1
-        moved = forecast_sequence(network, x, validation.start, validation.stop)[:, 0]
-        deviations.append(np.where(known[:, validation], moved, np.nan) * first.residual[:, None])
-        if refit:
-            network = build()
-            train(network, late, both, (), settings.training, seed + k, stop_after=epochs)
-        members.append(Member(genotype, network, epochs))
-    forecast = base_validation if not deviations else base_validation + settings.share * np.mean(deviations, 0)
-    label = problem.label[:, validation]
-    factor = np.array([bias(a, b, problem.target.power) for a, b in zip(label, forecast, strict=True)])
-    bands = {level: conformal_quantiles(label, forecast, level) for level in BANDS}
-    model = ResidualModel(
-        problem.target, problem.horizon, last, settings.share, features, scalers[1], tuple(members), factor, bands
-    )
-    return Found(model, forecast, base_validation, tuple(deviations))
 
 
 def mean_of(models: Sequence[ResidualModel]) -> ResidualModel:

@@ -110,10 +110,11 @@ class Samples:
         horizons: tuple[int, ...],
         features: Choice | str = "default",
         most_memory: int | None = None,
+        volatility: FloatArray | None = None,
     ) -> Samples:
-        """features, most_memory: as of `build_bank`."""
+        """features, most_memory: as of `build_bank`. volatility: [time, asset] that scales the labels (None: EWMA)."""
         bank = build_bank(panel, features, most_memory=most_memory)
-        return Samples(panel, bank, labels(panel, horizons), horizons)
+        return Samples(panel, bank, labels(panel, horizons, volatility), horizons)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""

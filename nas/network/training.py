@@ -16,6 +16,10 @@ from nas.network import lean_torch
 from nas.network.losses import LOSSES, Loss, huber
 from nas.network.stretches import Tensors, batches_over
 
+# Of validation; mean losses of blocks count as independent of each other: longer than labels usually reach.
+BLOCK_BARS = 48
+FEWEST_BLOCKS = 8
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -108,6 +112,31 @@ def evaluate_over(
     found = [(bars.stop - bars.start, evaluate(forward, tensors, bars, context, loss_function)) for bars in parts]
     total = sum(n for n, _ in found)
     return sum(n * e[0] for n, e in found) / total, sum(n * e[1] for n, e in found) / total
+
+
+@torch.no_grad()
+def loss_by_block(
+    forward: Callable[[Tensor], Tensor],
+    tensors: Tensors,
+    parts: Sequence[slice],
+    context: int,
+    loss_function: Loss = huber,
+) -> Tensor:
+    """The loss on each stretch of BLOCK_BARS bars of `parts` (shorter ones where there would be few), in order: [block]."""
+    total, found = sum(part.stop - part.start for part in parts), []
+    length = min(BLOCK_BARS, max(1, total // FEWEST_BLOCKS))
+    for bars in parts:
+        begin = max(0, bars.start - context)
+        out = forward(tensors.x[..., begin : bars.stop])[:, :, bars.start - begin :]
+        label, weight = tensors.y[:, :, bars], tensors.weight[:, :, bars]
+        for k in range(0, out.shape[-1], length):
+            found.append(loss_function(*(part[..., k : k + length] for part in (out, label, weight))).double())
+    return torch.stack(found)
+
+
+def standard_error(differences: Tensor) -> float:
+    """Of the mean of independent values; infinite where there are fewer than two. differences: [block]."""
+    return float(differences.std() / math.sqrt(len(differences))) if len(differences) > 1 else math.inf
 
 
 def first_horizon_score(forecasts: npt.NDArray[np.float64], tensors: Tensors, bars: slice) -> tuple[float, float]:

@@ -73,6 +73,8 @@ def main(**given: Any) -> None:
         return
     typer.echo(found.text)
     typer.echo("reads " + ", ".join(f"{name} as {pipeline}" for name, pipeline in found.genotype.features))
+    if found.decisions is not None:
+        typer.echo(found.decisions.text)
     if found.note:
         typer.echo(found.note)
 

@@ -9,16 +9,14 @@ times cheaper than the supernet, and asks the question that matters: which of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from nas.network.losses import LOSSES
-from nas.network.model import Network, network_of
+from nas.network.model import network_of
 from nas.network.stretches import Tensors
-from nas.network.training import train
+from nas.network.training import loss_by_block, standard_error, train
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.space.discretisation import pruned
@@ -26,9 +24,6 @@ from nas.space.genotype import Connection, Genotype
 from nas.space.ops import get_op
 from nas.space.search_space import SearchSpace
 
-# Of validation; mean losses of blocks count as independent of each other: longer than labels usually reach.
-BLOCK_BARS = 48
-FEWEST_BLOCKS = 8
 Splits = tuple[tuple[slice, ...], tuple[slice, ...]]
 
 
@@ -122,7 +117,8 @@ def final(
         outcome = train(network, part, *splits, training, seed)
         losses.append(outcome.validation_losses[outcome.best_epoch])
         if linked:
-            parts.append(loss_by_block(network, part, splits[1], settings.loss))
+            context = int(network.receptive_field)
+            parts.append(loss_by_block(network, part, splits[1], context, LOSSES[settings.loss]))
     price = settings.parameter_cost * abs(min(losses)) * math.log(bars) / (2.0 * bars)
     scores = [loss + price * parameters(genotype) for loss, genotype in zip(losses, candidates, strict=True)]
     best = scores.index(min(scores))
@@ -131,26 +127,6 @@ def final(
         if scores[shown] - scores[best] <= standard_error(parts[shown] - parts[best]):
             best = shown
     return candidates[best], scores
-
-
-@torch.no_grad()
-def loss_by_block(network: Network, tensors: Tensors, spans: Sequence[slice], loss: str) -> Tensor:
-    """The loss on each stretch of BLOCK_BARS bars of `spans` (shorter ones where there would be few), in order: [block]."""
-    context, total = int(network.receptive_field), sum(part.stop - part.start for part in spans)
-    length = min(BLOCK_BARS, max(1, total // FEWEST_BLOCKS))
-    found = []
-    for bars in spans:
-        begin = max(0, bars.start - context)
-        out = network(tensors.x[..., begin : bars.stop])[:, :, bars.start - begin :]
-        label, weight = tensors.y[:, :, bars], tensors.weight[:, :, bars]
-        for k in range(0, out.shape[-1], length):
-            found.append(LOSSES[loss](*(part[..., k : k + length] for part in (out, label, weight))).double())
-    return torch.stack(found)
-
-
-def standard_error(differences: Tensor) -> float:
-    """Of the mean of independent values; infinite where there are fewer than two. differences: [block]."""
-    return float(differences.std() / math.sqrt(len(differences))) if len(differences) > 1 else math.inf
 
 
 def parameters(genotype: Genotype) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from data.panel import InputError
 from nas.network.links import lag_preferences, leaders_of, together
 from nas.network.stretches import Tensors, alternating
+from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun
@@ -21,6 +23,7 @@ from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
 
 Weights = tuple[tuple[float, ...], ...]  # relaxed weights, row by row
+REPEAT = 7_000_003  # between the seeds of a search's repeats
 FEWEST_BARS = 16  # of a training or validation stretch
 
 
@@ -48,6 +51,16 @@ def search(
     splits = alternating(train_bars, validation_bars, settings.blocks, space.receptive_field + max(space.horizons) + 1)
     if chosen.selection == "random":
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
+    if settings.repeats > 1:
+        once = replace(settings, repeats=1, undecided="first")
+        results = [
+            search(
+                space, tensors, train_bars, validation_bars, once, seed + REPEAT * k, on_epoch if k == 0 else lambda _: None,
+                variant=variant, on_record=on_record if k == 0 else lambda _: None, initial=initial,
+            )
+            for k in range(settings.repeats)
+        ]  # fmt: skip
+        return _together(results, settings, chosen)
     leaders = leaders_of(space, tensors, splits[0])
     stages = chosen.stages
     history: list[dict[str, Any]] = []
@@ -77,14 +90,33 @@ def search(
     return _result(run, history)
 
 
+def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+    """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
+    results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
+    best = results[0]
+    if best.decisions is None:
+        return best
+    decisions = merged([result.decisions for result in results if result.decisions is not None])
+    genotype = best.genotype
+    if settings.undecided == "simpler" and settings.finalists == 1:
+        genotype = resolved(genotype, decisions, variant.rule.skip_limit)
+    return replace(best, genotype=genotype, decisions=decisions)
+
+
 def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     """Reads the genotype off a run that has ended."""
     architecture, variant = run.architecture, run.variant
     architecture.auxiliary_weight = 0.0
+    decisions: Decisions | None = None
     if variant.selection == "weights":
         genotype = architecture.genotype()
+        decisions = decisions_of(run, genotype)
+        if run.settings.undecided == "simpler" and run.settings.finalists == 1:
+            genotype = resolved(genotype, decisions, variant.rule.skip_limit)
+    elif variant.selection == "removal":
+        genotype, decisions = select_by_removal(run)
     else:
-        genotype = (select_by_removal if variant.selection == "removal" else select_shared)(run)
+        genotype = select_shared(run)
     note: str = run.note
     finalists: tuple[tuple[Genotype, float], ...] = ()
     if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
@@ -102,6 +134,7 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         variant.name,
         note,
         finalists,
+        decisions=decisions,
     )
 
 
@@ -161,6 +194,11 @@ def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice,
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():
             raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")
+    if max(train.start, validation.start) < min(train.stop, validation.stop):
+        raise InputError(
+            f"training bars {train.start} to {train.stop} and validation bars {validation.start} to {validation.stop} overlap; "
+            f"give stretches that do not"
+        )
     for name, bars in (("training", train), ("validation", validation)):
         size = bars.stop - bars.start
         if size < FEWEST_BARS:

@@ -14,6 +14,7 @@ from data.panel import FloatArray, InputError, Panel
 from nas.network.model import TrainedModel, network_of
 from nas.network.stretches import Samples, Scaler, Tensors, for_training
 from nas.network.training import TrainingSettings, train
+from nas.search.decisions import Decisions
 from nas.space.drawing import draw_curves, draw_genotype
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -30,7 +31,7 @@ class SearchResult:
     history : tuple of dict
         One per epoch (docs/variants.md lists the fields).
     op_weights, feature_weights
-        The relaxed weights as they were when the genotype was read off: [edges][ops] and [inputs][pipelines + none].
+        The relaxed weights as they were when the genotype was read off: [edge, op] and [input, pipeline or none].
     space : SearchSpace
         What could be chosen.
     variant : str
@@ -65,6 +66,7 @@ class SearchResult:
     note: str = ""
     finalists: tuple[tuple[Genotype, float], ...] = ()
     model: TrainedModel | None = field(default=None, compare=False, repr=False)
+    decisions: Decisions | None = None
 
     @property
     def text(self) -> str:
@@ -81,6 +83,7 @@ class SearchResult:
         content = {
             "variant": self.variant,
             "note": self.note,
+            "decisions": None if self.decisions is None else self.decisions.to_dict(),
             "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
             "genotype": self.genotype.to_dict(),
             "edges": [list(edge) for edge in self.space.edges],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +12,15 @@ from torch import Generator, Tensor
 
 from data.panel import InputError
 from nas.network import lean_torch
+from nas.network.cell import Cell
 from nas.network.links import Candidates, volatility_column
 from nas.network.lookback import LookbackNetwork
 from nas.network.losses import LOSSES
 from nas.network.stretches import Tensors, batches_over, groups_per_batch, stack_stretches
-from nas.network.training import evaluate_over
+from nas.network.training import evaluate_over, loss_by_block
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
-from nas.search.diagnostics import PowerIteration, entropy, leading_ops, norm
+from nas.search.diagnostics import DominantEigenvalue, entropy, leading_ops, norm
+from nas.search.forces import Forces
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture, Mix, supernet_of
 from nas.search.variants import Stage, Variant
@@ -84,31 +85,39 @@ class SearchRun:
         self.loss_function = LOSSES[settings.loss]
         self._optimise()
         self._price()
-        self.power = PowerIteration(8 if variant.eigenvalue_stop else 4)
+        self.curvature = DominantEigenvalue()
         self.eigenvalues: list[tuple[int, float]] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
         self.stopped = False
         self.feature_steps = 0
         self.note = ""
         self.progress = 0.0
-        self.skip_dropout = stage.skip_dropout
+        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
 
     def _optimise(self) -> None:
         """Optimisers of the weights and of the alphas."""
         settings, variant = self.settings, self.variant
         self.weights = lean_torch.AdamW(
-            self.learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.learned,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay * variant.weight_decay,
+            fused=True,
         )
         epochs = max(1, settings.epochs // len(variant.stages))
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.weights, epochs, eta_min=settings.learning_rate * 0.05
         )
-        decay = settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay
+        masks = {"ops": self.architecture.op_choices.mask, "features": self.architecture.feature_choices.mask}
+        self.forces = Forces(
+            settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay,
+            {name: int(mask.sum()) for name, mask in masks.items()},
+        )
+        groups: list[dict[str, Any]] = [
+            {"params": [self.architecture.ops, self.architecture.strength]},
+            {"params": [self.architecture.features], "lr": settings.feature_learning_rate},
+        ]
         self.alpha = lean_torch.Adam(
-            [
-                {"params": [self.architecture.ops, self.architecture.strength], "weight_decay": decay},
-                {"params": [self.architecture.features], "lr": settings.feature_learning_rate},
-            ],
+            groups,
             lr=settings.alpha_learning_rate,
             betas=(0.5, 0.999),
             fused=True,
@@ -131,7 +140,7 @@ class SearchRun:
         schedule = variant.temperature or settings.temperature
         architecture.temperature = schedule.at(self.progress)
         architecture.auxiliary_weight = variant.auxiliary * (1.0 - self.progress)
-        self.skip_dropout = self.stage.skip_dropout * (1.0 - self.progress)
+        self.drop_skips(self.stage.skip_dropout * (1.0 - self.progress))
         warmup = min(epochs // 2, max(settings.alpha_warmup_epochs, round(variant.warmup * epochs)))
         learns = variant.order > 0 and within >= warmup
         validation = self.batches(self.validation_bars)
@@ -143,9 +152,15 @@ class SearchRun:
                 norms.append(self.alpha_step(validation[step % len(validation)], batch))
             losses.append(self.weight_step(batch))
         self.schedule.step()
+        self.drop_skips(0.0)
         if variant.eigenvalue_stop is not None or variant.skip_stop is not None:
             self.snapshots[number] = {k: v.clone() for k, v in architecture.state_dict().items()}
         return self.describe(number, within, epochs, losses, norms)
+
+    def drop_skips(self, rate: float) -> None:
+        """In the steps to come, of weights and of alpha alike, leave out this share of the elements that skips pass on; 0: none."""
+        for cell in self.mixed_cells:
+            cell.skip_dropout = (rate, self.draw) if rate > 0.0 else None
 
     def batches(self, bars: Sequence[slice]) -> list[Batch]:
         """One epoch of random batches of the stretches `bars`: (x, y, weight) as of `nas.network.stretches.batches`."""
@@ -184,7 +199,8 @@ class SearchRun:
         variant, architecture, settings = self.variant, self.architecture, self.settings
         self.feature_steps += 1
         choosing = self.feature_steps <= settings.feature_steps
-        alphas = [p for p in self.alphas if choosing or p is not architecture.features]
+        named = {k: p for k, p in architecture.named_parameters() if choosing or p is not architecture.features}
+        alphas = list(named.values())
         noisy = variant.alpha_relaxation(self.progress) if variant.alpha_relaxation else None
 
         def mix() -> Mix:
@@ -208,15 +224,20 @@ class SearchRun:
             prices.append((architecture.op_weights() * self.prices).sum() * settings.parameter_cost * self.progress)
         if choosing and self.feature_price > 0.0:
             prices.append(architecture.column_weights().sum() * self.feature_price)
-        if variant.regulariser is not None:
-            prices.append(variant.regulariser(architecture, self.progress))
-        if prices:
-            extra = first_order_gradient(torch.stack(prices).sum(), alphas)
-            gradients = [g + e for g, e in zip(gradients, extra, strict=True)]
+
+        def pushed(term: Tensor) -> dict[str, Tensor]:
+            return dict(zip(named, first_order_gradient(term, alphas), strict=True))
+
+        forces = self.forces.total(
+            named,
+            dict(zip(named, gradients, strict=True)),
+            pushed(torch.stack(prices).sum()) if prices else None,
+            pushed(variant.regulariser(architecture, self.progress)) if variant.regulariser is not None else None,
+        )
         for parameter in self.alphas:
             parameter.grad = None
-        for parameter, gradient in zip(alphas, gradients, strict=True):
-            parameter.grad = gradient
+        for name, parameter in named.items():
+            parameter.grad = forces[name]
         self.alpha.step()
         return size
 
@@ -225,8 +246,7 @@ class SearchRun:
         variant = self.variant
         noisy = variant.weight_relaxation(self.progress) if variant.weight_relaxation else None
         with torch.no_grad():
-            draws = noisy is not None or self.skip_dropout > 0.0
-            fixed = self.architecture.mix(self.draw if draws else None, noisy, self.skip_dropout)
+            fixed = self.architecture.mix(self.draw if noisy else None, noisy)
         loss = self.loss(fixed, batch)
         return lean_torch.descend(self.weights, self.learned, loss, self.settings.gradient_clip)
 
@@ -239,9 +259,15 @@ class SearchRun:
         parts = self.validation_bars
         return evaluate_over(lambda x: self.network(x, *mix), self.tensors, parts, self.context, self.loss_function)
 
+    def losses(self, mix: Mix) -> Tensor:
+        """Loss of the supernet with this mix on every block of the validation bars: [block]."""
+        mix = self.placed(mix)
+        parts = self.validation_bars
+        return loss_by_block(lambda x: self.network(x, *mix), self.tensors, parts, self.context, self.loss_function)
+
     def eigenvalue(self) -> float:
         """Of the Hessian of the validation loss by the op logits, on one fixed batch spread over the validation bars."""
-        return self.power(lambda: self.loss(self.architecture.mix(), self.fixed_batch), [self.architecture.ops])
+        return self.curvature(lambda: self.loss(self.architecture.mix(), self.fixed_batch), [self.architecture.ops])
 
     @cached_property
     def fixed_batch(self) -> Batch:
@@ -269,7 +295,9 @@ class SearchRun:
         every = settings.diagnostics_every
         due = every > 0 and (within % every == every - 1 or within == epochs - 1)
         eigenvalue: float | None = None
-        if variant.order > 0 and (variant.eigenvalue_stop or due):
+        stop = variant.eigenvalue_stop.scaled(epochs) if variant.eigenvalue_stop is not None else None
+        watched = stop is not None and (within % max(1, int(stop.every)) == 0)
+        if variant.order > 0 and (watched or due):
             eigenvalue = self.eigenvalue()
             self.eigenvalues.append((number, eigenvalue))
         gap = self.validation(architecture.chosen_mix(genotype))[0] - validation_loss if due else None
@@ -285,6 +313,7 @@ class SearchRun:
             "eigenvalue": eigenvalue,
             "gap": gap,
             "gradient_norm": sum(norms) / len(norms) if norms else None,
+            "forces": self.forces.told(),
             "op_histogram": leading_ops(ops, self.space.ops),
             "op_weights": [[round(v, 5) for v in row] for row in ops.tolist()],
             "architecture": genotype.key(),
@@ -294,12 +323,8 @@ class SearchRun:
         """Stop here, and go back where the variant says so."""
         variant, back = self.variant, None
         if variant.eigenvalue_stop is not None and len(self.eigenvalues) > 1:
-            # the rule's 10 of 50 epochs, for any length
-            rule = replace(
-                variant.eigenvalue_stop, first_epoch=max(1, round(epochs * variant.eigenvalue_stop.first_epoch / 50))
-            )
             when, values = zip(*self.eigenvalues, strict=True)
-            back = rule.roll_back_to(when, values)
+            back = variant.eigenvalue_stop.scaled(epochs).roll_back_to(when, values)
             why = "its dominant eigenvalue grew"
         if variant.skip_stop is not None and genotype.skips >= variant.skip_stop and number - 1 in self.snapshots:
             back, why = number - 1, f"the cell held {genotype.skips} skips"

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 from nas.network.losses import LOSSES
 from nas.network.training import TrainingSettings
 from nas.search.relaxation import Temperature
+
+Undecided = Literal["simpler", "first"]
+SIGNED = (
+    "learning_rate", "weight_decay", "alpha_learning_rate", "alpha_weight_decay", "alpha_warmup_epochs", "gradient_clip", "blocks",
+    "diagnostics_every", "parameter_cost", "feature_learning_rate", "feature_cost", "feature_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class SearchSettings:
     learning_rate, weight_decay : float
         Of the network's weights, by AdamW.
     alpha_learning_rate, alpha_weight_decay : float
-        Of the op logits.
+        Of the op logits; the decay in sizes of the gradient of the validation loss (`nas.search.forces`).
     alpha_warmup_epochs : int
         Before alpha moves at all.
     length, batch : int
@@ -57,13 +64,19 @@ class SearchSettings:
     finalists, finalist_epochs : int
         So many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the result
         (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    repeats : int
+        Searches from different starting weights; the one whose supernet forecasts validation best gives the result, and what all of them
+        agree on is decided (`nas.search.decisions`).
+    undecided : {"simpler", "first"}
+        What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
+        the papers. With finalists the last round decides.
     device : str
         cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
 
     Raises
     ------
     InputError
-        For lengths below 1, a fraction outside (0, 1] and an unknown loss.
+        For lengths below 1, rates, decays and prices below 0, a fraction outside (0, 1] and an unknown loss.
 
     Examples
     --------
@@ -76,7 +89,7 @@ class SearchSettings:
     learning_rate: float = 5e-3
     weight_decay: float = 3e-3
     alpha_learning_rate: float = 2e-2
-    alpha_weight_decay: float = 1e-3
+    alpha_weight_decay: float = 0.1
     alpha_warmup_epochs: int = 3
     length: int = 256
     batch: int = 4
@@ -93,12 +106,18 @@ class SearchSettings:
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    repeats: int = 1
+    undecided: Undecided = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs"):
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
+        for name in SIGNED:
+            if not getattr(self, name) >= 0.0:
+                raise InputError(f"search {name} must not be negative, and is {getattr(self, name)}")
+        known_word("undecided", self.undecided, get_args(Undecided))
         if not 0.0 < self.fraction <= 1.0:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:

@@ -14,7 +14,7 @@ from nas.network.model import CellNetwork, Network, shared
 from nas.search.relaxation import Choices, Relaxation, edge_softmax, sigmoid, softmax
 from nas.space.discretisation import Rule, discretise
 from nas.space.genotype import Connection, Genotype
-from nas.space.ops import SKIPS, get_op
+from nas.space.ops import get_op
 from nas.space.search_space import SearchSpace
 
 NONE = "none"  # the choice that drops an input
@@ -74,7 +74,6 @@ class Architecture(nn.Module):
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
         self.entries = mask.view(-1).nonzero()[:, 0]
         self.columns = self.is_pipeline.view(-1).nonzero()[:, 0]
-        self.is_skip = torch.tensor([name in SKIPS for name in space.ops])
 
     @torch.no_grad()
     def start_from(self, op_weights: Sequence[Sequence[float]], feature_weights: Sequence[Sequence[float]]) -> None:
@@ -114,14 +113,9 @@ class Architecture(nn.Module):
         self,
         draw: Generator | None = None,
         relaxation: Relaxation | None = None,
-        skip_dropout: float = 0.0,
     ) -> Mix:
-        """Weights as the network wants them. skip_dropout: share of edges whose skip ops are left out this time (needs `draw`)."""
-        ops = self.op_weights(draw, relaxation)
-        if skip_dropout > 0.0 and draw is not None:
-            stays = (torch.rand(len(ops), 1, generator=draw) >= skip_dropout).to(ops.dtype) / (1.0 - skip_dropout)
-            ops = torch.where(self.is_skip, ops * stays, ops)
-        return self.assemble(ops, self.feature_weights(draw, relaxation))
+        """Weights as the network wants them."""
+        return self.assemble(self.op_weights(draw, relaxation), self.feature_weights(draw, relaxation))
 
     def assemble(self, ops: Tensor, features: Tensor) -> Mix:
         """ops: [edges, ops]; features: [inputs, pipelines + none] -> what the network is called with."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from math import sqrt
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 from nas.search.architect import Mode
 from nas.search.diagnostics import EigenvalueStop
 from nas.search.relaxation import Relaxation, Temperature, perturbed, sampled, sigmoid, softmax, uniform_path
@@ -19,6 +20,7 @@ from nas.space.discretisation import Rule
 Regulariser = Callable[
     [Architecture, float], Tensor
 ]  # (architecture, progress in [0, 1]) -> scalar added to the validation loss
+Selection = Literal["weights", "removal", "shared", "random"]
 NoisyRelaxation = Callable[[float], Relaxation]  # progress -> relaxation
 
 
@@ -61,6 +63,8 @@ class Variant:
         (architecture, progress in [0, 1]) -> scalar added to the validation loss.
     alpha_decay : float, optional
         Weight decay of alpha; None for the settings' own.
+    weight_decay : float
+        Times the settings' own, of the network's weights (R-DARTS).
     auxiliary : float
         Weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
     eigenvalue_stop, skip_stop : optional
@@ -95,12 +99,24 @@ class Variant:
     without_zero: bool = False
     regulariser: Regulariser | None = None
     alpha_decay: float | None = None
+    weight_decay: float = 1.0
     auxiliary: float = 0.0
     eigenvalue_stop: EigenvalueStop | None = None
     skip_stop: int | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
-    selection: Literal["weights", "removal", "shared", "random"] = "weights"
+    selection: Selection = "weights"
+
+    def __post_init__(self) -> None:
+        what = f"variant {self.name!r}"
+        known_word(f"{what}: order", self.order, (0, 1, 2))
+        known_word(f"{what}: mode", self.mode, get_args(Mode))
+        known_word(f"{what}: selection", self.selection, get_args(Selection))
+        for name in ("alpha_decay", "weight_decay", "auxiliary", "warmup"):
+            if (getattr(self, name) or 0.0) < 0.0:
+                raise InputError(f"{what}: {name} must not be negative, and is {getattr(self, name)}")
+        if self.partial < 1 or not self.stages:
+            raise InputError(f"{what} needs partial of at least 1 and at least one stage")
 
 
 VARIANTS: dict[str, Variant] = {}
@@ -139,26 +155,33 @@ def get_variant(name: str) -> Variant:
 
 
 def zero_one(weight: float) -> Regulariser:
-    """-weight * mean((sigmoid - 1/2)^2): pushes every choice to yes or no (FairDARTS, Chu et al. 2020, equation 6).
+    """-(sigmoid - 1/2)^2 of every choice, pushing it to yes or no (FairDARTS, Chu et al. 2020, equation 6).
 
-    `none` and `zero` carry nothing and are left where they start: at 1/2 `none` is the bar that a pipeline has to clear.
+    weight: its largest push on a logit at the end of the search, in sizes of the gradient of the validation loss (`nas.search.forces`);
+    it grows from 0, so that the data speak first. `none` and `zero` carry nothing and are left where they start: at 1/2 `none` is the
+    bar that a pipeline has to clear.
     """
+    # the slope of (s - 1/2)^2 by the logit is 2 (s - 1/2) s (1 - s): at most 1 / (6 sqrt 3)
+    steepest = 6.0 * sqrt(3.0)
 
     def loss(architecture: Architecture, progress: float) -> Tensor:
         named = torch.tensor([name != "zero" for name in architecture.space.ops])
         ops = architecture.op_weights()[architecture.op_choices.mask & named]
         features = architecture.feature_weights()[architecture.is_pipeline]
-        return -weight * torch.stack([(w - 0.5).square().mean() for w in (ops, features) if len(w)]).sum()
+        return -weight * steepest * progress * torch.stack([(w - 0.5).square().sum() for w in (ops, features)]).sum()
 
     return loss
 
 
 def beta_decay(weight: float) -> Regulariser:
-    """weight * progress * mean over edges of log sum exp alpha: Beta-DARTS (Ye et al. 2022, equation 11), weight growing linearly."""
+    """progress * log sum exp alpha of every edge and input: Beta-DARTS (Ye et al. 2022, equation 11), growing linearly.
+
+    weight: what it takes off a logit that outweighs all others at the end, in sizes of the gradient (`nas.search.forces`).
+    """
 
     def loss(architecture: Architecture, progress: float) -> Tensor:
         masked = [
-            logits.masked_fill(~choices.mask, float("-inf")).logsumexp(-1).mean()
+            logits.masked_fill(~choices.mask, float("-inf")).logsumexp(-1).sum()
             for logits, choices in (
                 (architecture.ops, architecture.op_choices),
                 (architecture.features, architecture.feature_choices),
@@ -185,20 +208,19 @@ register_variant(
 register_variant(
     Variant(
         "fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126",
-        # 0.1: the paper's 10 stands beside a cross-entropy; differences of our Huber loss are a hundred times smaller
-        relaxation=sigmoid, without_zero=True, regulariser=zero_one(0.1), rule=Rule("sparse", 0.85),
+        relaxation=sigmoid, without_zero=True, regulariser=zero_one(3.0), alpha_decay=0.0, rule=Rule("sparse", 0.85),
     )
 )  # fmt: skip
 register_variant(
     Variant(
         "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
-        auxiliary=1.0, eigenvalue_stop=_STOP, alpha_decay=3e-3,
+        auxiliary=1.0, eigenvalue_stop=_STOP, weight_decay=9.0,
     )
 )  # fmt: skip
 register_variant(
     Variant(
         "plus-skips", "DARTS+ with skip count", "Liang et al. 2019, arXiv 1909.06035, criterion 1",
-        auxiliary=1.0, skip_stop=2, alpha_decay=3e-3,
+        auxiliary=1.0, skip_stop=2,
     )
 )  # fmt: skip
 register_variant(
@@ -208,7 +230,7 @@ register_variant(
         stages=(Stage(5 / 20), Stage(11 / 20, 5 / 8, 0.4), Stage(17 / 20, 3 / 8, 0.7)), rule=Rule(skip_limit=2),
     )
 )  # fmt: skip
-register_variant(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(0.02)))
+register_variant(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(5.0)))
 register_variant(
     Variant(
         "sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283",

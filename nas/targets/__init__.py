@@ -10,7 +10,7 @@ A target is a label with its reach, loss, naive rival, bases and units (`nas.tar
     print(skill(target.label(panel, 6), forecast, forecast_by("ewma", panel, target, 6, refits)))
 """
 
-from nas.targets import drawdown, range_volatility, realised_volatility, returns, volume
+from nas.targets import drawdown, range_volatility, realised_volatility, returns, series, volume
 from nas.targets.bases import BASES, FittedBase, base_columns, bias, fit_base, refitted
 from nas.targets.closed_form import ClosedForm
 from nas.targets.columns import Columns
@@ -44,6 +44,7 @@ __all__ = [
     "realised_volatility",
     "refitted",
     "returns",
+    "series",
     "rival",
     "skill",
     "target",

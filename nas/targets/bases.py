@@ -10,7 +10,7 @@ import numpy as np
 
 from data.errors import InputError, nearest
 from data.panel import FloatArray, Panel
-from nas.targets.closed_form import ClosedForm, fit, scaled_by_constant
+from nas.targets.closed_form import ROWS_PER_COLUMN, ClosedForm, fit, known_rows, scaled_by_constant
 from nas.targets.columns import COLUMNS, Columns
 from nas.targets.target import Target
 
@@ -87,6 +87,17 @@ def refitted(
         part = slice(begin, edges[k + 1])
         out[:, part] = fitted.forecast(Columns(columns.names, columns.values[:, :, part], columns.memory))
     return out
+
+
+def base_that_fits(panel: Panel, target: Target, horizon: int, bars: slice) -> str:
+    """The strongest closed form that `bars` are enough for in every asset: the target's own, else ever simpler ones."""
+    label = target.label(panel, horizon)
+    for name in (*target.bases, "seasonal", "last"):
+        columns = base_columns(name, panel, target, horizon)
+        known = min(len(known_rows(x, y, (bars,))) for x, y in zip(columns.values, label, strict=True))
+        if known >= ROWS_PER_COLUMN * len(columns.names):
+            return name
+    return "ewma"
 
 
 def bias(label: FloatArray, forecast: FloatArray, power: float) -> float:

@@ -8,7 +8,7 @@ labels are known by then. While there is little history the EWMA keeps a share, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from data.errors import InputError, nearest
 from data.panel import FloatArray, Panel
+from nas import kernels
 from nas.features.bank import causal_volatility
 from nas.targets.bases import REFIT_DAYS, FittedBase, base_columns, bias, fit_base
 from nas.targets.columns import DAY_NS, Columns
@@ -96,6 +97,15 @@ class Scale:
                 out[part] = np.where(np.isfinite(told), told, out[part])
         return out
 
+    def of_assets(self, places: Sequence[int]) -> Scale:
+        """For some assets of the panel it was fitted on, in this order."""
+
+        def of(base: FittedBase) -> FittedBase:
+            return FittedBase(base.name, tuple(base.forms[k] for k in places))
+
+        fits = (Fit(f.since_ns, of(f.harx), of(f.ewma), f.share, f.factor[list(places)]) for f in self.fits)
+        return Scale(self.kind, tuple(fits))
+
     def from_bar(self, panel: Panel, bar: int) -> Scale:
         """The same from `bar` on: what was refitted long before is left out."""
         close = panel.close_times.astype("datetime64[ns]").astype(np.int64)
@@ -131,3 +141,16 @@ class Scale:
 
 def _part(columns: Columns, bars: slice) -> Columns:
     return Columns(columns.names, columns.values[:, :, bars], columns.memory)
+
+
+def sizing_bars(horizon: int, panel: Panel) -> int:
+    """Bars whose forecasts are averaged for a position: a day where they look less far ahead, for nobody trades the clock."""
+    day = bars_of_hours(24, panel.interval_ns)
+    return day if horizon < day else 1
+
+
+def volatility_of(forecast: FloatArray, factor: FloatArray, horizon: int, panel: Panel) -> FloatArray:
+    """[A, T]: volatility of returns per bar that a position is sized by, from log volatility forecasts [A, T]."""
+    mean = kernels.rolling_mean(np.ascontiguousarray(np.exp(2.0 * forecast)), sizing_bars(horizon, panel), 1)
+    found: FloatArray = np.sqrt(mean * factor[:, None])
+    return found

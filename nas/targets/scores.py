@@ -22,7 +22,7 @@ def skill(label: FloatArray, forecast: FloatArray, naive: FloatArray) -> float:
     return float(1.0 - np.mean((label - forecast)[where] ** 2) / np.mean((label - naive)[where] ** 2))
 
 
-def qlike(label: FloatArray, forecast: FloatArray, power: float, factor: float = 1.0) -> FloatArray:
+def qlike(label: FloatArray, forecast: FloatArray, power: float, factor: float | FloatArray = 1.0) -> FloatArray:
     """Per bar: x / f - log(x / f) - 1 on the natural scale (Patton 2011), f times `factor`; 0 is perfect. power 2: of variances."""
     log_ratio = power * (label - forecast) - np.log(factor)
     found: FloatArray = np.exp(log_ratio) - log_ratio - 1.0

@@ -110,7 +110,10 @@ class Research:
         for row in rows:
             if row["forecast"] is not None:
                 forecast[history.bar(row["open_ms"]), strategy.traded.index(row["symbol"])] = row["forecast"]
-        label = labels(history.panel(), strategy.model.genotype.horizons[:1])[:, 0].T
+        if strategy.holds:  # no direction is forecast, so none can go wrong
+            return []
+        volatility = strategy.volatility(history.panel(strategy=strategy))
+        label = labels(history.panel(), strategy.model.genotype.horizons[:1], volatility)[:, 0].T
         stream = error_stream(forecast[first:], label[first:])
         calm, later = stream[:REFERENCE_BLOCKS], stream[REFERENCE_BLOCKS:]
         return alarms("error", calm, later, first + REFERENCE_BLOCKS * BLOCK_BARS)

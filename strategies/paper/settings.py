@@ -9,6 +9,7 @@ from pydantic import field_validator
 
 from data.commandline import JSON_HELP, QUIET_HELP
 from data.settings import Count, Settings, Share, setting
+from data.symbols import parse_symbols
 
 VENUES = ("testnet", "demo", "local")
 TRADED, LIMITS, ENDING, RUNNING = "What is traded, and where", "Limits that halt", "When it stops", "How to run"
@@ -35,6 +36,11 @@ class PaperSettings(Settings):
     )
     hedge: bool = setting(False, "Position mode of the account.", TRADED, names=("--hedge/--one-way",))
     leverage: Count = setting(10, "Leverage set at the exchange.", TRADED, le=125)
+    stop_loss: Share | None = setting(
+        None,
+        "A stop at the exchange, this many volatilities of a day from the entry; 0: none (default: the run's).",
+        TRADED,
+    )
     foreign: str = setting(
         "halt", "Positions and orders not ours: halt, adopt or flatten.", TRADED, choices=("halt", "adopt", "flatten")
     )
@@ -76,10 +82,12 @@ class PaperSettings(Settings):
     @field_validator("symbol")
     @classmethod
     def _each_once(cls, value: str | None) -> str | None:
-        names = [] if value is None else value.split(",")
-        if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names) or len(set(names)) != len(names):
+        if value is None:
+            return None
+        names = parse_symbols(value.split(","))
+        if not all(re.fullmatch("[A-Z0-9]{2,20}", name) for name in names):
             raise ValueError(f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {value!r}")
-        return value
+        return ",".join(names)
 
     @field_validator("webhook")
     @classmethod

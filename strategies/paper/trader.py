@@ -6,6 +6,7 @@ Crash-only: a start is a recovery. States: reconciling (nothing is sent until jo
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from collections.abc import Callable
@@ -28,13 +29,15 @@ from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
 from strategies.paper.orders.account_rows import execution_of, order_state
 from strategies.paper.orders.closing import Closing, Ending
-from strategies.paper.orders.exchange import Exchange, ExchangeError, KeysRefused, Refused, Unavailable
+from strategies.paper.orders.connection import ExchangeError, KeysRefused, Refused, Unavailable
+from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import advice
 from strategies.paper.orders.risk import Halt, Risk
 from strategies.paper.orders.rules import Rules
+from strategies.paper.orders.stops import Stops
 from strategies.paper.records.journal import Journal, JournalError, now_ms
 from strategies.paper.timing import Timing
 
@@ -59,6 +62,7 @@ class Trader:
     hedge: bool = False
     limit_orders: bool = False
     leverage: int = 10
+    stop_loss: float = 0.0
     foreign: str = "halt"
     band: float = 0.1
     history_bars: int = 0
@@ -97,9 +101,15 @@ class Trader:
             pause=self.listen,
         )  # fmt: skip
         self.closing = Closing(self.books, pause=self._pause, first_s=self.timing.order_poll_s)
+        rules = Rules(self.exchange, self.journal, self.leverage)
+        self.stops = Stops(
+            self.exchange, self.journal, rules, self.stop_loss, self.strategy.model.interval_ns, close=self._close_beyond_stop,
+            told=self.on_halt,
+        )  # fmt: skip
+        self.books.take_stops, self.books.stops_ours = self.stops.take, bool(self.stop_loss)
         self.orders = Rebalancer(
-            self.exchange, self.journal, self.desk, self.books, self.risk, Rules(self.exchange, self.journal, self.leverage),
-            self.listen, self.hedge, self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
+            self.exchange, self.journal, self.desk, self.books, self.risk, rules, self.stops, self.listen, self.hedge,
+            self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
@@ -213,6 +223,7 @@ class Trader:
             self.closing.round(True, now, "start")
         doubt = self._doubt
         self.books.reconcile(now + 2 * self.interval_ms)
+        self._hold_stops()
         if self._doubt == doubt:
             self._doubt = ""
         if self.status != HALTED:
@@ -287,8 +298,21 @@ class Trader:
             for bar in range(start, stop - 1):
                 open_ms = self.history.first_ms + bar * self.interval_ms
                 self.journal.acted(open_ms, "late: closed while this program was away")
+            self._forecast_risk()
             if last is not None and not last["acted"]:
                 self.journal.acted(last["open_ms"], f"{self.why or 'overtaken by the next bar'}: not traded")
+
+    def _forecast_risk(self) -> None:
+        """What the model says of the bars to come beside a direction, for status and page."""
+        if not self.strategy.risk:
+            return
+        panel = self.history.panel(strategy=self.strategy)
+        told: dict[str, dict[str, list[float]]] = {symbol: {} for symbol in self.strategy.traded}
+        for target, forecast in self.strategy.risk.items():
+            for symbol, values in zip(panel.assets, forecast.last(panel), strict=True):
+                if symbol in told and np.isfinite(values[0]):
+                    told[symbol][target] = [*values, forecast.model.horizon]
+        self.journal.set(risk=json.dumps(told))
 
     def _past(self) -> FloatArray:
         """[m, A]: forecasts of the present model since it took over."""
@@ -309,6 +333,7 @@ class Trader:
             self._prepare(symbol)
         self._settle_before()
         held, wallet = self.books.agree(until_ms)
+        self._hold_stops()
         self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
         if self.status == HALTED:
             self.journal.acted(open_ms, f"halted: {self.why}")
@@ -318,6 +343,13 @@ class Trader:
             raise Unavailable("a stream is silent: nothing is entered until it is back")
         rows = self.journal.decision(open_ms)
         self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
+
+    def _hold_stops(self) -> None:
+        for symbol, rows in self.books.rows.items():
+            self.stops.hold(symbol, rows)
+
+    def _close_beyond_stop(self, symbol: str) -> None:
+        self.closing.close(symbol, self.history.last_ms, "stop")
 
     def _settle_before(self) -> None:
         """No order is sent while the fate of an earlier one is open."""

@@ -31,20 +31,25 @@ class Plan:
     threshold: |forecast| that enters, in standard deviations of the forecasts of the stop stretch (inf: never).
     smoothing: the forecast is averaged (exponentially) over this many horizons.
     hurdle:    the expected move must be this many times the cost of a round trip.
+    always:    of a run that forecasts no direction: in the market at full size all of the time, whatever its record.
     """
 
     threshold: float
     smoothing: float = 0.0
     hurdle: float = 0.0
+    always: bool = False
 
     @property
     def name(self) -> str:
+        if self.always:
+            return "hold"
         if math.isinf(self.threshold):
             return "flat"
         return f"threshold{self.threshold:g}-smoothing{self.smoothing:g}-hurdle{self.hurdle:g}"
 
 
 FLAT = Plan(math.inf)
+HOLD = Plan(0.0, always=True)
 
 
 def plans(thresholds: Sequence[float], smoothings: Sequence[float], hurdles: Sequence[float]) -> tuple[Plan, ...]:
@@ -92,7 +97,7 @@ class Records(Generic[C]):
         for key, _, trials in candidates:
             for tried in trials:
                 self._past.setdefault((key, tried.plan), []).append(tried.returns)
-        trades = evidence > max(needed, 0.0)
+        trades = plan.always or evidence > max(needed, 0.0)
         return Choice(candidate, plan if trades else FLAT, plan, evidence, needed)
 
 
@@ -145,6 +150,8 @@ def scaled_rule(base: PositionRule, forecasts: FloatArray, plan: Plan) -> Positi
 
     forecasts: [n, asset] of the stop stretch.
     """
+    if plan.always:
+        return replace(base, threshold=0.0, exit_threshold=0.0, forecast_scale=0.0, smoothing_bars=0.0, cost_hurdle=0.0)
     span = plan.smoothing * base.horizon_bars
     values = np.stack([smoothed(forecasts[:, a], span) for a in range(forecasts.shape[1])], 1)
     known = values[np.isfinite(values)]

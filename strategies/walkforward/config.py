@@ -17,6 +17,7 @@ from data.errors import InputError, nearest
 from data.market_settings import MARKET, MarketSettings
 from data.settings import Count, Duration, Share, same_as, setting
 from data.settings_file import check_names, read_settings
+from data.symbols import parse_symbol
 from nas.search.request import MOST_SEED, SearchRequest
 
 WINDOWS, SEARCH, TRADING = "Windows", "Search and training", "Positions, account and costs"
@@ -28,10 +29,23 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class RunConfig(MarketSettings):
-    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars.
+
+    Examples
+    --------
+    >>> from strategies import RunConfig
+    >>> RunConfig(symbol="BTCUSDT,ETHUSDT", seeds=3).symbol
+    ('BTCUSDT', 'ETHUSDT')
+    """
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
+    target: tuple[str, ...] = setting(
+        ("return",),
+        "What is forecast, several with commas: return, range, volatility, volume, drawdown; range:24 looks 24 bars ahead.",
+        SEARCH,
+        min_length=1,
+    )
     horizon: tuple[Count, ...] = setting(
         (6,), "Bars ahead that are forecast: 6 or 1,6,24; the first one trades.", SEARCH, min_length=1
     )
@@ -84,7 +98,15 @@ class RunConfig(MarketSettings):
     search_length: Count = setting(256, "Bars of a stretch that a search learns from in one piece.", SEARCH, flag=False)
     search_batch: Count = setting(4, "Such stretches per step.", SEARCH, flag=False)
     alpha_learning_rate: float = setting(2e-2, "Of the architecture's weights.", SEARCH, flag=False, gt=0)
-    alpha_weight_decay: float = setting(1e-3, "Of the architecture's weights.", SEARCH, flag=False, ge=0)
+    search_repeats: Count = setting(
+        1, "Searches from other starting weights; what they agree on is decided.", SEARCH, flag=False
+    )
+    undecided: Literal["simpler", "first"] = setting(
+        "simpler", "What an edge holds whose op is not shown to beat the next best.", SEARCH, flag=False
+    )
+    alpha_weight_decay: float = setting(
+        0.1, "Of the architecture's weights, in sizes of the gradient of the validation loss.", SEARCH, flag=False, ge=0
+    )
     temperature: float = setting(1.0, "Of the softmax over ops.", SEARCH, flag=False, gt=0)
     temperature_end: float | None = setting(None, "What it becomes by the end of a search.", SEARCH, flag=False, gt=0)
     temperature_schedule: Literal["constant", "linear", "exponential", "cosine"] = setting(
@@ -105,6 +127,9 @@ class RunConfig(MarketSettings):
     loss: str = same_as(SearchRequest, "loss", SEARCH)
     training_epochs: Count = setting(
         30, "Passes over the training stretch when the found network is trained anew.", SEARCH
+    )
+    volatility: Literal["ewma", "harx"] = setting(
+        "ewma", "What scales labels and positions: ewma, or harx (docs/risk.md).", TRADING
     )
     target_volatility: float = setting(0.3, "Volatility a year that positions aim at: 0.3 is 30%.", TRADING)
     max_leverage: float = setting(2.0, "Most |position| of one asset, in equities.", TRADING)
@@ -161,6 +186,9 @@ class RunConfig(MarketSettings):
     maintenance_margin: float = setting(
         0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
     )
+    stop_loss: float = setting(
+        0.0, "A position is closed this many volatilities of a day from its entry; 0: never.", TRADING, ge=0
+    )
     order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
     order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
     order_expiry_bars: int = setting(
@@ -179,10 +207,11 @@ class RunConfig(MarketSettings):
                 raise ValueError(f"{text!r} is no size: give cells x channels, e.g. 1x16 or 2x32")
         return value
 
-    @field_validator("fees", mode="before")
+    @field_validator("fees", "instruments", mode="before")
     @classmethod
-    def _fees(cls, value: Any) -> Any:
-        return _parsed_fees(value) if isinstance(value, str) else value
+    def _by_symbol(cls, value: Any) -> Any:
+        table = _parsed_fees(value) if isinstance(value, str) else value
+        return {parse_symbol(str(name)): terms for name, terms in table.items()} if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _arithmetic(self) -> RunConfig:
@@ -205,7 +234,14 @@ class RunConfig(MarketSettings):
 
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """`resolve_all` where only settings may be given."""
+    """`resolve_all` where only settings may be given.
+
+    Examples
+    --------
+    >>> from strategies import resolve
+    >>> resolve("quick", None, {"train": "90d"}).train
+    '90d'
+    """
     return resolve_all(preset, file, flags)[0]
 
 

@@ -14,6 +14,7 @@ import filelock
 from rich.console import Console
 
 from data.atomic import make_folder
+from data.intervals import interval_name
 from data.panel import Panel
 from data.progress import console_of, download_progress
 from data.sources import load_market
@@ -23,6 +24,8 @@ from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.provenance import code_version, run_id
 
+#: settings that say where the market is read from and how, not which one it is: that its fingerprint says
+HOW_READ = ("data", "funding", "source", "columns", "timezone", "any_candles")
 Headline = dict[str, dict[str, float]]
 
 
@@ -50,9 +53,9 @@ class Job:
         began = time.perf_counter()
         panel = _load(config, console)
         timings = {"data": time.perf_counter() - began}
-        config = with_order_rules(config, panel)
+        config = with_order_rules(config, panel).model_copy(update={"interval": interval_name(panel.interval_ns)})
         code = code_version()
-        identity = {k: v for k, v in config.model_dump().items() if k not in ("data", "funding", "source")}
+        identity = {k: v for k, v in config.model_dump().items() if k not in HOW_READ}
         folder = options.out / "runs" / run_id(panel.assets, identity, panel.fingerprint(), code)
         return cls(config, options, panel, code, folder, console, timings)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from nas.network.stretches import Samples
 from nas.search.variants import get_variant
 from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
 from nas.space.search_space import SearchSpace
+from nas.targets import Scale
 from nas.tasks.engine import Engine, InProcess, Processes, Store, Workers
 from nas.tasks.windows import Window, WindowPlan, separation, timeline
 from nas.tasks.work import SearchTask, TrainTask, run_task
@@ -29,7 +32,8 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-from strategies.walkforward.run_files import write_run
+from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
+from strategies.walkforward.run_files import Finished, claimed, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -52,7 +56,10 @@ class Pipeline:
         self.worker_mib = 0.0  # peak memory of the largest process that computed tasks for this one
         began = time.perf_counter()
         reach = Reach.of(config, panel)
-        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars)
+        wanted_of(config)
+        self.scale = Scale.fit(panel, config.volatility)
+        scaled = self.scale.volatility(panel)
+        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars, scaled)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
         space = SearchSpace(
@@ -73,6 +80,7 @@ class Pipeline:
         if bank.longer:
             self.said.append(left_out(bank.longer, reach))
         self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        self.said += notes_of(config, panel, self.windows)
         first, last = self.windows[0].test.start, self.windows[-1].test.stop
         self.funding = charged_funding(panel, config.account, first, last)
         self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
@@ -96,16 +104,22 @@ class Pipeline:
         began = time.perf_counter()
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:
-            outcomes, rivals = self._compete(engine)
+            outcomes, rivals = self._compete(engine) if directional(config) else ([], [])
+            risk = self._forecast_risk(engine) if wanted_of(config) else None
+        if not directional(config):
+            assert risk is not None
+            outcomes = risk.holds()
+        else:
+            self.console.print(decided_line(outcomes[0]), markup=False, soft_wrap=True)
+        volatility = self.scale.volatility(panel) if risk is None else risk.volatility()
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         self.worker_mib = engine.worker_mib
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
-            self.book = book = trade(config, panel, self.windows, outcomes, rivals)
+            self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(
-            folder,
+        finished = Finished(
             config,
             panel,
             self.samples,
@@ -116,7 +130,10 @@ class Pipeline:
             self.code,
             self.said,
             self.funding,
+            self.scale,
+            risk,
         )
+        write_run(folder, finished)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 
@@ -126,7 +143,7 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
-            from nas.tasks.cluster import RayWorkers
+            from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
                 self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task
@@ -137,8 +154,26 @@ class Pipeline:
             return InProcess(self.samples, watch)
         return Processes(self.samples, self._jobs(), watch)
 
+    def _forecast_risk(self, engine: Engine) -> RiskRun:
+        """Base and networks of every risk target on every window, and their rivals."""
+        with self._progress("risk forecasts") as (advance, expect):
+            expect(len(self.windows) * len(wanted_of(self.config)))
+            return RiskRun.run(self.config, self.panel, self.windows, self.scale, engine, advance)
+
+    @contextlib.contextmanager
+    def _progress(self, what: str) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+        """(one task is done, so many are expected)."""
+        times = (TimeElapsedColumn(), TextColumn("gone"), TimeRemainingColumn(), TextColumn("left"))
+        columns = (TextColumn("{task.description}"), BarColumn(25), MofNCompleteColumn(), *times)
+        hidden = self.options.quiet or not self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=hidden) as progress:
+            bar = progress.add_task(what, total=None)
+            yield lambda: progress.advance(bar), lambda total: progress.update(bar, total=total)
+
     def _competition(self, engine: Engine, advance: Any) -> tuple[Competition, list[TrainTask]]:
-        competition = Competition(self.config, self.space, self.windows, self.samples, engine, advance)
+        competition = Competition(
+            self.config, self.space, self.windows, self.samples, engine, advance, self.scale.volatility(self.panel)
+        )
         rivals = [
             TrainTask(w, name, s, self.space, competition.training)
             for w in self.windows for s in competition.seeds for name in self.config.baselines
@@ -147,13 +182,9 @@ class Pipeline:
 
     def _compete(self, engine: Engine) -> tuple[list[PolicyOutcome], list[Contender]]:
         """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
-        times = (TimeElapsedColumn(), TextColumn("gone"), TimeRemainingColumn(), TextColumn("left"))
-        columns = (TextColumn("{task.description}"), BarColumn(25), MofNCompleteColumn(), *times)
-        hidden = self.options.quiet or not self.console.is_terminal
-        with Progress(*columns, console=self.console, disable=hidden) as progress:
-            bar = progress.add_task("searching and training", total=None)
-            competition, rivals = self._competition(engine, lambda: progress.advance(bar))
-            progress.update(bar, total=sum(competition.expected_tasks()) + len(rivals))
+        with self._progress("searching and training") as (advance, expect):
+            competition, rivals = self._competition(engine, advance)
+            expect(sum(competition.expected_tasks()) + len(rivals))
             outcomes, fitted = competition.run(rivals)
         hand = [
             Contender(t.name, "network", t.window, t.name, t.seed, result)
@@ -163,6 +194,9 @@ class Pipeline:
 
     def estimate_s(self) -> float:
         """About the seconds that searching and training will take here, from one epoch of each kind of task on the first window."""
+        risk = self._risk_s()
+        if not directional(self.config):
+            return risk
         idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
         competition, rivals = self._competition(idle, lambda: None)
         search = competition.searches(competition.policies[0], self.windows[0])[0]
@@ -183,7 +217,34 @@ class Pipeline:
             first = next(task for task in rivals if task.name == name)
             count = sum(task.name == name for task in rivals)
             total += count * seconds(replace(first, settings=training)) * competition.training.epochs
-        return total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+        return risk + total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
+
+    def _risk_s(self) -> float:
+        """About the seconds of all risk tasks, from one task of every target on the first window."""
+        total = 0.0
+        for task in tasks_of(self.config, self.panel, self.windows)[:: len(self.windows)]:
+            run_task(task, self.samples)  # compiles and loads what every later task finds ready
+            began = time.perf_counter()
+            run_task(task, self.samples)
+            total += (time.perf_counter() - began) * len(self.windows)
+        return total / min(self._jobs(), os.cpu_count() or 1)
+
+
+def decided_line(outcome: PolicyOutcome) -> str:
+    """On how many windows anything was decided, for the console: all searches of a window and variant together."""
+    told = {
+        (contender.window.number, contender.variant): claimed(outcome, contender) for contender in outcome.contenders
+    }
+    stand = [sum(claim["decided"] for claim in found["claims"]) for found in told.values() if found is not None]
+    if not stand:
+        return "searches: none of these variants claims that one op is better than another"
+    count = f"{len(stand)} window{'s' * (len(stand) != 1)}" + (
+        "" if len(stand) == len(outcome.decisions) else " and variants"
+    )
+    none = sum(number == 0 for number in stand)
+    if none == len(stand):
+        return f"searches: nothing was decided on any of {count}: no op was shown to be better than the next best"
+    return f"searches: decided {sum(stand)} edges on {len(stand) - none} of {count}; nothing on {none}"
 
 
 def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:
@@ -191,7 +252,9 @@ def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:
     total = sum(cpu_s.values())
     if total <= 0.0:
         return {"finished tasks": wall_s}
-    return {stage: wall_s * cpu_s[stage] / total for stage in ("search", "training", "rivals") if stage in cpu_s}
+    return {
+        stage: wall_s * cpu_s[stage] / total for stage in ("search", "training", "rivals", "risk") if stage in cpu_s
+    }
 
 
 def with_rivals(config: RunConfig) -> RunConfig:
@@ -217,7 +280,7 @@ def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) 
     bar_ns = 365.0 * 86_400e9 / panel.bars_per_year  # of the calendar: more than its length where the market rests
     length = {name: bars_of(getattr(config, name), bar_ns, name) for name in ("train", "validation", "test")}
     step = bars_of(config.step, bar_ns, "step") if config.step else length["test"]
-    least = max(config.horizon) + 1 + space.receptive_field
+    least = max(max(config.horizon) + 1 + space.receptive_field, least_gap(config, panel))
     gaps = {}
     for name in ("purge", "embargo"):
         given = getattr(config, name)

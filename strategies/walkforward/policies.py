@@ -48,6 +48,7 @@ class Competition:
         samples: Samples,
         engine: Engine,
         advance: Callable[[], None],
+        volatility: FloatArray | None = None,
     ) -> None:
         self.config = config
         self.space = space
@@ -55,6 +56,7 @@ class Competition:
         self.samples = samples
         self.engine = engine
         self.advance = advance
+        self.volatility = causal_volatility(samples.panel) if volatility is None else volatility
         self.policies = [parse_policy(text) for text in config.policy]
         names = [policy.name for policy in self.policies]
         if len(set(names)) != len(names):
@@ -80,6 +82,8 @@ class Competition:
                 temperature=Temperature(
                     config.temperature, config.temperature_end or config.temperature, config.temperature_schedule
                 ),
+                repeats=config.search_repeats,
+                undecided=config.undecided,
                 random_init=config.random_init,
                 parameter_cost=config.parameter_cost,
             ),
@@ -197,7 +201,6 @@ class Competition:
         return replace(contender, window=window, trained=TaskResult(arrays, contender.trained.report))
 
     def _follow_drift(self, outcome: PolicyOutcome) -> None:
-        volatility = causal_volatility(self.samples.panel)
         chosen: list[Candidate] = []
         searches: list[SearchTask] = []
         found: list[TaskResult] = []
@@ -225,7 +228,7 @@ class Competition:
             mine = self._contenders(outcome, window, searches, found, trained)
             outcome.contenders += mine
             outcome.decisions.append(Decision(window.number, source == window.number, source, heard, reason))
-            judged = [judge(self.config, self.samples.panel, volatility, contender) for contender in mine]
+            judged = [judge(self.config, self.samples.panel, self.volatility, contender) for contender in mine]
             chosen.append(max(judged, key=lambda candidate: candidate.score))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import filelock
 import pytest
-from shown_run import run
 
 from docs.executed.how import FIRST, PAPER, executed
 from docs.executed.place import prepare
+from tests.docs.shown_run import run
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from pathlib import Path
 import click
 import pytest
 import typer
-from shown_run import run
 
 from commands.__main__ import app as everything
 from data.standin import Clock, Market, StandIn, World
 from docs.executed import pages
 from docs.executed.how import DOCS, TEST, executed, how
 from docs.executed.pages import PROGRAMS, ROOT, Command, blocks, shown
+from tests.docs.shown_run import run
 
 SHOWN = shown()
 HOUR = 3_600_000

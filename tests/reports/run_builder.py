@@ -39,6 +39,9 @@ def history(epochs: int, rng: np.random.Generator) -> list[dict[str, Any]]:
                 "entropy": 1.6 * (1 - 0.7 * sharp),
                 "eigenvalue": 0.1 + 0.2 * sharp,
                 "gap": 0.02 * sharp,
+                "forces": {"gradient": 2e-4, "decay": 1e-5 * epoch, "regulariser": 0.0, "price": 0.0}
+                if epoch
+                else None,
                 "op_weights": [[0.2 + 0.5 * sharp, 0.4 - 0.2 * sharp, 0.4 - 0.3 * sharp]] * 2,
             }
         )
@@ -142,6 +145,24 @@ def build_run(
                 "genotype": genotype(("ema16", "ema64", "conv7")[k % 3]),
                 "history": history(12, rng),
                 "weights": {"edges": [[0, 0], [1, 1]], "ops": ["ema16", "conv3", "identity"]},
+                "decisions": {
+                    "text": "Decided on 1 of 2 edges by 3 searches together: ema16; 1 of them are in the network.",
+                    "claims": [
+                        {"source": 0, "node": 0, "first": "ema16", "second": "conv3", "margin": 3.2, "decided": True},
+                        {
+                            "source": 1,
+                            "node": 1,
+                            "first": "conv3",
+                            "second": "identity",
+                            "margin": 0.4,
+                            "decided": False,
+                        },
+                    ],
+                },
+                "sizes": [
+                    {"cells": 1, "channels": 8, "validation_loss": 0.45123},
+                    {"cells": 2, "channels": 32, "validation_loss": 0.45011},
+                ],
                 "policies": [
                     {"policy": "every", "searched": True, "source": k, "drift": []},
                     {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_builder import build_run
 
 from reports.comparison import write_comparison
 from reports.page import write_page
 from reports.run_folder import load_run
 from reports.tearsheets import planned_sheets, write_tearsheet
+from tests.reports.run_builder import build_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = next(

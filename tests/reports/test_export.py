@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from run_builder import build_run
 
 from data.panel import InputError
 from nas.search.watch import Reader, recorder
@@ -17,6 +16,7 @@ from reports.comparison import differences, write_comparison
 from reports.export import log_mlflow, write_tensorboard
 from reports.live import live_tensorboard
 from reports.run_folder import load_run
+from tests.reports.run_builder import build_run
 
 BARS = 24 * 30
 EVIL = "<script>alert(1)</script>"

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import build_run, genotype
 
 from data.panel import InputError
 from nas.space.drawing import draw_genotype
@@ -18,8 +17,9 @@ from reports.figures import SHOWN, equity_figure
 from reports.page import build_pages, write_page, write_runs_index
 from reports.performance import daily_returns, performance
 from reports.run_folder import link_latest, load_run
-from reports.search_section import window_figures
+from reports.search_section import decided_told, edge_names, size_told, window_figures
 from reports.tearsheets import write_tearsheet
+from tests.reports.run_builder import build_run, genotype
 
 BARS = 24 * 12
 
@@ -296,3 +296,23 @@ def test_a_flat_window_says_why(tmp_path: Path) -> None:
     page = write_page(load_run(folder)).read_text()
     assert "Stayed flat: the best plan (threshold1) had earned 0.45 standard errors" in page
     assert "It stayed flat in 1 of 3 windows" in page
+
+
+def test_a_window_says_what_was_decided_by_which_forces_and_in_which_size_it_trades(tmp_path: Path) -> None:
+    build_pages(build_run(tmp_path))
+    page = (tmp_path / "latest" / "index.html").read_text()
+    assert "Decided on 1 of 2 edges by 3 searches together: ema16" in page
+    assert "input to node 1: ema16 before conv3 by 3.2 standard errors" in page
+    assert "node 1 to node 2: conv3" not in page  # not decided
+    assert "1 x 8 (0.45123), 2 x 32 (0.45011). Validation chose 2 cells of 32 channels." in page
+    assert "Forces on the op logits, window 0" in page
+    assert "gradient of the validation loss" in page
+
+
+def test_a_run_without_claims_says_nothing_of_them(tmp_path: Path) -> None:
+    assert decided_told({}) is None
+    assert (
+        size_told({"sizes": [{"cells": 1, "channels": 8, "validation_loss": 0.4}]})
+        == "Trained in one size: 1 cell of 8 channels."
+    )
+    assert edge_names([[0, 0], [1, 0], [2, 1]]) == ["before to node 1", "last to node 1", "node 1 to node 2"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_builder import build_run
 
 from reports.page import build_pages, write_page
 from reports.portfolio_section import asset_returns, contribution_rows, lead_figure, leads, portfolio_figures
 from reports.run_folder import load_run
+from tests.reports.run_builder import build_run
 
 PAIR = ("BTCUSDT", "ETHUSDT")
 

@@ -17,7 +17,7 @@ from strategies.audit import app
 from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
 from strategies.walkforward.auditing import Audit, Check, another_future
-from tests.strategies.small_run import market, run
+from tests.commands.small_run import market, run
 
 QUIET = Console(quiet=True)
 

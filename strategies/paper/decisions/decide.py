@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.panel import FloatArray
-from nas.features.bank import causal_volatility
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.strategy import Strategy
 
@@ -33,10 +32,9 @@ def decide(strategy: Strategy, history: History, past: FloatArray, start: int, s
     panel = history.panel(stop, strategy)
     bank = strategy.model.bank(panel)
     at = [panel.assets.index(symbol) for symbol in strategy.traded]
-    forecasts = strategy.model.predict_bank(bank, start, stop)[:, at]
-    own = history.panel(stop)
-    volatility = causal_volatility(own)
-    targets = strategy.book(own, np.concatenate([past, forecasts]), start - len(past))[len(past) :]
+    forecasts = strategy.forecasts(panel, start, stop, bank)
+    own, volatility = history.panel(stop), strategy.volatility(panel)
+    targets = strategy.book(own, volatility, np.concatenate([past, forecasts]), start - len(past))[len(past) :]
     out = []
     for k, bar in enumerate(range(start, stop)):
         for a, symbol in enumerate(strategy.traded):

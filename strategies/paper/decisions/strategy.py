@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,17 @@ import numpy as np
 from data.intervals import interval_name
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel
 from data.series import SeriesKey
-from nas.features.bank import causal_volatility
+from nas.features.bank import FeatureBank
 from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
 from nas.network.model import TrainedModel, load_model
 from nas.network.model_check import known_keys
+from nas.targets import Scale
+from nas.targets.scale import sizing_bars
+from nas.targets.series import bars_of_hours
 from strategies.backtest.portfolio import COVARIANCE_SPAN_BARS, OPTIMISED, Portfolio, book_of
 from strategies.backtest.positions import PositionRule
+from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.paper.decisions.side_inputs import companions_of
 from strategies.walkforward.provenance import decision_version
 
@@ -32,7 +36,8 @@ class Strategy:
     """A model folder, read and checked: the network, the rule, the portfolio, and which symbols of it are traded.
 
     symbols: of the model, in order. traded: all of them, or some that do not depend on the others. companions: series that its
-    inputs need beside candles and funding of the traded ones.
+    inputs need beside candles and funding of the traded ones. sizing, risk: by what positions are sized, and every risk forecast of the
+    model, for the symbols of `assets`. holds: it forecasts no direction and is always in the market.
     """
 
     name: str
@@ -43,12 +48,20 @@ class Strategy:
     symbols: tuple[str, ...]
     traded: tuple[str, ...]
     companions: tuple[SeriesKey, ...]
+    sizing: Sizing = field(default_factory=lambda: Sizing(Scale()))
+    risk: Mapping[str, RiskForecast] = field(default_factory=dict)
+    holds: bool = False
 
     @property
     def assets(self) -> tuple[str, ...]:
         """Symbols of the panel that the inputs need, in the model's order."""
         others = {key.symbol for key in self.companions}
         return tuple(s for s in self.symbols if s in self.traded or s in others)
+
+    @property
+    def stop_loss(self) -> float:
+        """Of the run's account, in volatilities of a day; 0: it had none."""
+        return float(self.model.extra.get("stop_loss", 0.0))
 
     @property
     def stays_flat(self) -> bool:
@@ -58,7 +71,7 @@ class Strategy:
     @property
     def history_bars(self) -> int:
         """Bars until the first target no longer depends on where the history began."""
-        named = [raw_input(name) for name, _ in self.model.genotype.features]
+        named = [raw_input(name) for name in inputs_read(self.model, self.risk)]
         needed = {field for raw in named if raw is not None for field in raw.needs}
         fields = (*CANDLE_FIELDS, *sorted(needed - {*CANDLE_FIELDS}))
         stamps = np.datetime64(0, "ns") + np.arange(8) * np.timedelta64(self.model.interval_ns, "ns")
@@ -66,23 +79,46 @@ class Strategy:
             stamps, self.assets, fields, np.ones((8, len(self.assets), len(fields))), self.model.interval_ns, "none"
         )
         warmup = self.model.bank(ones).warmup_bars
+        hours = self.sizing.scale.memory_hours
+        sized = ewm_memory(VOLATILITY_SPAN) + (bars_of_hours(hours, self.model.interval_ns) if hours else 0)
+        for forecast in self.risk.values():
+            problem = forecast.problem(ones)
+            day = sizing_bars(forecast.model.horizon, ones)
+            sized = max(sized, max(problem.bank.warmup_bars + forecast.memory_bars, problem.columns.memory) + day)
         weighting, portfolio = self.portfolio.weighting, 0
         if weighting in ("volatility_target", *OPTIMISED):
             portfolio = ewm_memory(COVARIANCE_SPAN_BARS)
         if weighting in OPTIMISED:
             portfolio = max(portfolio, self.portfolio.estimation_bars + self.portfolio.rebalance_bars)
-        return max(warmup + self.model.network.receptive_field, ewm_memory(VOLATILITY_SPAN), portfolio) + 8
+        return max(warmup + self.model.network.receptive_field, sized, portfolio) + 8
 
-    def book(self, panel: Panel, forecasts: FloatArray, start: int) -> FloatArray:
+    def volatility(self, whole: Panel) -> FloatArray:
+        """[T, A] per bar of the traded symbols, by which positions are sized. whole: a panel with all that the inputs read."""
+        return self.sizing.volatility(whole)[:, [whole.assets.index(symbol) for symbol in self.traded]]
+
+    def book(self, panel: Panel, volatility: FloatArray, forecasts: FloatArray, start: int) -> FloatArray:
         """Targets [n, A] from the forecasts [n, A] of bars start.., where the model took over. panel: of the traded symbols."""
         return book_of(
-            panel, self.portfolio.signal(forecasts), causal_volatility(panel), start, self.rule, self.portfolio,
+            panel, self.portfolio.signal(forecasts), volatility, start, self.rule, self.portfolio,
             others=len(self.symbols) - len(self.traded),
         )  # fmt: skip
 
-    def forecasts(self, panel: Panel, start: int, stop: int) -> FloatArray:
-        """[stop - start, A] of the traded symbols, from a panel with all that the inputs read."""
-        return self.model.predict(panel, start, stop)[:, [panel.assets.index(symbol) for symbol in self.traded]]
+    def forecasts(self, panel: Panel, start: int, stop: int, bank: FeatureBank | None = None) -> FloatArray:
+        """[stop - start, A] of the traded symbols, from a panel with all that the inputs read; where it only holds, 1 as soon as
+        its size is known. bank: the model's features of the panel, where they are computed already."""
+        at = [panel.assets.index(symbol) for symbol in self.traded]
+        if self.holds:
+            assert self.sizing.forecast is not None
+            return np.where(np.isfinite(self.sizing.forecast.volatility(panel)[start:stop, at]), 1.0, np.nan)
+        if bank is not None:
+            return self.model.predict_bank(bank, start, stop)[:, at]
+        return self.model.predict(panel, start, stop)[:, at]
+
+
+def inputs_read(model: TrainedModel, risk: Mapping[str, RiskForecast]) -> list[str]:
+    """Raw inputs of the network and of the risk forecasts beside it."""
+    own = [name for name, _ in model.genotype.features]
+    return list(dict.fromkeys([*own, *(name for f in risk.values() for name, _ in f.model.features)]))
 
 
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
@@ -123,10 +159,12 @@ def _strategy_of(
             f"{folder}: the network reads {', '.join(model.genotype.assets)} together, the model names {', '.join(symbols)}; "
             "rerun the walk-forward"
         )
+    risk = load_risk(folder)
+    sizing = Sizing.of(folder, model.extra, risk)
     portfolio = model.extra.get("portfolio", {})
     if traded != symbols:
         _check_apart(folder, model, portfolio, symbols)
-    companions = companions_of([name for name, _ in model.genotype.features], symbols, traded, trained_for)
+    companions = companions_of(inputs_read(model, risk), symbols, traded, trained_for)
     weighed = Portfolio(**portfolio)
     category = model.extra.get("category", "linear")
     if category != "linear":
@@ -145,11 +183,15 @@ def _strategy_of(
         )
     name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
     rule = PositionRule(**model.extra["rule"])
-    return Strategy(name, folder.resolve(), model, rule, weighed, symbols, traded, companions)
+    found = Strategy(name, folder.resolve(), model, rule, weighed, symbols, traded, companions)
+    places = [symbols.index(symbol) for symbol in found.assets]
+    of = {name: forecast.of_assets(places) for name, forecast in risk.items()}
+    return replace(found, sizing=sizing.of_assets(places), risk=of, holds=model.extra.get("direction") == "hold")
 
 
 _EXTRA = (
     "plan", "rule", "horizons", "threshold", "symbols", "category", "portfolio", "code_version", "decision_version", "target",
+    "stop_loss", "scale", "direction", "sized_by", "risk",
 )  # fmt: skip
 
 
@@ -173,6 +215,9 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
             flag = key == "allow_short"
             if flag != isinstance(value, bool):
                 raise ValueError(f"{name}: {key} is {value!r}")
+    stop_loss = extra.get("stop_loss", 0.0)
+    if isinstance(stop_loss, bool) or not isinstance(stop_loss, (int, float)) or not 0 <= stop_loss < 1e3:
+        raise ValueError(f"stop_loss is {stop_loss!r}, no number of volatilities")
     rule = extra.get("rule", {})
     costs = rule.get("asset_cost_bps", {})
     if not isinstance(costs, Mapping) or any(

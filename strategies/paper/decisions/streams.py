@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import websocket
+
 from strategies.paper.orders.keys import Keys
 
 UP, DOWN, DATA = "up", "down", "data"
@@ -54,6 +56,7 @@ class Stream:
         self.connections = 0
         self._keys, self._ping_s, self._longest_wait_s = keys, ping_s, longest_wait_s
         self._stop = threading.Event()
+        self._socket: Any = None
         self._thread = threading.Thread(target=self._run, name=f"stream {name}", daemon=True)
 
     def start(self) -> Stream:
@@ -62,7 +65,14 @@ class Stream:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(2.0)
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+
+    def cut(self) -> None:
+        """Ends the present connection, as the network might; the next one comes by itself."""
+        socket = self._socket
+        if socket is not None:
+            socket.shutdown()
 
     @property
     def silent_s(self) -> float:
@@ -87,13 +97,12 @@ class Stream:
             wait_s = min(2 * wait_s, self._longest_wait_s)
 
     def _serve(self) -> None:
-        import websocket
-
         loopback = urlsplit(self.url).hostname == "127.0.0.1"
         socket = websocket.create_connection(
             self.url, timeout=max(2.0, self._ping_s), http_no_proxy=["*"] if loopback else None
         )
         self.connections += 1
+        self._socket = socket
         try:
             socket.settimeout(min(self._ping_s / 4, 1.0))
             if self._keys is not None:
@@ -113,8 +122,6 @@ class Stream:
             socket.close()
 
     def _listen(self, socket: Any) -> None:
-        import websocket
-
         pinged = time.monotonic()
         while not self._stop.is_set():
             now = time.monotonic()
@@ -134,8 +141,6 @@ class Stream:
 
     def _answered(self, socket: Any, op: str) -> dict[str, Any]:
         """The answer to `op`; data that arrives before it is kept. A refusal that never comes ends the attempt."""
-        import websocket
-
         deadline = time.monotonic() + 5.0
         while time.monotonic() < deadline and not self._stop.is_set():
             try:

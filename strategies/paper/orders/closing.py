@@ -13,7 +13,8 @@ from decimal import Decimal
 
 from data.panel import InputError
 from strategies.paper.orders.account_rows import Instrument, Position
-from strategies.paper.orders.exchange import ExchangeError, Order
+from strategies.paper.orders.connection import ExchangeError
+from strategies.paper.orders.exchange import Order
 from strategies.paper.orders.placement import link_id
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.records.journal import JournalError
@@ -86,6 +87,12 @@ class Closing:
         if not left:
             return Ending(True, FLAT if flatten else KEPT)
         return Ending(False, f"{NOT_CLEAN}: {'; '.join(dict.fromkeys(left))}")
+
+    def close(self, symbol: str, last_ms: int, why: str) -> Ending:
+        """One symbol, once; orders of others stay."""
+        left: list[str] = []
+        self._close(symbol, last_ms, why, left)
+        return Ending(not left, "; ".join(left) or FLAT)
 
     # orders
 
