@@ -55,7 +55,7 @@ def least(work: Callable[[], Any], repeats: int) -> float:
 
 def kernel_before() -> Callable[..., Any]:
     """The account as it was: the reference of the tests, its functions compiled."""
-    from tests.strategies import reference_account as before
+    from tests.strategies.backtest import reference_account as before
 
     for name in ("_lots", "_ticks", "_funding", "_margin", "_run"):
         setattr(before, name, numba.njit(getattr(before, name)))
