@@ -11,6 +11,7 @@ processor seconds; every pair is measured in turn.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +58,9 @@ def kernel_before() -> Callable[..., Any]:
     """The account as it was: the reference of the tests, its functions compiled."""
     from tests.strategies.backtest import reference_account as before
 
-    for name in ("_lots", "_ticks", "_funding", "_margin", "_run"):
-        setattr(before, name, numba.njit(getattr(before, name)))
+    for name, function in list(vars(before).items()):
+        if inspect.isfunction(function) and name.startswith("_") and name != "_settlements":
+            setattr(before, name, numba.njit(function))
     return before.reference_account
 
 
