@@ -24,7 +24,7 @@ def run(context: typer.Context, **given: Any) -> None:
         return
     asked = PaperSettings.read(given)
     # start-up time: `--help` and the other commands need no model
-    from reports.paper import build_paper_page
+    from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.session import trade
 
     raise typer.Exit(trade(asked, build_paper_page))
@@ -48,7 +48,7 @@ def status(
     json_: Json = False,
 ) -> None:
     """State, position, equity and the last events; of all paper accounts, or one."""
-    from strategies.paper.supervision import show_status
+    from strategies.paper.supervision import show_status  # start-up time
 
     raise typer.Exit(show_status(out, id, json_))
 
@@ -72,7 +72,7 @@ def stop(
     json_: Json = False,
 ) -> None:
     """The kill switch: cancels our orders, closes the positions if asked, ends the process. Exit 0 only where that was reached."""
-    from strategies.paper.supervision import stop_paper
+    from strategies.paper.supervision import stop_paper  # start-up time
 
     raise typer.Exit(stop_paper(out, id, flatten, keys, json_, wait_s))
 
@@ -84,7 +84,7 @@ def replay(
     json_: Json = False,
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
-    from reports.paper import build_paper_page
+    from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.supervision import show_replay
 
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
@@ -97,7 +97,7 @@ def verify(
     json_: Json = False,
 ) -> None:
     """Are the journals sound? Integrity of the file, then every value; exit 1 where one is not."""
-    from strategies.paper.supervision import verify as check
+    from strategies.paper.supervision import verify as check  # start-up time
 
     raise typer.Exit(check(out, id, json_))
 

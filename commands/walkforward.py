@@ -71,11 +71,11 @@ def run_job(config: RunConfig, options: Options) -> Path:
 
     Raises InputError for anything the user can mend; KeyboardInterrupt leaves finished tasks on disk.
     """
-    from strategies.walkforward.job import Job
+    from strategies.walkforward.job import Job  # start-up time: `--help` needs neither torch nor pandas
     from strategies.walkforward.profile import keep_timings
 
     if options.mlflow is not None:  # what the end needs is asked for at the beginning
-        from reports.export import mlflow_client
+        from reports.export import mlflow_client  # optional: MLflow
 
         mlflow_client(options.mlflow)
     job = Job.open(config, options)
@@ -91,7 +91,7 @@ def run_job(config: RunConfig, options: Options) -> Path:
         if options.pages:
             _write_pages(job)
         else:
-            from reports.run_folder import link_latest
+            from reports.run_folder import link_latest  # start-up time
 
             link_latest(job.folder)  # the newest run, with pages or without
         if ran:
@@ -107,7 +107,7 @@ def _watched(job: Job) -> Iterator[Path | None]:
     if not job.options.tensorboard:
         yield None
         return
-    from reports.live import live_tensorboard
+    from reports.live import live_tensorboard  # optional: TensorBoard
 
     watch, folder = job.folder / "watch", job.folder / "tensorboard"
     with live_tensorboard(watch, folder):
@@ -119,8 +119,8 @@ def _watched(job: Job) -> Iterator[Path | None]:
 
 def _write_pages(job: Job) -> None:
     """Pages and the link to them; left alone where this version of the code has written them already."""
-    from reports.page import build_pages
-    from reports.run_folder import link_latest
+    from reports.page import build_pages  # start-up time
+    from reports.run_folder import link_latest  # start-up time
     from strategies.walkforward.provenance import pages_version
 
     mark, version = job.folder / PAGES_MARK, pages_version()
@@ -140,7 +140,7 @@ def _export(job: Job) -> None:
     options, console = job.options, job.console
     if not options.tensorboard and options.mlflow is None:
         return
-    from reports.export import log_mlflow, write_tensorboard
+    from reports.export import log_mlflow, write_tensorboard  # optional: TensorBoard, MLflow
     from reports.run_folder import load_run
 
     run = load_run(job.folder)
@@ -152,7 +152,7 @@ def _export(job: Job) -> None:
 
 def _tell(job: Job, headline: Headline) -> None:
     """Figures of every strategy, where the time went, where the pages are."""
-    from data.progress import console_of
+    from data.progress import console_of  # start-up time
     from strategies.walkforward.profile import profile
 
     options, console = job.options, job.console

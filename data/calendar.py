@@ -10,8 +10,8 @@ from data.panel import BoolArray, TimeArray
 
 #: Saturdays (of those between the first and the last bar) that hold a bar where a market rests at weekends
 MOST_SATURDAYS = 0.02
-#: trading days that a market may be closed for without a gap (a golden week has seven)
-LONGEST_REST_DAYS = 12
+#: trading days that a market may be closed for without a gap (the Chinese new year takes six or seven)
+LONGEST_REST_DAYS = 8
 
 
 def rests_at_weekends(times: TimeArray, interval: int) -> bool:

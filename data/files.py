@@ -19,7 +19,7 @@ from data.intervals import DAY_NS, HOUR_NS, interval_name, parse_length, say_tim
 from data.panel import CANDLE_FIELDS, Panel, Settlements, TimeArray
 from data.symbols import parse_symbol
 from data.times import commonest_step, local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
-from data.units import check_rates, check_rhythm, implausible_fields, numbers, of_percent, rate_unit, smoothed
+from data.units import check_rates, check_rhythm, implausible_fields, leap, numbers, of_percent, rate_unit, smoothed
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def read_candles(
     length = infer_interval_ns(table, str(path))
     if not times.zoned and length < DAY_NS and parse_timezone(reading.timezone, "data") is None:
         notes.append("times have no zone and are read as UTC (else: --timezone)")
+    notes += [jump] if (jump := leap(table)) else []
     if ignored := columns.ignored():
         notes.append(f"columns ignored: {', '.join(ignored)}")
     what = smoothed(table)
@@ -214,6 +215,8 @@ def _own_rows(sheet: Sheet, path: Path, symbol: str | None) -> tuple[Sheet, list
     cells = sheet.table[place].astype(str)
     there = cells.unique()
     if len(there) == 1:
+        if not _same(there[0], symbol):
+            notes.append(f"its rows are of {shortened(there[0])}" + (f", read as {symbol}" if symbol else ""))
         return sheet, notes
     own = cells.map({name: _same(name, symbol) for name in there}).to_numpy(dtype=bool)
     if not own.any():

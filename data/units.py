@@ -9,12 +9,16 @@ import pandas as pd
 
 from data.dialect import Sheet
 from data.errors import InputError, shortened
-from data.intervals import HOUR_NS, interval_name
+from data.intervals import HOUR_NS, interval_name, say_time
 from data.panel import FloatArray, TimeArray
 
 _LARGE = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 #: of the largest tenth of |rates|: fractions stay below, percent (a hundred times that) lie between (docs/data.md)
 MOST_FRACTION, LEAST_PERCENT, MOST_PERCENT = 0.0015, 0.004, 0.3
+#: factor between a close and the next open
+LEAST_LEAP = 2.5
+#: bars at either end of a file that tell whether they are prices
+JUDGED = 20_000
 #: how files write that there is nothing
 NOTHING = ("", "-", "--")
 #: what a further field may be at the median; a spread of 10 is in points, not a fraction
@@ -153,9 +157,11 @@ def smoothed(table: pd.DataFrame) -> str | None:
 
     Heikin-Ashi: each opens in the middle of the body before; a market opens at its close. Averages: returns follow one another.
     """
-    opens, closes = table["open"].to_numpy(), table["close"].to_numpy()
     if len(table) < 30:
         return None
+    if len(table) > 2 * JUDGED:  # both ends: a file may have been joined
+        table = pd.concat([table.iloc[:JUDGED], table.iloc[-JUDGED:]])
+    opens, closes = table["open"].to_numpy(), table["close"].to_numpy()
     body = np.abs(closes[:-1] - opens[:-1])
     large = body > np.median(body)
     if large.sum() >= 10:
@@ -170,3 +176,16 @@ def smoothed(table: pd.DataFrame) -> str | None:
     if follow > 0.4:
         return f"smoothed prices (returns follow one another with a correlation of {follow:.2f}; a market's hardly do)"
     return None
+
+
+def leap(table: pd.DataFrame) -> str | None:
+    """Where prices leap between two bars by a factor that markets hardly know: a split, another unit or another market."""
+    opens, closes = table["open"].to_numpy(), table["close"].to_numpy()
+    size = np.abs(np.log(opens[1:] / closes[:-1]))
+    worst = int(np.argmax(size))
+    if size[worst] < np.log(LEAST_LEAP):
+        return None
+    return (
+        f"the price leaps by a factor of {np.exp(size[worst]):.3g} at {say_time(table.index[worst + 1].to_datetime64())} "
+        f"({closes[worst]:g} to {opens[worst + 1]:g}): a split, or another unit?"
+    )

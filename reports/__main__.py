@@ -21,7 +21,7 @@ def build(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) ->
 
     Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI (each with --help).
     """
-    from reports.page import build_pages
+    from reports.page import build_pages  # start-up time: `--help` needs none of it
 
     _tell("page", build_pages(run, progress=None if quiet else lambda step: print(step, file=sys.stderr)), json_)
 
@@ -32,14 +32,14 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Write one page that sets runs side by side."""
-    from reports.comparison import write_comparison
+    from reports.comparison import write_comparison  # start-up time
 
     _tell("page", write_comparison(runs, out), json_)
 
 
 def tensorboard(run: RunFolder = LATEST, json_: Json = False) -> None:
     """Write TensorBoard event files of a run's searches to its folder tensorboard/."""
-    from reports.export import write_tensorboard
+    from reports.export import write_tensorboard  # start-up time
     from reports.run_folder import load_run
 
     _tell("folder", write_tensorboard(load_run(run)), json_)
@@ -51,7 +51,7 @@ def mlflow(
     json_: Json = False,
 ) -> None:
     """Log parameters, metrics and files of a run to MLflow; prints the id of the MLflow run."""
-    from reports.export import log_mlflow
+    from reports.export import log_mlflow  # start-up time
     from reports.run_folder import load_run
 
     _tell("run", log_mlflow(load_run(run), uri), json_)

@@ -19,7 +19,16 @@ from reports.tearsheets import best_by_hand
 
 
 def write_comparison(folders: Sequence[Path], path: Path | None = None) -> Path:
-    """One page over at least two runs; by default `compare.html` beside the folder `runs` of the first. Returns its path."""
+    """One page over at least two runs; by default `compare.html` beside the folder `runs` of the first. Returns its path.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from reports import write_comparison
+    >>> write_comparison([Path("reports/latest")])
+    Traceback (most recent call last):
+    data.errors.InputError: compare needs at least two run folders, such as reports/runs/<run-id>
+    """
     if len(folders) < 2:
         raise InputError("compare needs at least two run folders, such as reports/runs/<run-id>")
     runs = [load_run(folder) for folder in folders]

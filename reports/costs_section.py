@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reports.figures import Figure, label, significant
 from reports.performance import Performance
 from reports.run_folder import Run
@@ -57,8 +59,6 @@ def cost_rows(run: Run) -> list[CostRow]:
 
 def cost_figure(run: Run, rows: Sequence[Performance]) -> Figure:
     """Fees, slippage and funding of each strategy, as a share of the equity it began with."""
-    import numpy as np
-
     begin = np.array([float(run.equity[row.strategy].dropna().iloc[0]) for row in rows])
     parts: list[tuple[str, Any, str]] = [
         ("fees", np.array([-row.fees for row in rows]), "series-4"),

@@ -26,7 +26,7 @@ METRIC_NAME = re.compile(r"[^A-Za-z0-9_. /-]+")  # anything else MLflow does not
 def summary_writer() -> Any:
     """TensorBoard's writer class. InputError where it is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # optional
     except ImportError:
         raise InputError('TensorBoard is not installed: pip install "regime-nas[tensorboard]"') from None
     return SummaryWriter
@@ -73,7 +73,7 @@ def _write_graph(writer: Any, folder: Path) -> None:
     """The network of the window, traced on zeros; left out where its model was not kept."""
     if not (folder / "genotype.json").is_file():
         return
-    import torch
+    import torch  # slow to load; MLflow does without
 
     from nas.network.model import load_model
 
@@ -105,14 +105,14 @@ def mlflow_client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient  # optional
     except ImportError:
         raise InputError('MLflow is not installed: pip install "regime-nas[mlflow]"') from None
     return _asked(uri, lambda: MlflowClient(tracking_uri=uri))
 
 
 def _asked(uri: str, act: Callable[[], T]) -> T:
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # optional
 
     try:
         return act()

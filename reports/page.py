@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
     """Write `index.html` and the tearsheets of a run folder, the list of runs and the `latest` link; return the page.
 
     progress: called with a few words before each slow step.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from reports import build_pages
+    >>> build_pages(Path("nowhere"))
+    Traceback (most recent call last):
+    data.errors.InputError: nowhere is not a run folder: give a folder such as reports/runs/<run-id> or reports/latest
     """
     run = load_run(folder)
     say = progress or (lambda _: None)
@@ -78,6 +88,7 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
 
 
 def write_page(run: Run) -> Path:
+    """The comparison page of a run alone; returns its path."""
     rows = [performance(run, strategy) for strategy in run.strategies]
     luck = luck_section(run)
     rival = best_by_hand(run)
@@ -156,13 +167,12 @@ def write_runs_index(reports: Path) -> Path:
 
 def plotly_script() -> Markup:
     """The library's own file, as its package ships it; embedded so that the page needs no network."""
-    from importlib.resources import files
-
     text = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return Markup(text.replace("</script", "<\\/script"))
 
 
 def environment() -> jinja2.Environment:
+    """The templates, with what shows figures in them."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -180,14 +190,17 @@ def environment() -> jinja2.Environment:
 
 
 def percent(value: float, digits: int = 1) -> str:
+    """0.123 as 12.3%; a dash where it is not known."""
     return f"{value:.{digits}%}" if _finite(value) else "–"
 
 
 def ratio(value: float, digits: int = 2) -> str:
+    """1.234 as 1.23; a dash where it is not known."""
     return f"{value:.{digits}f}" if _finite(value) else "–"
 
 
 def money(value: float) -> str:
+    """Quote currency; cents below 100."""
     return f"{value:,.0f}" if _finite(value) and abs(value) >= 100 else (f"{value:,.2f}" if _finite(value) else "–")
 
 
@@ -202,6 +215,7 @@ def brief(value: float) -> str:
 
 
 def probability(value: float) -> str:
+    """Three digits; a dash where it is not known."""
     return f"{value:.3f}" if _finite(value) else "–"
 
 
@@ -215,6 +229,7 @@ def span(days: float) -> str:
 
 
 def count(value: float) -> str:
+    """A whole number with its thousands apart."""
     return f"{value:,.0f}" if _finite(value) else "–"
 
 
@@ -292,8 +307,6 @@ def _decision(window: Mapping[str, Any]) -> str:
 
 def _is_plain_svg(text: str) -> bool:
     """A picture from a file goes into the page unescaped, so it must be an SVG that can run or fetch nothing."""
-    import xml.etree.ElementTree as ElementTree
-
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:

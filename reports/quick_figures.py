@@ -27,7 +27,7 @@ def skipped_figures(days: int) -> frozenset[str]:
 @contextmanager
 def quick_figures(skipped: Set[str]) -> Iterator[None]:
     """Inside, matplotlib draws each figure once, with fixed margins and ids that depend on its content only."""
-    import matplotlib
+    import matplotlib  # takes seconds to load
     import matplotlib.pyplot as plt
     import quantstats.reports
     from matplotlib.backend_bases import FigureCanvasBase

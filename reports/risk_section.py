@@ -158,7 +158,7 @@ def _confidence_set(daily: pd.DataFrame) -> set[str]:
     """Methods that the Model Confidence Set keeps at 90%; all where there are too few days."""
     if len(daily) < 3 * MCS_BLOCK or daily.shape[1] < 2:
         return set(map(str, daily.columns))
-    from arch.bootstrap import MCS
+    from arch.bootstrap import MCS  # takes seconds to load
 
     test = MCS(daily, size=MCS_SIZE, reps=MCS_DRAWS, block_size=MCS_BLOCK, method="max", seed=0)
     test.compute()

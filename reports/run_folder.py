@@ -42,6 +42,20 @@ class Run:
     equity: index = bar close time (UTC), one column per strategy, account value after all costs.
     trial_returns: index = day (UTC), one column per configuration tried: out-of-sample returns after costs.
     architectures: window number -> SVG text, as the run saved it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> hours = pd.date_range("2024-01-01", periods=96, freq="h", tz="UTC", name="timestamp")
+    >>> pd.DataFrame({"mine": 100.0, "buy_and_hold": 100.0}, index=hours).to_parquet(folder / "equity.parquet")
+    >>> (folder / "run.json").write_text("{}")
+    2
+    >>> from reports import load_run
+    >>> list(load_run(folder).trades.columns)[:3]
+    ['timestamp', 'strategy', 'asset']
     """
 
     folder: Path
@@ -60,14 +74,17 @@ class Run:
 
     @property
     def run_id(self) -> str:
+        """The name of the run's folder, as it was made."""
         return str(self.info.get("run_id") or self.folder.name)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
+        """Source, period, versions: docs/architecture.md, run.json."""
         return _mapping(self.info.get("provenance"))
 
     @property
     def simulated(self) -> bool:
+        """Whether the market was invented."""
         return bool(self.provenance.get("simulated", False))
 
     @property
@@ -115,6 +132,7 @@ class Run:
         return str(described.get("kind") or (SEARCHED if strategy.startswith(SEARCHED) else "rule"))
 
     def title(self, strategy: str) -> str:
+        """What pages call a strategy."""
         described = _mapping(_mapping(self.info.get("strategies")).get(strategy))
         return str(described.get("title") or strategy.replace("_", " "))
 
@@ -123,11 +141,27 @@ class Run:
         return f"Policy {strategy.removeprefix('policy:')}" if strategy.startswith("policy:") else self.title(strategy)
 
     def description(self, strategy: str) -> str:
+        """What it is, in a sentence; empty where the run does not say."""
         return str(_mapping(_mapping(self.info.get("strategies")).get(strategy)).get("description") or "")
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run folder (a link such as `reports/latest` is followed). InputError says in one line what is wrong."""
+    """Read a run folder (a link such as `reports/latest` is followed). InputError says in one line what is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> hours = pd.date_range("2024-01-01", periods=96, freq="h", tz="UTC", name="timestamp")
+    >>> pd.DataFrame({"mine": 100.0, "buy_and_hold": 100.0}, index=hours).to_parquet(folder / "equity.parquet")
+    >>> (folder / "run.json").write_text("{}")
+    2
+    >>> from reports import load_run
+    >>> load_run(folder).equity.shape
+    (96, 2)
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a run folder: give a folder such as reports/runs/<run-id> or reports/latest")

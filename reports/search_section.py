@@ -242,12 +242,39 @@ def has_random(run: Run) -> bool:
 def timeline_figure(run: Run) -> Figure | None:
     """Per policy when it searched, its drift alarms, the change points found offline, and the true regimes where simulated."""
     first, last = run.equity.index[0], run.equity.index[-1]
+    regimes, names = _regime_traces(run, first, last)
+    marks, policies = _policy_marks(run, first, last)
+    changes = [moment for moment in map(_moment, run.info.get("change_points") or []) if moment is not None]
+    traces = [*regimes, *_mark_traces(marks)]
+    if changes:
+        points = [(_text(moment), "volatility change") for moment in changes]
+        look = {"symbol": "line-ns-open", "size": 14, "color": "var(--series-3)"}
+        traces.append(_marks("volatility change, found afterwards", points, look))
+    if not traces:
+        return None
+    rows = [*["true regime"] * bool(names), *policies, *["volatility change"] * bool(changes)]
+    margin = (last - first) * 0.015  # a mark on the first bar is seen whole
+    return Figure(
+        "timeline",
+        "Regimes, searches and drift alarms",
+        f"From {first:%Y-%m-%d} to {last:%Y-%m-%d}: {counted(len(marks['searched']), 'search', 'searches')}, architectures kept "
+        f"{counted(len(marks['kept']), 'time')}, {counted(len(marks['alarm']), 'drift alarm')}, "
+        f"{counted(len(changes), 'change')} of volatility found afterwards"
+        + (f"; true regimes: {', '.join(names)}." if names else "; the market's true regimes are not known."),
+        traces,
+        {
+            "yaxis": {"categoryorder": "array", "categoryarray": [label(row) for row in reversed(rows)]},
+            "xaxis": {"type": "date", "range": [_text(first - margin), _text(last + margin)]},
+        },
+        120 + 44 * len(rows),
+    )
+
+
+def _regime_traces(run: Run, first: pd.Timestamp, last: pd.Timestamp) -> tuple[list[Trace], list[str]]:
+    """A bar per stretch of each true regime, and the names of all."""
     traces: list[Trace] = []
-    rows: list[str] = []
     regimes = [entry for entry in run.info.get("regimes") or [] if isinstance(entry, Mapping)]
     names = list(dict.fromkeys(str(entry.get("name")) for entry in regimes))
-    if names:
-        rows.append("true regime")
     for k, name in enumerate(names):
         xs: list[str | None] = []
         for entry in regimes:
@@ -264,7 +291,16 @@ def timeline_figure(run: Run) -> Figure | None:
                     "line": {"color": colour, "width": 16}, "connectgaps": False,
                 }
             )  # fmt: skip
-    marks: dict[str, list[tuple[str, str]]] = {"searched": [], "kept": [], "alarm": []}
+    return traces, names
+
+
+Points = list[tuple[str, str]]  # time, row
+
+
+def _policy_marks(run: Run, first: pd.Timestamp, last: pd.Timestamp) -> tuple[dict[str, Points], list[str]]:
+    """When policies searched, kept and were alarmed; and a row for each policy."""
+    rows: list[str] = []
+    marks: dict[str, Points] = {"searched": [], "kept": [], "alarm": []}
     for window in run.windows:
         begin = _moment((window.get("test") or {}).get("start"))
         for entry in window.get("policies") or []:
@@ -277,49 +313,25 @@ def timeline_figure(run: Run) -> Figure | None:
                 moment = _moment(alarm.get("time")) if isinstance(alarm, Mapping) else None
                 if moment is not None and first <= moment <= last:
                     marks["alarm"].append((_text(moment), row))
-    symbols = {
+    return marks, rows
+
+
+def _mark_traces(marks: Mapping[str, Points]) -> list[Trace]:
+    looks = {
         "searched": ("searched again", "circle", "var(--series-2)"),
         "kept": ("architecture kept", "circle-open", "var(--benchmark)"),
         "alarm": ("drift alarm", "x", "var(--series-4)"),
     }
-    for key, points in marks.items():
-        if points:
-            words, symbol, colour = symbols[key]
-            traces.append(
-                {
-                    "type": "scatter", "mode": "markers", "name": words,
-                    "x": [x for x, _ in points], "y": [label(y) for _, y in points],
-                    "marker": {"symbol": symbol, "size": 11, "color": colour},
-                }
-            )  # fmt: skip
-    changes = [moment for moment in map(_moment, run.info.get("change_points") or []) if moment is not None]
-    if changes:
-        rows.append("volatility change")
-        traces.append(
-            {
-                "type": "scatter", "mode": "markers", "name": "volatility change, found afterwards",
-                "x": [_text(moment) for moment in changes], "y": ["volatility change"] * len(changes),
-                "marker": {"symbol": "line-ns-open", "size": 14, "color": "var(--series-3)"},
-            }
-        )  # fmt: skip
-    if not traces:
-        return None
-    order = [label(row) for row in reversed(rows)]
-    margin = (last - first) * 0.015  # a mark on the first bar is seen whole
-    return Figure(
-        "timeline",
-        "Regimes, searches and drift alarms",
-        f"From {first:%Y-%m-%d} to {last:%Y-%m-%d}: {counted(len(marks['searched']), 'search', 'searches')}, architectures kept "
-        f"{counted(len(marks['kept']), 'time')}, {counted(len(marks['alarm']), 'drift alarm')}, "
-        f"{counted(len(changes), 'change')} of volatility found afterwards"
-        + (f"; true regimes: {', '.join(names)}." if names else "; the market's true regimes are not known."),
-        traces,
-        {
-            "yaxis": {"categoryorder": "array", "categoryarray": order},
-            "xaxis": {"type": "date", "range": [_text(first - margin), _text(last + margin)]},
-        },
-        120 + 44 * len(rows),
-    )
+    return [
+        _marks(name, marks[key], {"symbol": symbol, "size": 11, "color": colour})
+        for key, (name, symbol, colour) in looks.items()
+        if marks[key]
+    ]
+
+
+def _marks(name: str, points: Points, look: dict[str, Any]) -> Trace:
+    x, y = [x for x, _ in points], [label(y) for _, y in points]
+    return {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, "marker": look}
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -109,7 +109,7 @@ def probabilistic_sharpe(of: Moments, benchmark: float = 0.0) -> float:
 
     skfolio's function takes returns only; tests hold both equal.
     """
-    from scipy.stats import norm
+    from scipy.stats import norm  # takes seconds to load
 
     adjusted = 1.0 - of.skew * of.sharpe + (of.kurtosis - 1.0) / 4.0 * of.sharpe**2
     if of.observations < 3 or not adjusted > 0.0:
@@ -127,7 +127,7 @@ def deflated_sharpe(of: Moments, trials: float, trial_variance: float) -> float:
 
 def expected_best(trials: float, trial_variance: float) -> float:
     """SR0: the Sharpe ratio that the best of so many trials without skill is expected to show."""
-    from skfolio.measures import expected_max_sharpe_ratio
+    from skfolio.measures import expected_max_sharpe_ratio  # takes seconds to load
 
     return float(expected_max_sharpe_ratio(max(1.0, trials), math.sqrt(max(0.0, trial_variance))))
 
@@ -137,7 +137,7 @@ def minimum_track_record(of: Moments, benchmark: float = 0.0, confidence: float 
 
     Bailey and López de Prado (2012), not rounded; purgedcv's function, rounded up, agrees (tests hold both equal).
     """
-    from scipy.stats import norm
+    from scipy.stats import norm  # takes seconds to load
 
     if math.isnan(of.sharpe):
         return math.nan
@@ -191,7 +191,7 @@ def overfitting(trial_returns: FloatArray, blocks: int = CSCV_BLOCKS) -> Overfit
 
 def against_benchmark(daily: pd.DataFrame, benchmark: str) -> AgainstBenchmark | None:
     """SPA (Hansen 2005) and StepM (Romano and Wolf 2005) of all columns against one, by daily returns, after costs."""
-    from arch.bootstrap import SPA, StepM
+    from arch.bootstrap import SPA, StepM  # takes seconds to load
 
     rivals = [name for name in daily.columns if name != benchmark and float(daily[name].std()) >= MIN_SPREAD]
     if benchmark not in daily.columns or not rivals or len(daily) < FEWEST_DAYS:
@@ -220,7 +220,7 @@ def against_benchmark(daily: pd.DataFrame, benchmark: str) -> AgainstBenchmark |
 
 def block_days(daily: pd.DataFrame) -> int:
     """Mean block of the stationary bootstrap: the median of the columns' optimal lengths (Politis and White 2004), at least 2."""
-    from arch.bootstrap import optimal_block_length
+    from arch.bootstrap import optimal_block_length  # takes seconds to load
 
     moving = daily.loc[:, daily.std() >= MIN_SPREAD]
     if moving.empty or len(daily) < FEWEST_DAYS:
@@ -249,7 +249,7 @@ class Resampled:
 
 def resample(daily: pd.DataFrame, days_per_year: float = DAYS_PER_YEAR) -> Resampled | None:
     """Stationary bootstrap (Politis and Romano 1994) of all strategies at once, so that differences stay paired."""
-    from arch.bootstrap import StationaryBootstrap
+    from arch.bootstrap import StationaryBootstrap  # takes seconds to load
 
     if len(daily) < FEWEST_DAYS:
         return None

@@ -185,10 +185,10 @@ def _quantstats(
     parameters: Mapping[str, str],
     days_per_year: float,
 ) -> str:
-    import matplotlib
+    import matplotlib  # takes seconds to load
 
     matplotlib.use("Agg")
-    import quantstats
+    import quantstats  # takes seconds to load
 
     from reports.quick_figures import quick_figures, skipped_figures
 

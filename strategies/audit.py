@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,9 +29,7 @@ def main(
 
     Exit code 0 where nothing looked ahead, 1 where something did.
     """
-    import json
-
-    from rich.markup import escape
+    from rich.markup import escape  # start-up time: `--help` needs none of it
     from rich.table import Table
 
     from data.progress import console_of

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +47,6 @@ def python_version() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    from importlib import metadata
-
     try:
         needed, extras = _requirements(metadata.requires(DISTRIBUTION) or [])
     except metadata.PackageNotFoundError:
@@ -81,8 +84,6 @@ def packages() -> Iterator[Finding]:
 
 def libraries() -> Iterator[Finding]:
     """Whether what is compiled loads: an installation may be whole by its versions and lack a system library."""
-    from importlib import import_module
-
     for name in COMPILED:
         try:
             import_module(name)
@@ -122,8 +123,6 @@ def compiler_cache() -> Iterator[Finding]:
 
 
 def machine(out: Path) -> Iterator[Finding]:
-    import shutil
-
     yield Finding("ok", "processors", f"{os.cpu_count() or 1} (--jobs)")
     memory = _available_memory()
     if memory is not None:
@@ -140,7 +139,7 @@ def machine(out: Path) -> Iterator[Finding]:
 
 
 def store() -> Iterator[Finding]:
-    from data.store import Store
+    from data.store import Store  # a package that is broken is a finding, not the end
 
     held = Store()
     if not _writable(held.root):
@@ -151,9 +150,7 @@ def store() -> Iterator[Finding]:
 
 
 def exchange() -> Iterator[Finding]:
-    import time
-
-    from data.bybit import Bybit, Patience, Unreachable
+    from data.bybit import Bybit, Patience, Unreachable  # a package that is broken is a finding, not the end
 
     client = Bybit(patience=Patience(attempts=1, timeout_s=3.0))
     if not client.reachable():
@@ -204,8 +201,6 @@ def findings(out: Path, network: bool = True) -> Iterator[Finding]:
 
 def _writable(folder: Path) -> bool:
     """Tried, not asked: a full disk, a read-only one and /proc all say yes when asked as root."""
-    import tempfile
-
     try:
         tempfile.TemporaryFile(dir=_existing(folder)).close()
     except OSError:
@@ -253,15 +248,14 @@ def main(
 
     Exit code 0 where runs will work (warnings may remain), 1 where they will not.
     """
-    import json
-
-    from rich.markup import escape
+    from rich.markup import escape  # start-up time: `--help` needs none of it
     from rich.table import Table
 
     from data.progress import console_of
 
     console = console_of(stderr=json_)
     if reproducible:
+        # slow to load, for --reproducible alone
         from strategies.reproduced import compare, computed, expected
 
         there = expected()

@@ -11,12 +11,16 @@ MAINTENANCE = Decimal("0.005")
 
 @dataclass
 class Holding:
-    """One row of the position list. size is signed."""
+    """One row of the position list. size is signed. stop: price of the stop loss of the whole position (0: none), with the id of its
+    conditional order and when it was set."""
 
     size: Decimal = ZERO
     average: Decimal = ZERO
     realised: Decimal = ZERO
     updated_ms: int = 0
+    stop: Decimal = ZERO
+    stop_id: str = ""
+    stop_ms: int = 0
 
     def profit(self, mark: Decimal) -> Decimal:
         return self.size * (mark - self.average)
@@ -48,6 +52,8 @@ class Account:
             gain = closed * (price - h.average) * (1 if h.size > 0 else -1)
             h.realised += gain
             self.wallet += gain
+        if abs(signed) >= abs(h.size) and h.size * signed < 0:  # closed, or turned round: its stop is cancelled with it
+            h.stop, h.stop_id = ZERO, ""
         opened = abs(signed) - closed
         before = abs(h.size) - closed
         if opened:

@@ -44,6 +44,8 @@ class Ticket:
     reject: str = "EC_NoError"
     cancel: str = "UNKNOWN"
     visible_at: float = 0.0  # real time (monotonic) from which REST shows it
+    stop: Decimal = ZERO  # stop loss that comes with the order
+    created_by: str = ""  # createType of what the exchange sent itself
 
     @property
     def left(self) -> Decimal:
@@ -154,13 +156,14 @@ class Exchange:
         need = opening * mark / self.account.leverage.get(symbol, Decimal(10))
         if need > self.account.equity(marks) - self.account.initial_margin(marks):
             raise Refused(110007, "ab not enough for new order")
+        stop = self.checked_stop(body.get("stopLoss"), sign, mark)
         now = self.world.clock.now_ms()
         force = "IOC" if kind == "Market" else str(body.get("timeInForce", "GTC"))
         if kind == "Market":
             tick = Decimal(instrument.tick_size)
             price = (mark * (1 + sign * COLLAR) // tick) * tick
         ticket = Ticket(
-            str(uuid.uuid4()), link, symbol, side, kind, force, qty, price, reduce_only, index, now, now
+            str(uuid.uuid4()), link, symbol, side, kind, force, qty, price, reduce_only, index, now, now, stop=stop
         )  # fmt: skip
         self.tickets[ticket.order_id] = self.alive[ticket.order_id] = ticket
         if link:
@@ -201,6 +204,9 @@ class Exchange:
         now = self.world.clock.now_ms()
         mark = self.mark(ticket.symbol)
         closed = self.account.fill(ticket.symbol, ticket.index, ticket.sign * qty, price, fee, now)
+        holding = self.account.holding(ticket.symbol, ticket.index)
+        if ticket.stop and holding.size * ticket.sign > 0:
+            self.set_stop(ticket.symbol, ticket.index, ticket.stop)
         ticket.filled += qty
         ticket.value += qty * price
         ticket.fee += fee
@@ -247,6 +253,7 @@ class Exchange:
             times, rates = self.world.market.settlements(symbol, began + 1, now)
             for time_ms, rate in zip(times.tolist(), rates.tolist(), strict=True):
                 self._settle(symbol, int(time_ms), Decimal(f"{rate:.8f}"))
+        self._trigger_stops(now)
         for ticket in [t for t in self.alive.values() if t.time_in_force != "IOC"]:
             self.match(ticket, resting=True)
         marks = self.marks()
@@ -277,10 +284,53 @@ class Exchange:
             if h.size:
                 self.close_by_exchange(symbol, _index, "BustTrade")
 
-    def close_by_exchange(self, symbol: str, index: int, kind: str) -> None:
-        """The exchange closes a position itself (liquidation, auto-deleveraging): an execution without orderLinkId."""
+    # stop losses of whole positions
+
+    def checked_stop(self, text: Any, sign: int, mark: Decimal) -> Decimal:
+        """The price of a stop loss of a position of that sign; 0 where none is asked for."""
+        if text in (None, "", "0"):
+            return ZERO
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?", text):
+            raise Refused(10001, "params error: stopLoss invalid")
+        stop = Decimal(text)
+        if sign * (mark - stop) <= 0:
+            side, how = ("Buy", "lower") if sign > 0 else ("Sell", "higher")
+            raise Refused(10001, f"StopLoss:{stop} set for {side} position should {how} than base_price:{mark}")
+        return stop
+
+    def set_stop(self, symbol: str, index: int, stop: Decimal) -> None:
         h = self.account.holding(symbol, index)
-        mark, now = self.mark(symbol), self.world.clock.now_ms()
+        h.stop, h.stop_id, h.stop_ms = stop, str(uuid.uuid4()) if stop else "", self.world.clock.now_ms()
+
+    def _trigger_stops(self, now: int) -> None:
+        """By the candles since the stop was set; of the one that forms, by the price now."""
+        step = self.world.market.step_ms
+        for (symbol, index), h in list(self.account.holdings.items()):
+            if not h.size or not h.stop:
+                continue
+            candles, long = self.world.market.base(symbol), h.size > 0
+            first = max(int(candles.opens_ms.searchsorted(h.stop_ms, side="right")) - 1, 0)
+            for k in range(first, int(candles.opens_ms.searchsorted(now, side="right"))):
+                begins = int(candles.opens_ms[k])
+                worst = candles.low[k] if long else candles.high[k]
+                reached, opened = Decimal(str(worst)), Decimal(str(candles.open[k]))
+                if begins + step > now:
+                    reached = self.mark(symbol, now)
+                if reached > h.stop if long else reached < h.stop:
+                    continue
+                gap = begins > h.stop_ms and (opened < h.stop if long else opened > h.stop)
+                when = begins + 1 if gap else min(begins + step // 2, now)
+                self.close_by_exchange(
+                    symbol, index, "Trade", opened if gap else h.stop, max(when, h.stop_ms), "CreateByStopLoss"
+                )
+                break
+
+    def close_by_exchange(
+        self, symbol: str, index: int, kind: str, price: Decimal | None = None, at_ms: int = 0, created_by: str = ""
+    ) -> None:
+        """The exchange closes a position itself (liquidation, auto-deleveraging, a stop loss): an execution without orderLinkId."""
+        h = self.account.holding(symbol, index)
+        mark, now = price or self.mark(symbol), at_ms or self.world.clock.now_ms()
         side = "Sell" if h.size > 0 else "Buy"
         qty = abs(h.size)
         fee = (qty * mark * TAKER).quantize(Decimal("1E-8"))
@@ -301,6 +351,7 @@ class Exchange:
             qty,
             qty * mark,
             fee,
+            created_by=created_by,
         )
         closed = self.account.fill(symbol, index, -h.size, mark, fee, now)
         fill = Fill(

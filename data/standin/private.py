@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from data.standin.account import ZERO, Account
+from data.standin.account import ZERO, Account, Holding
 from data.standin.matching import MAKER, TAKER, Exchange, Fill, Ticket
 from data.standin.server import StandIn
 from data.standin.world import Call, Refused, Reply, World
@@ -71,6 +71,7 @@ class Private:
             ("GET", "/v5/position/list"): self._positions,
             ("POST", "/v5/position/set-leverage"): self._leverage,
             ("POST", "/v5/position/switch-mode"): self._mode,
+            ("POST", "/v5/position/trading-stop"): self._trading_stop,
             ("GET", "/v5/account/wallet-balance"): self._wallet,
             ("GET", "/v5/account/info"): self._info,
             ("GET", "/v5/account/fee-rate"): self._fees,
@@ -161,6 +162,11 @@ class Private:
         return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
 
     def _cancel(self, call: Call) -> Reply:
+        for (symbol, index), h in self.exchange.account.holdings.items():
+            if h.stop_id and h.stop_id == call.body.get("orderId"):  # the conditional order of a stop loss
+                stop_id = h.stop_id
+                self.exchange.set_stop(symbol, index, ZERO)
+                return Reply({"orderId": stop_id, "orderLinkId": ""})
         ticket = self._ticket(call.body)
         self.exchange.cancel(ticket)
         return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
@@ -189,7 +195,14 @@ class Private:
         rows = self._tickets(call.query, alive=True)
         recent = list(itertools.islice(reversed(self.exchange.tickets), 500))
         rows = [t for t in rows if t.open or t.order_id in recent]
-        return self._page([order_row(t) for t in rows[::-1]], call.query, 50)
+        conditional = []
+        if not {"orderId", "orderLinkId"} & set(call.query):
+            conditional = [
+                stop_row(symbol, index, h)
+                for (symbol, index), h in self.exchange.account.holdings.items()
+                if h.stop and call.query.get("symbol", symbol) == symbol
+            ]
+        return self._page([*conditional, *(order_row(t) for t in rows[::-1])], call.query, 50)
 
     def _history(self, call: Call) -> Reply:
         return self._page(
@@ -248,7 +261,8 @@ class Private:
             "avgPrice": _text(h.average), "positionValue": _text(value), "tradeMode": 0, "positionStatus": "Normal",
             "autoAddMargin": 0, "adlRankIndicator": 2, "leverage": _text(lever), "positionBalance": _text(value / lever),
             "markPrice": _text(mark), "liqPrice": "", "bustPrice": "", "positionMM": _text(value / 200),
-            "positionIM": _text(value / lever), "tpslMode": "Full", "takeProfit": "", "stopLoss": "", "trailingStop": "0",
+            "positionIM": _text(value / lever), "tpslMode": "Full", "takeProfit": "",
+            "stopLoss": _text(h.stop) if h.stop else "", "trailingStop": "0",
             "unrealisedPnl": _text(h.profit(mark)), "curRealisedPnl": _text(h.realised), "cumRealisedPnl": _text(h.realised),
             "seq": len(self.exchange.fills), "isReduceOnly": False, "mmrSysUpdatedTime": "", "leverageSysUpdatedTime": "",
             "createdTime": str(h.updated_ms), "updatedTime": str(h.updated_ms),
@@ -261,6 +275,28 @@ class Private:
         if not 1 <= lever <= Decimal(self.standin.world.market.instruments[symbol].max_leverage):
             raise Refused(10001, "params error: leverage invalid")
         self.exchange.account.leverage[symbol] = lever
+        return Reply({})
+
+    def _trading_stop(self, call: Call) -> Reply:
+        """The stop loss of a whole position: set, moved, or removed with 0."""
+        body, exchange = call.body, self.exchange
+        symbol, index = str(body.get("symbol")), body.get("positionIdx")
+        if body.get("category") != "linear" or symbol not in self.standin.world.market.instruments:
+            raise Refused(10001, "params error: symbol invalid")
+        if index not in ((1, 2) if exchange.account.hedge else (0,)):
+            raise Refused(10001, "position idx not match position mode")
+        if body.get("tpslMode") != "Full" or "stopLoss" not in body:
+            raise Refused(10001, "params error: tpslMode Full and stopLoss are served here")
+        h = exchange.account.holdings.get((symbol, index))
+        if h is None or not h.size:
+            raise Refused(10001, "can not set tp/sl/ts for zero position")
+        stop = exchange.checked_stop(body["stopLoss"], 1 if h.size > 0 else -1, exchange.mark(symbol))
+        if stop == h.stop:
+            raise Refused(34040, "not modified")
+        if stop % Decimal(self.standin.world.market.instruments[symbol].tick_size):
+            raise Refused(10001, "params error: stopLoss is not a multiple of the tick")
+        exchange.set_stop(symbol, index, stop)
+        self._publish("position", [symbol])
         return Reply({})
 
     def _mode(self, call: Call) -> Reply:
@@ -353,6 +389,30 @@ def order_row(t: Ticket) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stop_row(symbol: str, index: int, h: Holding) -> dict[str, Any]:
+    """The conditional order that a stop loss is, as order/realtime lists it."""
+    side = "Sell" if h.size > 0 else "Buy"
+    t = Ticket(
+        h.stop_id,
+        "",
+        symbol,
+        side,
+        "Market",
+        "IOC",
+        abs(h.size),
+        ZERO,
+        True,
+        index,
+        h.stop_ms,
+        h.stop_ms,
+        "Untriggered",
+    )
+    return {
+        **order_row(t), "stopOrderType": "StopLoss", "triggerPrice": _text(h.stop), "triggerBy": "MarkPrice", "closeOnTrigger": True,
+        "triggerDirection": 2 if h.size > 0 else 1, "tpslMode": "Full", "createType": "CreateByStopLoss",
+    }  # fmt: skip
+
+
 def stream_order_row(t: Ticket) -> dict[str, Any]:
     """As the private topic `order` shows it."""
     return {**order_row(t), "category": "linear", "feeCurrency": "USDT", "createType": "CreateByUser"}
@@ -372,8 +432,9 @@ def fill_row(f: Fill) -> dict[str, Any]:
     t = f.ticket
     return {
         "symbol": t.symbol, "orderId": t.order_id, "orderLinkId": t.link_id, "side": f.side, "orderPrice": _text(t.price),
-        "orderQty": _text(t.qty), "leavesQty": _text(t.left), "createType": "CreateByUser" if t.link_id else "",
-        "orderType": t.kind, "stopOrderType": "UNKNOWN", "execFee": _text(f.fee), "execId": f.exec_id,
+        "orderQty": _text(t.qty), "leavesQty": _text(t.left),
+        "createType": t.created_by or ("CreateByUser" if t.link_id else ""), "orderType": t.kind,
+        "stopOrderType": "StopLoss" if t.created_by == "CreateByStopLoss" else "UNKNOWN", "execFee": _text(f.fee), "execId": f.exec_id,
         "execPrice": _text(f.price), "execQty": _text(f.qty), "execType": f.kind, "execValue": _text(f.qty * f.price),
         "execTime": str(f.time_ms), "feeCurrency": "", "isMaker": f.maker, "feeRate": _text(f.rate), "tradeIv": "",
         "markIv": "", "markPrice": _text(f.mark), "indexPrice": "", "underlyingPrice": "", "blockTradeId": "",

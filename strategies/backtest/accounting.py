@@ -16,7 +16,7 @@ import numpy.typing as npt
 from data.panel import FloatArray, Panel
 from strategies.backtest import ledger
 from strategies.backtest.execution import checked_stretch
-from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
+from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders, stop_distances
 
 IntArray = npt.NDArray[np.int64]
 PLANS_AT_ONCE = 16  # of one call of the kernel: what threads share out
@@ -165,8 +165,10 @@ class _Job:
             int(orders.expiry_bars),
             float(orders.volume_share),
             account.kind == "spot",
+            account.stop_loss > 0.0,
         )
-        stretch = ledger.Stretch(panel.tradable(start, stop), flows, first, panel.ends - start, limits)
+        distances = stop_distances(panel, start, stop, account.stop_loss)
+        stretch = ledger.Stretch(panel.tradable(start, stop), flows, first, panel.ends - start, limits, distances)
         return _Job(stretch, slippage, rates, terms)
 
     def run(

@@ -23,6 +23,16 @@ class Backtest:
     positions: [n, A] targets decided at each close (fraction of equity). holdings: [n, A] base units held then.
     cash: [n] equity minus the value of the holdings (negative where they are leveraged).
     trades: one row per fill, funding payment, liquidation and delisting; columns TRADE_COLUMNS (docs/architecture.md).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from data import simulate
+    >>> from strategies.backtest import backtest
+    >>> panel = simulate(["BTCUSDT"], "60", start=np.datetime64("2024-01-01"), end=np.datetime64("2024-01-03"))
+    >>> done = backtest(panel, np.ones((48, 1)), start=0, stop=48, name="long")
+    >>> done.equity.shape, done.holdings.shape, float(done.equity[0])
+    ((48,), (48, 1), 100000.0)
     """
 
     name: str
@@ -48,13 +58,43 @@ def backtest(
     instruments: Mapping[str, Instrument] = NO_RULES,
     cerebro_options: Mapping[str, Any] | None = None,
 ) -> Backtest:
-    """Trade `targets` [n, A] over bars start..stop (n = stop - start) of the panel.
+    """Trade `targets` over bars start..stop (n = stop - start) of the panel.
 
-    targets[i] (fraction of equity, signed; NaN = flat) is decided at the close of bar start + i and fills at the open
-    of the next bar; the last one is never filled. In bars that cannot be traded (`Panel.traded`) orders wait and nothing
-    is decided; what an asset still holds where it ends before the panel is closed there, at cost. A spot account holds no
-    shorts: negative targets count as 0.
-    instruments: the exchange's rules by asset. `cerebro_options` (runonce, preload, exactbars): for the audit.
+    In bars that cannot be traded (`Panel.traded`) orders wait and nothing is decided; what an asset still holds where it ends before
+    the panel is closed there, at cost.
+
+    Parameters
+    ----------
+    panel : Panel
+        Candles and funding of A assets.
+    targets : array [n, A]
+        Fraction of equity, signed; NaN is flat. targets[i] is decided at the close of bar start + i and fills at the open of the next
+        bar; the last one is never filled. A spot account holds no shorts: negative targets count as 0.
+    name : str
+        Of the strategy, in its trades.
+    costs, account, orders
+        The terms.
+    instruments : mapping
+        The exchange's order rules by asset.
+    cerebro_options : mapping, optional
+        `runonce`, `preload`, `exactbars`: for the audit.
+
+    Raises
+    ------
+    ValueError
+        Where bars or shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from data import simulate
+    >>> from strategies.backtest import backtest
+    >>> panel = simulate(["BTCUSDT"], "60", start=np.datetime64("2024-01-01"), end=np.datetime64("2024-01-08"))
+    >>> targets = np.zeros((168, 1))
+    >>> targets[24:120] = 1.0  # long for four days
+    >>> done = backtest(panel, targets, start=0, stop=168, name="four days")
+    >>> list(done.trades["kind"]).count("fill"), list(done.trades["kind"]).count("funding")
+    (2, 12)
     """
     targets = checked_targets(panel, targets, start, stop, account)
 

@@ -1,8 +1,9 @@
 """The arithmetic of many accounts over the same bars: one kernel over plans x bars x assets, nothing of Python inside.
 
-One bar: funding settled at the open (by what was held before it), margin checked at the open, orders sent at earlier closes, margin
-checked at the worst prices, funding settled inside the bar, mark to market at the close, what ends with this bar closed there; then the
-orders of the new targets. `tests/strategies/reference_account.py` is the same, written to be read.
+One bar: funding settled at the open (by what was held before it), margin checked at the open, stops that the open is beyond, orders
+sent at earlier closes, margin checked at the worst prices (no further than a stop), stops inside the bar, funding settled inside the
+bar, mark to market at the close, what ends with this bar closed there; then the orders of the new targets.
+`tests/strategies/reference_account.py` is the same, written to be read.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class Terms(NamedTuple):
     expiry: int
     volume_share: float
     long_only: bool
+    stops: bool
 
 
 class Stretch(NamedTuple):
     """The bars. candles: [n, A, 5], NaN in bars that cannot be traded. flows: [F, 3] rows (asset, rate, 1 at the bar's open else 0), those
-    of bar t are first[t]..first[t + 1]. ends: [A] last bar of what is delisted. limits: [A, 3] lot, tick, least notional.
+    of bar t are first[t]..first[t + 1]. ends: [A] last bar of what is delisted. limits: [A, 3] lot, tick, least notional. distances: [n, A]
+    of the protective stop of an order sent at a bar, a fraction of its entry.
     """
 
     candles: FloatArray
@@ -46,11 +49,13 @@ class Stretch(NamedTuple):
     first: IntArray
     ends: IntArray
     limits: FloatArray
+    distances: FloatArray
 
 
 #: columns of an asset's state: what is held (base), its mark, the target last aimed at, and the open order: what is left of it
-#: (signed), its price, the bar it was sent at, its place in the queue, whether a stop was triggered (1)
-SIZE, MARK, AIMED, LEFT, PRICE, SENT, QUEUE, TRIGGERED = range(8)
+#: (signed), its price, the bar it was sent at, its place in the queue, whether a stop was triggered (1), the distance of the protective
+#: stop that it brings; that stop's price (0: none), the average entry, the side on which the asset was stopped out
+SIZE, MARK, AIMED, LEFT, PRICE, SENT, QUEUE, TRIGGERED, DISTANCE, LEVEL, ENTRY, BARRED = range(12)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -81,16 +86,18 @@ def run(
             closing[ends[a]] = True
     for p in range(plans):
         slip, rate, total = slippage[costs_of[p]], rates[costs_of[p]], totals[p]
-        state = np.zeros((assets, 8))
+        state = np.zeros((assets, 12))
         turn = np.zeros(assets, np.int64)
         cash, held, pending, tickets, written = terms.initial, 0, 0, 0, 0
         for t in range(bars):
             flow = first[t] < first[t + 1] and held > 0
             if flow:
                 cash += _settle(candles, flows, first, t, 1.0, state, total)
-            if pending > 0:
+            if pending > 0 or (terms.stops and held > 0):
                 if held > 0 and _short_of_margin(cash, candles, t, state, terms, False):
                     cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, False)
+                if terms.stops:
+                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, True)
                 cash = _execute(cash, candles, t, limits, state, turn, slip, rate, terms, total)
                 held, pending, flow = 0, 0, first[t] < first[t + 1]
                 for a in range(assets):
@@ -100,6 +107,12 @@ def run(
                 if _short_of_margin(cash, candles, t, state, terms, True):
                     cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, True)
                     held, pending = 0, 0
+                if terms.stops:
+                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, False)
+                    held, pending = 0, 0
+                    for a in range(assets):
+                        held += state[a, SIZE] != 0.0
+                        pending += state[a, LEFT] != 0.0
                 if flow:
                     cash += _settle(candles, flows, first, t, 0.0, state, total)
                 for a in range(assets):
@@ -127,6 +140,10 @@ def run(
                 target = targets[p, t, a]
                 if not abs(target) < np.inf or (terms.long_only and target < 0.0):
                     target = 0.0
+                if target * state[a, BARRED] > 0.0:  # stopped out on this side
+                    target = 0.0
+                elif t < ends[a]:
+                    state[a, BARRED] = 0.0
                 if target == state[a, AIMED] and abs(state[a, SIZE] * close / cash - target) <= terms.band:
                     continue
                 if t >= ends[a]:
@@ -134,6 +151,7 @@ def run(
                 pending -= state[a, LEFT] != 0.0
                 tickets += 1
                 _send(cash, t, a, close, target, tickets, limits, state, terms)
+                state[a, DISTANCE] = stretch.distances[t, a]
                 pending += state[a, LEFT] != 0.0
 
 
@@ -184,7 +202,7 @@ def _short_of_margin(cash: float, candles: FloatArray, t: int, state: FloatArray
         if begin != begin:
             begin = end = state[a, MARK]
         else:
-            end = (candles[t, a, LOW] if state[a, SIZE] > 0.0 else candles[t, a, HIGH]) if worst else begin
+            end = _worst(candles, t, a, state) if worst else begin
         needed = terms.maintenance * abs(state[a, SIZE])
         room += state[a, SIZE] * (begin - state[a, MARK]) - needed * begin
         room_at_worst += state[a, SIZE] * (end - state[a, MARK]) - needed * end
@@ -238,7 +256,50 @@ def _way(candles: FloatArray, t: int, a: int, state: FloatArray, worst: bool) ->
     begin = candles[t, a, OPEN]
     if begin != begin:
         return state[a, MARK], state[a, MARK]
-    return begin, (candles[t, a, LOW] if state[a, SIZE] > 0.0 else candles[t, a, HIGH]) if worst else begin
+    return begin, _worst(candles, t, a, state) if worst else begin
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _worst(candles: FloatArray, t: int, a: int, state: FloatArray) -> float:
+    """The worst price of a bar for what is held, no further than its stop."""
+    level = state[a, LEVEL]
+    if state[a, SIZE] > 0.0:
+        return float(max(candles[t, a, LOW], level))
+    return float(min(candles[t, a, HIGH], level) if level > 0.0 else candles[t, a, HIGH])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _stop_out(
+    cash: float,
+    candles: FloatArray,
+    t: int,
+    limits: FloatArray,
+    state: FloatArray,
+    slip: FloatArray,
+    rate: FloatArray,
+    total: FloatArray,
+    at_open: bool,
+) -> float:
+    """Cash after closing what has reached its stop: at the open beyond it, or at its price inside the bar; a taker's costs."""
+    for a in range(len(state)):
+        size, level, first = state[a, SIZE], state[a, LEVEL], candles[t, a, OPEN]
+        if size == 0.0 or level == 0.0 or first != first:
+            continue
+        side = 1.0 if size > 0.0 else -1.0
+        reached = first if at_open else (candles[t, a, LOW] if side > 0.0 else candles[t, a, HIGH])
+        if side * (reached - level) > 0.0:
+            continue
+        base = first if at_open else level
+        price = _ticks(base * (1.0 - side * slip[t, a]), limits[a, 1], side < 0.0)
+        if cash + size * (price - state[a, MARK]) < 0.0:
+            price = state[a, MARK] - cash / size
+        cash += size * (price - state[a, MARK])
+        fee = min(abs(size) * price * rate[a, 0], cash)
+        cash -= fee
+        total[0] += abs(size) * price
+        total[1] += fee + abs(size) * abs(base - price)
+        state[a, SIZE], state[a, LEVEL], state[a, LEFT], state[a, BARRED] = 0.0, 0.0, 0.0, side
+    return cash
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -311,6 +372,14 @@ def _execute(
                     cash += before * (price - state[a, MARK])
                 state[a, MARK] = price
             state[a, SIZE] = after
+            if before * after <= 0.0:
+                state[a, ENTRY] = price
+            elif abs(after) > abs(before):
+                state[a, ENTRY] = (state[a, ENTRY] * abs(before) + price * filled) / abs(after)
+            state[a, LEVEL] = 0.0
+            if after != 0.0 and state[a, DISTANCE] > 0.0:
+                away = 1.0 - state[a, DISTANCE] if after > 0.0 else 1.0 + state[a, DISTANCE]
+                state[a, LEVEL] = _ticks(state[a, ENTRY] * away, limits[a, 1], after < 0.0)
             total[0] += filled * price
             total[1] += filled * price * fee + filled * abs(price - base)
             state[a, LEFT] -= side * filled

@@ -1,11 +1,11 @@
 """Backtrader parts for linear perpetuals: feed, broker, strategy. Imported when a backtest runs.
 
-One bar in the broker: funding settled at the bar's open (by the position held before it), margin checked at the open,
-orders decided on earlier closes, margin checked at the bar's worst prices, funding settled inside the bar, mark to market
-at the close, and what ends with this bar closed there. A bar that cannot be traded (`Panel.traded`) comes as NaN: nothing
-fills in it and nothing is decided on it, orders wait. Cash is the account's equity after every mark: a linear perpetual
-exchanges no principal, so a position costs no cash, only margin. `strategies.backtest.accounting` is a second, independent
-account of the same rules.
+One bar in the broker: funding settled at the bar's open (by the position held before it), margin checked at the open, stops that the
+open is beyond, orders decided on earlier closes, margin checked at the bar's worst prices (no further than a stop), stops inside the
+bar, funding settled inside the bar, mark to market at the close, and what ends with this bar closed there. A bar that cannot be
+traded (`Panel.traded`) comes as NaN: nothing fills in it and nothing is decided on it, orders wait. Cash is the account's equity after
+every mark: a linear perpetual exchanges no principal, so a position costs no cash, only margin. `strategies.backtest.accounting` is a
+second, independent account of the same rules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import backtrader as bt
 import numpy as np
 
 from data.panel import Panel
-from strategies.backtest.terms import Account, Costs, Instrument, Orders
+from strategies.backtest.terms import Account, Costs, Instrument, Orders, stop_distances
 
 BANKRUPT = 1e-6  # of the initial equity: an account with less sends no orders
 
@@ -121,6 +121,9 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self._taker, self._maker = [t * 1e-4 for t, _ in rates], [m * 1e-4 for _, m in rates]
         self.instruments = [instruments.get(asset, Instrument()) for asset in panel.assets]
         self._ends = (panel.ends - start).tolist()
+        self.stop_distance = stop_distances(panel, start, stop, account.stop_loss).tolist()
+        none = [0.0] * len(panel.assets)
+        self.barred, self._entry, self._stop = none, list(none), list(none)  # stopped out on this side; prices, 0: none
         self._capacity = 0.0
         self.p.filler = self._fill_size
         self.setcash(account.initial_equity)
@@ -141,8 +144,10 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self.bar += 1
         self._settle_due(at_open=True)
         self._check_margin(worst=False)
+        self._stop_out(at_open=True)
         self._execute_orders()
         self._check_margin(worst=True)
+        self._stop_out(at_open=False)
         self._settle_due(at_open=False)
         self._mark()
         self._close_ended()
@@ -229,6 +234,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             stamp = self._open_times[self.bar]
             asset = self._panel.assets[place]
             self.rows.append((stamp, asset, "fill", size, price, fee, abs(size) * slippage, 0.0))
+            self._set_stop(place, before, size, price, order.info.get("distance", 0.0))
         if order.alive() and self._capacity >= allowed:  # what the margin cut off is not tried again
             order.margin()
             self.notify(order)
@@ -273,6 +279,9 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
                 first = last = base
             else:
                 last = (data.low[0] if size > 0.0 else data.high[0]) if worst else first
+                level = self._stop[self._place[data]]
+                if level and worst:
+                    last = max(last, level) if size > 0.0 else min(last, level)
             begin.append(first)
             end.append(last)
             room += size * (first - base) - rate * abs(size) * first
@@ -307,9 +316,48 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             slippage = abs(size) * first * slip
             self.rows.append((stamp, self._panel.assets[place], "liquidation", -size, price, fee, slippage, 0.0))
             position.update(-size, price)
+            self._stop[place] = self._entry[place] = 0.0
         self.cash = worth - fees
         for order in list(self.pending):
             self.cancel(order)
+
+    def _set_stop(self, place: int, before: float, size: float, price: float, distance: float) -> None:
+        """The average entry after a fill, and the stop that goes with it; on the grid of ticks, away from the price."""
+        after, entry = before + size, self._entry[place]
+        if before * after <= 0.0:
+            entry = price
+        elif abs(after) > abs(before):
+            entry = (entry * abs(before) + price * abs(size)) / abs(after)
+        side = 1.0 if after > 0.0 else -1.0
+        level = entry * (1.0 - side * distance) if after and distance else 0.0
+        self._entry[place] = entry if after else 0.0
+        self._stop[place] = whole_ticks(level, self.instruments[place].tick, up=side < 0.0)
+
+    def _stop_out(self, at_open: bool) -> None:
+        """Close what has reached its stop: at the open beyond it, or at its price inside the bar; a taker's costs."""
+        for data, asset, _ in self._assets:
+            place, position = self._place[data], self.positions[data]
+            level, size, first = self._stop[place], position.size, data.open[0]
+            if not size or not level or first != first:
+                continue
+            side = 1.0 if size > 0.0 else -1.0
+            price = first if at_open else data.low[0] if side > 0.0 else data.high[0]
+            if side * (price - level) > 0.0:
+                continue
+            base = first if at_open else level
+            slip = self._slippage[self.bar][place]
+            price = whole_ticks(base * (1.0 - side * slip), self.instruments[place].tick, up=side < 0.0)
+            if self.cash + size * (price - position.adjbase) < 0.0:  # what is missing to zero is the exchange's loss
+                price = position.adjbase - self.cash / size
+            worth = self.cash + size * (price - position.adjbase)
+            fee = min(abs(size) * price * self._taker[place], worth)
+            self.cash = worth - fee
+            position.update(-size, price)
+            self._stop[place], self._entry[place], self.barred[place] = 0.0, 0.0, side
+            stamp = self._open_times[self.bar]
+            self.rows.append((stamp, asset, "stop", -size, price, fee, abs(size) * abs(base - price), 0.0))
+            for order in [o for o in self.pending if o.data is data]:
+                self.cancel(order)
 
     def _mark(self) -> None:
         for data, position in self.positions.items():
@@ -338,6 +386,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
             fee = min(abs(size) * price * self._taker[place], worth)
             self.cash = worth - fee
             position.update(-size, price)
+            self._stop[place] = self._entry[place] = 0.0
             row = (self._open_times[self.bar], asset, "delisting", -size, price, fee, abs(size) * last * slip, 0.0)
             self.rows.append(row)
 
@@ -390,6 +439,10 @@ class TargetStrategy(bt.Strategy):  # type: ignore[misc]
                 continue
             target = data.target[0]
             held = broker.positions[data].size
+            if target * broker.barred[a] > 0.0:  # stopped out on this side
+                target = 0.0
+            else:
+                broker.barred[a] = 0.0
             if target == self.reached[a] and abs(held * close / equity - target) <= account.rebalance_band:
                 continue
             for order in [o for o in broker.pending if o.data is data]:
@@ -409,7 +462,9 @@ class TargetStrategy(bt.Strategy):  # type: ignore[misc]
         buys = size > 0.0
         send = self.broker.buy if buys else self.broker.sell
         offset = orders.offset_bps * 1e-4
-        info: dict[str, Any] = {"volume_share": orders.volume_share}
+        place = self.broker._place[data]
+        distance = self.broker.stop_distance[self.broker.bar][place]
+        info: dict[str, Any] = {"volume_share": orders.volume_share, "distance": distance}
         if orders.expiry_bars:
             info["last_bar"] = self.broker.bar + orders.expiry_bars
         if orders.kind == "market":

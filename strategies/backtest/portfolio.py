@@ -38,6 +38,13 @@ class Portfolio:
     net_limit:        most |sum of weights|; what is beyond is cut from the larger side (None: no limit, 0 for long_short).
     turnover_penalty: per unit of weight traded; a weight moves only until half its squared distance to the wanted one is worth less
                       than the penalty: it stops this far before it (None: 0, or 0.02 where weights follow a covariance).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from strategies import Portfolio
+    >>> Portfolio("long_short").signal(np.array([[1.0, 3.0]])).tolist()
+    [[-1.0, 1.0]]
     """
 
     weighting: str = "equal_risk"
@@ -151,6 +158,7 @@ _FITTED: dict[bytes, FloatArray] = {}
 
 def _fitted(weighting: str, returns: FloatArray) -> FloatArray:
     """[A]: parts that sum to 1, by skfolio's portfolio of these returns [T, A]."""
+    # takes seconds to load, for two of the weightings
     from skfolio.optimization import HierarchicalRiskParity, MeanRisk
 
     key = hashlib.sha256(f"{weighting} {returns.shape}".encode() + returns.tobytes()).digest()

@@ -33,6 +33,12 @@ class PositionRule:
     asset_cost_bps:    cost_bps of assets that have fees of their own; `of(asset)` is the rule of one asset.
     horizon_bars:      bars the forecast looks ahead (for the hurdle).
     allow_short:       False turns short positions into flat ones.
+
+    Examples
+    --------
+    >>> from strategies import PositionRule
+    >>> PositionRule(threshold=0.5, cost_bps=5.0, asset_cost_bps={"SOLUSDT": 9.0}).of("SOLUSDT").cost_bps
+    9.0
     """
 
     threshold: float = 0.0

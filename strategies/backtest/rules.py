@@ -28,6 +28,7 @@ class Rule:
     signal: Signal = field(repr=False)
 
     def __call__(self, panel: Panel, asset: int, **overrides: float) -> FloatArray:
+        """[T] targets of one asset. overrides: of its parameters; KeyError for one that it has not."""
         unknown = set(overrides) - set(self.parameters)
         if unknown:
             raise KeyError(f"rule {self.name} has no parameter {', '.join(sorted(unknown))}")
@@ -39,7 +40,20 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(name: str, *, title: str, source: str, **parameters: float) -> Callable[[Signal], Signal]:
-    """Register a signal function; its docstring is the description shown to people."""
+    """Register a signal function; its docstring is the description shown to people.
+
+    Examples
+    --------
+    >>> from strategies import rule
+    >>> from strategies.backtest.rules import RULES
+    >>> def tuesdays(panel, asset, /):
+    ...     "Long on Tuesdays (UTC)."
+    ...     return (panel.timestamps.astype("datetime64[D]").astype(int) % 7 == 5).astype(float)
+    >>> RULES.keys() & {"tuesdays"}, rule("tuesdays", title="Tuesdays", source="an example")(tuesdays) is tuesdays
+    (set(), True)
+    >>> RULES["tuesdays"].description
+    'Long on Tuesdays (UTC).'
+    """
 
     def register(signal: Signal) -> Signal:
         if name in RULES:

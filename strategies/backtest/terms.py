@@ -21,7 +21,14 @@ ORDER_KINDS = ("market", "limit", "stop")
 
 @dataclass(frozen=True)
 class Fees:
-    """What trading one asset costs, in basis points of notional, where it is not the account's rate (None: it is)."""
+    """What trading one asset costs, in basis points of notional, where it is not the account's rate (None: it is).
+
+    Examples
+    --------
+    >>> from strategies import Costs, Fees
+    >>> Costs(fees={"SOLUSDT": Fees(taker_fee_bps=10.0)}).fees_bps("SOLUSDT")
+    (10.0, 2.0)
+    """
 
     taker_fee_bps: float | None = None
     maker_fee_bps: float | None = None
@@ -42,6 +49,12 @@ class Costs:
         `volatility`  volatility_share of one bar's standard deviation known when the order was sent, slippage_bps at least;
         `spread`      spread_share of the recorded spread (panel field `spread`, bid to ask over their mean) known when the
                       order was sent; slippage_bps where none was recorded.
+
+    Examples
+    --------
+    >>> from strategies import Costs
+    >>> Costs(taker_fee_bps=4.0, slippage_bps=2.0).times(2.0).taker_fee_bps
+    8.0
     """
 
     taker_fee_bps: float = 5.5
@@ -121,6 +134,15 @@ class Account:
     liquidation_fee:    fraction of notional a liquidation costs beside taker fee and slippage (the exchange takes the
                         position over below the price where the margin gave out). Equity never falls below 0.
     rebalance_band:     a position whose weight drifted further than this from an unchanged target is traded back to it.
+    stop_loss:          a position is closed where the price is this many volatilities of a day against its average entry (0: no
+                        stop). The volatility is that of the order that changed the position last; a symbol that was stopped out
+                        stays flat until its target leaves that side.
+
+    Examples
+    --------
+    >>> from strategies import Account
+    >>> Account(leverage=3.0).most_exposure, Account(kind="spot").most_exposure
+    (3.0, 1.0)
     """
 
     initial_equity: float = 100_000.0
@@ -129,6 +151,7 @@ class Account:
     kind: str = "perpetual"
     maintenance_margin: float = 0.005  # Bybit BTCUSDT, lowest risk tier
     liquidation_fee: float = 0.005
+    stop_loss: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.initial_equity) and self.initial_equity > 0):
@@ -137,6 +160,8 @@ class Account:
             raise ValueError("leverage must be > 0 and rebalance_band >= 0")
         if self.kind not in ACCOUNT_KINDS:
             raise ValueError(f"no account {self.kind!r}; there are {', '.join(ACCOUNT_KINDS)}")
+        if not (math.isfinite(self.stop_loss) and self.stop_loss >= 0):
+            raise ValueError(f"stop_loss must be a finite number >= 0, not {self.stop_loss}")
         if not 0 <= self.maintenance_margin < 1 or not 0 <= self.liquidation_fee < 1:
             raise ValueError("maintenance_margin and liquidation_fee must lie between 0 and 1")
         if self.kind == "perpetual" and self.maintenance_margin >= 1 / self.leverage:
@@ -155,6 +180,32 @@ class Account:
         return self.maintenance_margin if self.kind == "perpetual" else 0.0
 
 
+#: a stop nearer to nothing than this is none of a long position
+_FURTHEST_STOP = 0.95
+_DAY_NS = 86_400_000_000_000
+
+
+def stop_distance(stop_loss: float, volatility: float, interval_ns: int) -> float:
+    """How far from the entry a protective stop is, as a fraction of it. volatility: of a bar; 0 where it is not known.
+
+    >>> stop_distance(3.0, 0.01, 3_600_000_000_000)  # three volatilities of a day, of hours of 1%
+    0.14696938456699069
+    """
+    if not math.isfinite(volatility):
+        return 0.0
+    return min(stop_loss * volatility * math.sqrt(_DAY_NS / interval_ns), _FURTHEST_STOP)
+
+
+def stop_distances(panel: Panel, start: int, stop: int, stop_loss: float) -> FloatArray:
+    """[n, A]: `stop_distance` of orders decided at the closes of bars start..stop; reads bars up to each only."""
+    if not stop_loss:
+        return np.zeros((stop - start, len(panel.assets)))
+    known = causal_volatility(panel)[start:stop]
+    scaled = stop_loss * known * math.sqrt(_DAY_NS / panel.interval_ns)
+    out: FloatArray = np.where(np.isfinite(known), np.minimum(scaled, _FURTHEST_STOP), 0.0)
+    return out
+
+
 @dataclass(frozen=True)
 class Orders:
     """How a target becomes an order at the close where it is decided.
@@ -166,6 +217,12 @@ class Orders:
     volume_share: most of one bar's volume that an order may take; the rest waits for later bars (inf: no limit).
 
     A new target replaces the open order of its asset. An order whose asset has no bar waits for the next one.
+
+    Examples
+    --------
+    >>> from strategies import Orders
+    >>> Orders("limit", offset_bps=5.0, expiry_bars=3).kind
+    'limit'
     """
 
     kind: str = "market"
@@ -187,6 +244,12 @@ class Instrument:
     """What the exchange lets an order be: size in whole lots (base units), price in whole ticks, notional (quote) at least.
 
     0 means no rule. A position may always be closed whole.
+
+    Examples
+    --------
+    >>> from strategies import Instrument
+    >>> Instrument(lot=0.001, tick=0.1, minimum_notional=5.0).lot
+    0.001
     """
 
     lot: float = 0.0

@@ -22,7 +22,7 @@ from strategies.backtest.terms import Account, Costs, Fees
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.risk import capped
-from strategies.paper.records.journal import Journal
+from strategies.paper.records.journal import Journal, settings_of
 
 PARTS = ("backtest", "price", "latency", "slippage", "fee", "funding", "live")
 
@@ -125,7 +125,7 @@ def explain(journal: Journal) -> Told:
         stop=stop,
         name="paper",
         costs=costs,
-        account=Account(initial_equity=began),
+        account=Account(initial_equity=began, stop_loss=float(settings_of(journal).get("stop_loss") or 0.0)),
     )
     closes = last_known(panel.field("close")[first:stop])
     symbols = {}

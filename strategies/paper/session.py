@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -9,6 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import requests
+import torch
 from rich.console import Console
 from rich.live import Live
 
@@ -16,6 +20,7 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
+from data.simulated import simulate
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.exchange import ExchangeError, KeysRefused
 from strategies.paper.orders.keys import Keys, load_keys
@@ -44,8 +49,6 @@ def last_model(run: Path) -> Path:
 
 def trade(s: PaperSettings, write_page: Pages) -> int:
     """`run`: returns the exit code."""
-    import torch
-
     torch.set_num_threads(1)  # one bar at a time: threads only get in each other's way
     console = console_of(s.as_json, s.quiet)
     model_folder = last_model(s.run)
@@ -103,10 +106,6 @@ def _stale_s(strategy: Strategy, venue: str) -> float:
 
 def _local(s: PaperSettings, strategy: Strategy, folder: Path) -> tuple[LocalExchange, int]:
     """A stand-in that replays the simulated market at the model's interval, from the history the model needs."""
-    import numpy as np
-
-    from data.simulated import simulate
-
     start = np.datetime64("2024-01-01", "ns")
     need = s.history or strategy.history_bars
     if s.research:
@@ -128,6 +127,8 @@ def _trade(
     settings = {"run": str(s.run.resolve())} | {
         k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
     }
+    stop_loss = strategy.stop_loss if s.stop_loss is None else s.stop_loss
+    settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
         endpoint=endpoint or "", model=str(strategy.folder),
@@ -143,8 +144,8 @@ def _trade(
     trader = Trader(
         interval=interval, strategy=strategy, journal=journal, exchange=venue.exchange, market=venue.market,
         data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
-        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, foreign=s.foreign, history_bars=s.history or 0,
-        anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
+        hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, stop_loss=stop_loss, foreign=s.foreign,
+        history_bars=s.history or 0, anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
         flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -179,8 +180,6 @@ def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
     outcome: list[str] = []
 
     def post() -> None:
-        import requests
-
         try:
             answer = requests.post(url, json={"paper": name, "state": HALTED, "why": why}, timeout=5)
             outcome.append(f"webhook told: HTTP {answer.status_code}")
@@ -243,6 +242,4 @@ class _View:
 
 
 def _json(values: dict[str, Any]) -> str:
-    import json
-
     return json.dumps(values, sort_keys=True)

@@ -36,6 +36,11 @@ class PaperSettings(Settings):
     )
     hedge: bool = setting(False, "Position mode of the account.", TRADED, names=("--hedge/--one-way",))
     leverage: Count = setting(10, "Leverage set at the exchange.", TRADED, le=125)
+    stop_loss: Share | None = setting(
+        None,
+        "A stop at the exchange, this many volatilities of a day from the entry; 0: none (default: the run's).",
+        TRADED,
+    )
     foreign: str = setting(
         "halt", "Positions and orders not ours: halt, adopt or flatten.", TRADED, choices=("halt", "adopt", "flatten")
     )

@@ -36,6 +36,7 @@ from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import advice
 from strategies.paper.orders.risk import Halt, Risk
 from strategies.paper.orders.rules import Rules
+from strategies.paper.orders.stops import Stops
 from strategies.paper.records.journal import Journal, JournalError, now_ms
 from strategies.paper.timing import Timing
 
@@ -60,6 +61,7 @@ class Trader:
     hedge: bool = False
     limit_orders: bool = False
     leverage: int = 10
+    stop_loss: float = 0.0
     foreign: str = "halt"
     band: float = 0.1
     history_bars: int = 0
@@ -98,9 +100,15 @@ class Trader:
             pause=self.listen,
         )  # fmt: skip
         self.closing = Closing(self.books, pause=self._pause, first_s=self.timing.order_poll_s)
+        rules = Rules(self.exchange, self.journal, self.leverage)
+        self.stops = Stops(
+            self.exchange, self.journal, rules, self.stop_loss, self.strategy.model.interval_ns, close=self._close_beyond_stop,
+            told=self.on_halt,
+        )  # fmt: skip
+        self.books.take_stops, self.books.stops_ours = self.stops.take, bool(self.stop_loss)
         self.orders = Rebalancer(
-            self.exchange, self.journal, self.desk, self.books, self.risk, Rules(self.exchange, self.journal, self.leverage),
-            self.listen, self.hedge, self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
+            self.exchange, self.journal, self.desk, self.books, self.risk, rules, self.stops, self.listen, self.hedge,
+            self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
@@ -214,6 +222,7 @@ class Trader:
             self.closing.round(True, now, "start")
         doubt = self._doubt
         self.books.reconcile(now + 2 * self.interval_ms)
+        self._hold_stops()
         if self._doubt == doubt:
             self._doubt = ""
         if self.status != HALTED:
@@ -323,6 +332,7 @@ class Trader:
             self._prepare(symbol)
         self._settle_before()
         held, wallet = self.books.agree(until_ms)
+        self._hold_stops()
         self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
         if self.status == HALTED:
             self.journal.acted(open_ms, f"halted: {self.why}")
@@ -332,6 +342,13 @@ class Trader:
             raise Unavailable("a stream is silent: nothing is entered until it is back")
         rows = self.journal.decision(open_ms)
         self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
+
+    def _hold_stops(self) -> None:
+        for symbol, rows in self.books.rows.items():
+            self.stops.hold(symbol, rows)
+
+    def _close_beyond_stop(self, symbol: str) -> None:
+        self.closing.close(symbol, self.history.last_ms, "stop")
 
     def _settle_before(self) -> None:
         """No order is sent while the fate of an earlier one is open."""

@@ -29,7 +29,14 @@ _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class RunConfig(MarketSettings):
-    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars."""
+    """One resolved run. Durations like `180d`, `36h`, `2w` or a plain number of bars.
+
+    Examples
+    --------
+    >>> from strategies import RunConfig
+    >>> RunConfig(symbol="BTCUSDT,ETHUSDT", seeds=3).symbol
+    ('BTCUSDT', 'ETHUSDT')
+    """
 
     preset: str = setting("default", "quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
@@ -179,6 +186,9 @@ class RunConfig(MarketSettings):
     maintenance_margin: float = setting(
         0.005, "A perpetual account is liquidated below this fraction of its exposure.", TRADING, flag=False
     )
+    stop_loss: float = setting(
+        0.0, "A position is closed this many volatilities of a day from its entry; 0: never.", TRADING, ge=0
+    )
     order: str = setting("market", "market, limit or stop (docs/execution.md).", TRADING)
     order_offset_bps: float = setting(0.0, "How far from the close a limit or stop order waits.", TRADING, flag=False)
     order_expiry_bars: int = setting(
@@ -224,7 +234,14 @@ class RunConfig(MarketSettings):
 
 
 def resolve(preset: str | None, file: Path | None, flags: Mapping[str, Any]) -> RunConfig:
-    """`resolve_all` where only settings may be given."""
+    """`resolve_all` where only settings may be given.
+
+    Examples
+    --------
+    >>> from strategies import resolve
+    >>> resolve("quick", None, {"train": "90d"}).train
+    '90d'
+    """
     return resolve_all(preset, file, flags)[0]
 
 

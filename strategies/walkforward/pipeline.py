@@ -33,7 +33,7 @@ from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
-from strategies.walkforward.run_files import claimed, write_run
+from strategies.walkforward.run_files import Finished, claimed, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
@@ -119,8 +119,7 @@ class Pipeline:
             self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
-        write_run(
-            folder,
+        finished = Finished(
             config,
             panel,
             self.samples,
@@ -134,6 +133,7 @@ class Pipeline:
             self.scale,
             risk,
         )
+        write_run(folder, finished)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 
@@ -143,7 +143,7 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
-            from nas.tasks.cluster import RayWorkers
+            from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
                 self.samples, address=options.address, jobs=options.jobs, gpus_per_task=options.gpus_per_task

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
 
 from data.atomic import write_text
 from nas.tasks.memory import peak_mib
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 def keep_timings(folder: Path, timings: Mapping[str, float]) -> None:
@@ -27,9 +26,6 @@ def profile(timings: Mapping[str, float], worker_mib: float = 0.0) -> Group:
 
     worker_mib: peak of the largest process that computed tasks for this one; 0 where none did.
     """
-    from rich.console import Group
-    from rich.table import Table
-
     total = sum(timings.values()) or 1.0
     slowest = max(timings, key=lambda name: timings[name])
     table = Table(box=None, padding=(0, 2, 0, 0))

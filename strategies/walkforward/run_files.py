@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,166 +117,205 @@ def _candles(panel: Panel, start: int, stop: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def write_run(
-    folder: Path,
-    config: RunConfig,
-    panel: Panel,
-    samples: Samples,
-    windows: tuple[Window, ...],
-    outcomes: Sequence[PolicyOutcome],
-    book: Book,
-    timings: dict[str, float],
-    code: str,
-    said: Sequence[str],
-    funding: Coverage,
-    scale: Scale,
-    risk: RiskRun | None,
-) -> None:
-    first = next(iter(book.backtests.values()))
-    start, stop = windows[0].test.start, windows[-1].test.stop
-    stamps = pd.DatetimeIndex(first.timestamps)
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A run that has traded, as its files tell it. said: notes for a person. funding: what of it could be charged."""
+
+    config: RunConfig
+    panel: Panel
+    samples: Samples
+    windows: tuple[Window, ...]
+    outcomes: Sequence[PolicyOutcome]
+    book: Book
+    timings: dict[str, float]
+    code: str
+    said: Sequence[str]
+    funding: Coverage
+    scale: Scale
+    risk: RiskRun | None
+
+    @property
+    def traded(self) -> tuple[int, int]:
+        """First traded bar, and the one after the last."""
+        return self.windows[0].test.start, self.windows[-1].test.stop
+
+    def iso(self, bar: int) -> str:
+        """When a bar opens, UTC."""
+        stamp = pd.Timestamp(self.panel.timestamps[min(bar, len(self.panel) - 1)])
+        return str(stamp.tz_localize("UTC").isoformat())
+
+    def span(self, part: slice) -> dict[str, str]:
+        return {"start": self.iso(part.start), "stop": self.iso(part.stop)}
+
+    def drift(self, heard: Sequence[Alarm]) -> list[dict[str, str]]:
+        return [{"time": self.iso(a.bar), "detector": a.detector, "stream": a.stream} for a in heard]
+
+
+def write_run(folder: Path, run: Finished) -> None:
+    """Tables, models, windows.json; run.json last: it says that all others are there."""
+    _write_tables(folder, run)
+    _write_models(folder / "models", run)
+    windows = [_window(run, window) for window in run.windows]
+    write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
+    write_text(folder / "run.json", json.dumps(_summary(folder.name, run), indent=1) + "\n")
+
+
+def _write_tables(folder: Path, run: Finished) -> None:
+    panel, book, (start, stop) = run.panel, run.book, run.traded
+    backtests = book.backtests
+    stamps = pd.DatetimeIndex(next(iter(backtests.values())).timestamps)
     stamps = stamps if stamps.tz is not None else stamps.tz_localize("UTC")
-    equity = pd.DataFrame({name: b.equity for name, b in book.backtests.items()}, index=stamps.rename("timestamp"))
-    trades = pd.concat([b.trades for b in book.backtests.values()], ignore_index=True)
-    _parquet(folder / "forecasts.parquet", book.forecasts)
-    _parquet(
-        folder / "positions.parquet",
-        long_table(panel, start, stop, {n: b.positions for n, b in book.backtests.items()}, "position"),
-    )
-    _parquet(folder / "equity.parquet", equity, index=True)
-    _parquet(folder / "trades.parquet", trades)
-    _parquet(folder / "sensitivity.parquet", book.sensitivity)
+    equity = pd.DataFrame({name: b.equity for name, b in backtests.items()}, index=stamps.rename("timestamp"))
+    held = {name: b.positions for name, b in backtests.items()}
+    tables = {
+        "forecasts": book.forecasts,
+        "positions": long_table(panel, start, stop, held, "position"),
+        "trades": pd.concat([b.trades for b in backtests.values()], ignore_index=True),
+        "sensitivity": book.sensitivity,
+        "candles": _candles(panel, start, stop),
+        "trials": book.trials,
+    }
     if len(panel.assets) > 1:
-        parts = [contributions(panel, b, start) for b in book.backtests.values()]
-        _parquet(folder / "contributions.parquet", pd.concat(parts, ignore_index=True))
-    _parquet(folder / "candles.parquet", _candles(panel, start, stop))
-    _parquet(folder / "trials.parquet", book.trials)
-    if risk is not None:
-        _parquet(folder / risk_files.FILE, risk.table())
-        write_text(folder / risk_files.NUMBERS, json.dumps(risk.numbers(), indent=1) + "\n")
+        parts = [contributions(panel, b, start) for b in backtests.values()]
+        tables["contributions"] = pd.concat(parts, ignore_index=True)
+    for name, table in tables.items():
+        _parquet(folder / f"{name}.parquet", table)
+    _parquet(folder / "equity.parquet", equity, index=True)
+    if run.risk is not None:
+        _parquet(folder / risk_files.FILE, run.risk.table())
+        write_text(folder / risk_files.NUMBERS, json.dumps(run.risk.numbers(), indent=1) + "\n")
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
-    def iso(bar: int) -> str:
-        return str(pd.Timestamp(panel.timestamps[min(bar, len(panel) - 1)]).tz_localize("UTC").isoformat())
 
-    def span(part: slice) -> dict[str, str]:
-        return {"start": iso(part.start), "stop": iso(part.stop)}
-
-    def drift(alarm: Alarm) -> dict[str, str]:
-        return {"time": iso(alarm.bar), "detector": alarm.detector, "stream": alarm.stream}
-
-    headline, portfolio = outcomes[0], portfolio_of(config)
-    decisions = {decision.window: decision for decision in headline.decisions}
-    distances = [_distance(book, number) for number in range(len(windows))]
-    described = []
-    for window, choice in zip(windows, book.chosen, strict=True):
+def _write_models(folder: Path, run: Finished) -> None:
+    """The network of each window with all that paper trading needs: its rule is the very rule of the backtest."""
+    config, panel, portfolio = run.config, run.panel, portfolio_of(run.config)
+    for window, choice in zip(run.windows, run.book.chosen, strict=True):
         contender = choice.candidate.contender
-        found = contender.found.report if contender.found is not None else {}
-        described.append(
-            {
-                "window": window.number,
-                "train": span(window.train),
-                "validation": span(window.validation),
-                "test": span(window.test),
-                "purge_bars": window.purge_bars,
-                "embargo_bars": window.embargo_bars,
-                "policy": headline.policy.name,
-                "searched": decisions[window.number].searched,
-                "source": decisions[window.number].source,
-                "drift": [drift(alarm) for alarm in decisions[window.number].alarms],
-                "distance": distances[window.number],
-                "policies": [
-                    {
-                        "policy": outcome.policy.name,
-                        "searched": decision.searched,
-                        "reason": decision.reason,
-                        "source": decision.source,
-                        "drift": [drift(alarm) for alarm in decision.alarms],
-                    }
-                    for outcome in outcomes
-                    for decision in outcome.decisions
-                    if decision.window == window.number
-                ],
-                "variant": contender.variant,
-                "seed": contender.seed,
-                "plan": choice.plan.name,
-                "threshold": choice.best.threshold,
-                "evidence": {
-                    "best_plan": choice.best.name,
-                    "standard_errors": round(choice.evidence, 4),
-                    "needed": round(choice.needed, 4),
-                },
-                **{k: found[k] for k in ("text", "weights", "history", "features")},
-                # in the size in which it trades
-                **{k: contender.trained.report[k] for k in ("genotype", "architecture", "sizes")},
-                "decisions": claimed(headline, contender),
-                "diagnostics": {
-                    k: contender.trained.report[k]
-                    for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
-                },
-            }
-        )
         signal = portfolio.signal(contender.trained.stop_forecasts)
         known = signal[np.isfinite(signal)]
         spread = float(known.std()) if known.size else 0.0
-        rule = scaled_rule(position_rule(config), signal, choice.plan)
         extra = {
             "plan": choice.plan.name,
-            "rule": asdict(rule),  # paper trading takes positions by the very rule of the backtest
+            "rule": asdict(scaled_rule(position_rule(config), signal, choice.plan)),
             "horizons": list(config.horizon),
-            "scale": scale.from_bar(panel, window.test.start).to_dict(),
+            "scale": run.scale.from_bar(panel, window.test.start).to_dict(),
             **({} if directional(config) else {"direction": "hold"}),
-            **({} if risk is None else models_of(risk, window.number, folder / "models" / str(window.number))),
+            **({} if run.risk is None else models_of(run.risk, window.number, folder / str(window.number))),
             "symbols": list(panel.assets),
             "category": config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
-            "code_version": code,
+            "code_version": run.code,
             "decision_version": decision_version(),
+            "stop_loss": config.stop_loss,
         }
-        _save_models(folder / "models" / str(window.number), contender, panel.interval_ns, spread, extra)
-    write_text(folder / "windows.json", json.dumps(described, indent=1) + "\n")
-    regimes = []
-    if panel.regimes is not None:
-        edges = [0, *(np.flatnonzero(np.diff(panel.regimes)) + 1).tolist(), len(panel)]
-        for a, b in itertools.pairwise(edges):
-            regimes.append({"start": iso(a), "stop": iso(b), "name": panel.regime_names[int(panel.regimes[a])]})
-    run = {
-        "run_id": folder.name,
+        _save_models(folder / str(window.number), contender, panel.interval_ns, spread, extra)
+
+
+def _window(run: Finished, window: Window) -> dict[str, Any]:
+    """A window's entry in windows.json (docs/architecture.md)."""
+    choice, headline = run.book.chosen[window.number], run.outcomes[0]
+    contender = choice.candidate.contender
+    found = contender.found.report if contender.found is not None else {}
+    trained = contender.trained.report
+    (own,) = (decision for decision in headline.decisions if decision.window == window.number)
+    return {
+        "window": window.number,
+        **{name: run.span(getattr(window, name)) for name in ("train", "validation", "test")},
+        "purge_bars": window.purge_bars,
+        "embargo_bars": window.embargo_bars,
+        "policy": headline.policy.name,
+        "searched": own.searched,
+        "source": own.source,
+        "drift": run.drift(own.alarms),
+        "distance": _distance(run.book, window.number),
+        "policies": [
+            {
+                "policy": outcome.policy.name,
+                "searched": decision.searched,
+                "reason": decision.reason,
+                "source": decision.source,
+                "drift": run.drift(decision.alarms),
+            }
+            for outcome in run.outcomes
+            for decision in outcome.decisions
+            if decision.window == window.number
+        ],
+        "variant": contender.variant,
+        "seed": contender.seed,
+        "plan": choice.plan.name,
+        "threshold": choice.best.threshold,
+        "evidence": {
+            "best_plan": choice.best.name,
+            "standard_errors": round(choice.evidence, 4),
+            "needed": round(choice.needed, 4),
+        },
+        **{k: found[k] for k in ("text", "weights", "history", "features")},
+        # in the size in which it trades
+        **{k: trained[k] for k in ("genotype", "architecture", "sizes")},
+        "decisions": claimed(headline, contender),
+        "diagnostics": {
+            k: trained[k] for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+        },
+    }
+
+
+def _summary(name: str, run: Finished) -> dict[str, Any]:
+    """run.json (docs/architecture.md)."""
+    config, panel, book = run.config, run.panel, run.book
+    return {
+        "run_id": name,
         "command": "python -m strategies.walkforward " + " ".join(sys.argv[1:]),
         "config": config.model_dump(mode="json"),
-        "provenance": {
-            "source": panel.source,
-            "simulated": panel.simulated,
-            "symbols": list(panel.assets),
-            "interval": config.interval,
-            "start": iso(0),
-            "end": str(pd.Timestamp(panel.close_times[-1]).tz_localize("UTC").isoformat()),
-            "bars": len(panel),
-            "days_per_year": round(panel.days_per_year, 2),
-            "data_fingerprint": panel.fingerprint(),
-            "code_version": code,
-            "packages": package_versions(),
-            "arithmetic": arithmetic.facts(),
-            "order_rules": {asset: _order_rules(config, panel, asset) for asset in panel.assets},
-            "funding": list(funding.said),
-            "notes": [*panel.notes, *said, *(f"no {name}: left out" for name in samples.bank.missing)],
-        },
-        "regimes": regimes,
-        "timings": {k: round(v, 2) for k, v in timings.items()},
+        "provenance": _provenance(run),
+        "regimes": _regimes(run),
+        "timings": {k: round(v, 2) for k, v in run.timings.items()},
         "headline": book.headline,
         "policies": book.policies,
-        "change_points": [iso(bar) for bar in _change_points(panel, start, stop)],
+        "change_points": [run.iso(bar) for bar in _change_points(panel, *run.traded)],
         "costs": {
             "taker_fee_bps": config.taker_fee_bps,
             "maker_fee_bps": config.maker_fee_bps,
             **({"fees": config.fees} if config.fees else {}),
             "slippage_bps": config.slippage_bps,
             "slippage_model": config.slippage_model,
-            "funding": funding.charged,
+            "funding": run.funding.charged,
             "account": config.account,
             "order": config.order,
         },
         "break_even_bps": book.break_even_bps,
         "strategies": book.kinds,
     }
-    write_text(folder / "run.json", json.dumps(run, indent=1) + "\n")
+
+
+def _provenance(run: Finished) -> dict[str, Any]:
+    panel = run.panel
+    return {
+        "source": panel.source,
+        "simulated": panel.simulated,
+        "symbols": list(panel.assets),
+        "interval": run.config.interval,
+        "start": run.iso(0),
+        "end": str(pd.Timestamp(panel.close_times[-1]).tz_localize("UTC").isoformat()),
+        "bars": len(panel),
+        "days_per_year": round(panel.days_per_year, 2),
+        "data_fingerprint": panel.fingerprint(),
+        "code_version": run.code,
+        "packages": package_versions(),
+        "arithmetic": arithmetic.facts(),
+        "order_rules": {asset: _order_rules(run.config, panel, asset) for asset in panel.assets},
+        "funding": list(run.funding.said),
+        "notes": [*panel.notes, *run.said, *(f"no {name}: left out" for name in run.samples.bank.missing)],
+    }
+
+
+def _regimes(run: Finished) -> list[dict[str, str]]:
+    """Where a simulated market's regime changes; empty for a real one."""
+    panel = run.panel
+    if panel.regimes is None:
+        return []
+    edges = [0, *(np.flatnonzero(np.diff(panel.regimes)) + 1).tolist(), len(panel)]
+    return [
+        {"start": run.iso(a), "stop": run.iso(b), "name": panel.regime_names[int(panel.regimes[a])]}
+        for a, b in itertools.pairwise(edges)
+    ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,57 @@ class Book:
     trial_targets: dict[str, FloatArray]
 
 
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """The bars that a run trades, and on what terms. terms: of `trading_terms`. volatility: as of `trade`."""
+
+    config: RunConfig
+    panel: Panel
+    windows: tuple[Window, ...]
+    terms: dict[str, Any]
+    rule: PositionRule
+    portfolio: Portfolio
+    volatility: FloatArray
+
+    @classmethod
+    def of(cls, config: RunConfig, panel: Panel, windows: tuple[Window, ...], volatility: FloatArray) -> Stretch:
+        terms, rule, portfolio = trading_terms(config), position_rule(config), portfolio_of(config)
+        return cls(config, panel, windows, terms, rule, portfolio, volatility)
+
+    @property
+    def start(self) -> int:
+        return int(self.windows[0].test.start)
+
+    @property
+    def stop(self) -> int:
+        return int(self.windows[-1].test.stop)
+
+    def filled(self, value: float) -> FloatArray:
+        """[bar, asset] of the stretch."""
+        return np.full((self.stop - self.start, len(self.panel.assets)), value)
+
+    def place(self, window: Window) -> slice:
+        """Where a window's test bars lie in the stretch."""
+        return slice(window.test.start - self.start, window.test.stop - self.start)
+
+    def positions(self, signal: FloatArray, start: int, rule: PositionRule) -> FloatArray:
+        """Targets [n, asset] from the portfolio's signal of bars start..."""
+        return book_of(self.panel, signal, self.volatility, start, rule, self.portfolio)
+
+
+@dataclass(eq=False)
+class _Booked:
+    """What everybody holds, before any account. forecasts, targets: by strategy, targets of every plan tried: by configuration."""
+
+    forecasts: dict[str, FloatArray]
+    targets: dict[str, FloatArray]
+    chains: dict[str, FloatArray] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+Choices = dict[tuple[str, int], Choice[Candidate]]
+
+
 def trade(
     config: RunConfig,
     panel: Panel,
@@ -53,101 +104,127 @@ def trade(
 
     volatility: [T, A] per bar, known at the bar: what positions are sized by.
     """
-    start, stop = windows[0].test.start, windows[-1].test.stop
-    terms = trading_terms(config)
-    base, portfolio = position_rule(config), portfolio_of(config)
-    shape = (stop - start, len(panel.assets))
+    stretch = Stretch.of(config, panel, windows, volatility)
+    contenders = [contender for outcome in outcomes for contender in outcome.contenders]
+    candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
+    names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
+    choices = _choose(stretch, candidates, names)
+    booked = _book(stretch, candidates, choices, names)
+    held = _holders(stretch)
+    booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
+    booked.targets |= {name: _rule_targets(stretch, name) for name in _rules(config)}
+    backtests = {
+        name: backtest(panel, targets, start=stretch.start, stop=stretch.stop, name=name, **stretch.terms)
+        for name, targets in booked.targets.items()
+    }
+    titles = _titles(config, outcomes, {name: (title, told) for name, (title, told, _) in held.items()})
+    return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
-    candidates = [
-        judge(config, panel, volatility, contender) for outcome in outcomes for contender in outcome.contenders
-    ]
-    candidates += [judge(config, panel, volatility, contender) for contender in rivals]
-    targets: dict[str, FloatArray] = {}
-    forecasts: dict[str, FloatArray] = {}
-    chosen: list[Choice[Candidate]] = []
-    records: dict[str, Records[Candidate]] = {}
-    trial_rows: list[dict[str, Any]] = []
-    chains: dict[str, FloatArray] = {}
-    titles: dict[str, dict[str, str]] = {}
-    for outcome in outcomes:
-        titles[outcome.strategy] = {
-            "kind": "searched" if outcome.strategy == "searched" else "policy",
-            "title": "Searched network" if outcome.strategy == "searched" else f"Policy: {outcome.policy.title}",
-            "description": f"found by differentiable search; policy: {outcome.policy.title}",
-        }
-    if not directional(config):
-        titles["searched"] |= {
-            "title": f"Hold, sized by {sized_by(config)}",
-            "description": "always in the market; the size alone moves, by the forecast of base and networks",
-        }
-    networks = config.baselines if directional(config) else ()
-    for name in networks:
-        titles[name] = {"kind": "network", "title": BASELINES[name].title, "description": BASELINES[name].description}
-    for name in (*[outcome.strategy for outcome in outcomes], *networks):
-        targets[name], forecasts[name] = np.zeros(shape), np.full(shape, np.nan)
-    for window in windows:
-        mine = [c for c in candidates if c.contender.window.number == window.number]
-        place = slice(window.test.start - start, window.test.stop - start)
-        for name in targets:
-            compared = [c for c in mine if c.contender.strategy == name]
-            record = records.setdefault(name, Records(config.evidence))
-            choice = record.choose([(c.key, c, c.trials) for c in compared])
-            forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
-            if name == "searched":
-                chosen.append(choice)
-            for candidate in compared:
+
+def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str]) -> Choices:
+    """Per strategy and window who trades it, window after window: a record grows."""
+    records: dict[str, Records[Candidate]] = {name: Records(stretch.config.evidence) for name in names}
+    return {
+        (name, window.number): records[name].choose([(c.key, c, c.trials) for c in _of(candidates, name, window)])
+        for window in stretch.windows
+        for name in names
+    }
+
+
+def _of(candidates: Sequence[Candidate], name: str, window: Window) -> list[Candidate]:
+    """Who competes for one strategy in one window."""
+    numbered = [c for c in candidates if c.contender.window.number == window.number]
+    return [c for c in numbered if c.contender.strategy == name]
+
+
+def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, names: Sequence[str]) -> _Booked:
+    """Forecasts and targets of whoever was chosen, and of every trial that was not."""
+    booked = _Booked({name: stretch.filled(np.nan) for name in names}, {name: stretch.filled(0.0) for name in names})
+    signal_of = stretch.portfolio.signal
+    for window in stretch.windows:
+        place = stretch.place(window)
+        for name in names:
+            choice = choices[name, window.number]
+            booked.forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
+            for candidate in _of(candidates, name, window):
                 trained = candidate.contender.trained
                 for tried in (*candidate.trials, FLAT_TRIAL):
-                    plan, key = tried.plan, f"{candidate.key}/{tried.plan.name}"
-                    selected = candidate is choice.candidate and plan == choice.plan
-                    if plan != FLAT:
-                        rule = scaled_rule(base, portfolio.signal(trained.stop_forecasts), plan)
-                        signal = portfolio.signal(trained.test_forecasts)
-                        book = book_of(panel, signal, volatility, window.test.start, rule, portfolio)
-                        chains.setdefault(key, np.zeros(shape))[place] = book
-                        if selected:
-                            targets[name][place] = book
-                    trial_rows.append(
-                        {
-                            "trial": f"{key}/window{window.number}",
-                            "window": window.number,
-                            "strategy": name,
-                            "kind": candidate.contender.kind,
-                            "variant": candidate.contender.variant,
-                            "architecture": trained.report["architecture"],
-                            "seed": candidate.contender.seed,
-                            "plan": plan.name,
-                            "threshold": None if plan == FLAT else plan.threshold,
-                            "smoothing": plan.smoothing,
-                            "cost_hurdle": plan.hurdle,
-                            "parameters": trained.report["parameters"],
-                            "validation_loss": trained.report["validation_loss"],
-                            "validation_correlation": trained.report["validation_correlation"],
-                            "validation_sharpe": tried.sharpe,
-                            "selected": selected,
-                        }
+                    key, selected = (
+                        f"{candidate.key}/{tried.plan.name}",
+                        candidate is choice.candidate and tried.plan == choice.plan,
                     )
-    if not directional(config):
-        for name, (title, told, held) in holders(config, panel, start, stop, base, portfolio).items():
-            targets[name], titles[name] = held, {"kind": "rule", "title": title, "description": told}
-    for name in ("buy_and_hold", *[r for r in config.rules if r != "buy_and_hold"]):
-        rule_ = RULES[name]
-        signal = np.stack([rule_.signal(panel, a, **rule_.parameters) for a in range(shape[1])], 1)[start:stop]
-        if name == "buy_and_hold":  # an equal part of every asset that is listed
-            listed = np.logical_or.accumulate(signal > 0, axis=0)
-            targets[name] = listed / np.maximum(listed.sum(1, keepdims=True), 1)
-        else:
-            signal = portfolio.signal(signal)
-            targets[name] = book_of(panel, signal, volatility, start, replace(base, forecast_scale=1.0), portfolio)
-        titles[name] = {
-            "kind": "rule",
-            "title": rule_.title,
-            "description": f"{rule_.description} Source: {rule_.source}.",
-        }
-    backtests = {
-        name: backtest(panel, book, start=start, stop=stop, name=name, **terms) for name, book in targets.items()
+                    if tried.plan != FLAT:
+                        rule = scaled_rule(stretch.rule, signal_of(trained.stop_forecasts), tried.plan)
+                        held = stretch.positions(signal_of(trained.test_forecasts), window.test.start, rule)
+                        booked.chains.setdefault(key, stretch.filled(0.0))[place] = held
+                        if selected:
+                            booked.targets[name][place] = held
+                    booked.trials.append(_trial_row(f"{key}/window{window.number}", candidate, tried, selected))
+    return booked
+
+
+def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -> dict[str, Any]:
+    """One row of the ledger (docs/architecture.md, trials.parquet)."""
+    contender, plan = candidate.contender, tried.plan
+    report = contender.trained.report
+    return {
+        "trial": trial,
+        "window": contender.window.number,
+        "strategy": contender.strategy,
+        "kind": contender.kind,
+        "variant": contender.variant,
+        "architecture": report["architecture"],
+        "seed": contender.seed,
+        "plan": plan.name,
+        "threshold": None if plan == FLAT else plan.threshold,
+        "smoothing": plan.smoothing,
+        "cost_hurdle": plan.hurdle,
+        **{name: report[name] for name in ("parameters", "validation_loss", "validation_correlation")},
+        "validation_sharpe": tried.sharpe,
+        "selected": selected,
     }
-    trial_returns = daily_net_returns(panel, chains, start, **terms)
+
+
+def _networks(config: RunConfig) -> tuple[str, ...]:
+    """The hand-designed networks that compete: where direction is forecast."""
+    return config.baselines if directional(config) else ()
+
+
+def _holders(stretch: Stretch) -> dict[str, tuple[str, str, FloatArray]]:
+    """Where only size is forecast: who holds by other forecasts of it; title, description, targets."""
+    if directional(stretch.config):
+        return {}
+    return holders(stretch.config, stretch.panel, stretch.start, stretch.stop, stretch.rule, stretch.portfolio)
+
+
+def _rules(config: RunConfig) -> tuple[str, ...]:
+    """The benchmark, and the rules that compete."""
+    return ("buy_and_hold", *(name for name in config.rules if name != "buy_and_hold"))
+
+
+def _rule_targets(stretch: Stretch, name: str) -> FloatArray:
+    """[bar, asset] that a rule holds."""
+    rule, panel = RULES[name], stretch.panel
+    signals = [rule.signal(panel, a, **rule.parameters) for a in range(len(panel.assets))]
+    signal: FloatArray = np.stack(signals, 1)[stretch.start : stretch.stop]
+    if name == "buy_and_hold":  # an equal part of every asset that is listed
+        listed = np.logical_or.accumulate(signal > 0, axis=0)
+        held: FloatArray = listed / np.maximum(listed.sum(1, keepdims=True), 1)
+        return held
+    return stretch.positions(stretch.portfolio.signal(signal), stretch.start, replace(stretch.rule, forecast_scale=1.0))
+
+
+def _tell(
+    stretch: Stretch,
+    outcomes: Sequence[PolicyOutcome],
+    candidates: Sequence[Candidate],
+    choices: Choices,
+    booked: _Booked,
+    backtests: dict[str, Backtest],
+    titles: dict[str, dict[str, str]],
+) -> Book:
+    """The accounts as tables and figures."""
+    panel, start, stop = stretch.panel, stretch.start, stretch.stop
     headline = {
         name: {
             "return": float(b.equity[-1] / b.equity[0] - 1.0),
@@ -168,29 +245,61 @@ def trade(
         }
         for outcome in outcomes
     ]
-    number = np.full(shape[0], -1)
-    for window in windows:
-        number[window.test.start - start : window.test.stop - start] = window.number
-    table = long_table(panel, start, stop, forecasts, "forecast")
-    table["window"] = np.tile(np.repeat(number, shape[1]), len(forecasts)).astype(np.int32)
     traded = {name: b.positions for name, b in backtests.items()}
-    stretch: dict[str, Any] = {"start": start, "stop": stop, **terms}
+    terms: dict[str, Any] = {"start": start, "stop": stop, **stretch.terms}
+    free = {name: term for name, term in terms.items() if name != "costs"}
     return Book(
         backtests,
-        table,
-        pd.DataFrame(trial_rows),
-        trial_returns,
-        chosen,
+        _forecast_table(stretch, booked.forecasts),
+        pd.DataFrame(booked.trials),
+        daily_net_returns(panel, booked.chains, start, **stretch.terms),
+        [choices["searched", window.number] for window in stretch.windows],
         titles,
         headline,
         policies,
-        sensitivity(panel, traded, **stretch),
-        {
-            name: break_even_bps(panel, book, **{k: v for k, v in stretch.items() if k != "costs"})
-            for name, book in traded.items()
-        },
-        chains,
+        sensitivity(panel, traded, **terms),
+        {name: break_even_bps(panel, targets, **free) for name, targets in traded.items()},
+        booked.chains,
     )
+
+
+def _forecast_table(stretch: Stretch, forecasts: dict[str, FloatArray]) -> pd.DataFrame:
+    """Every out-of-sample forecast, with the window that it belongs to (-1: between two)."""
+    number = np.full(stretch.stop - stretch.start, -1)
+    for window in stretch.windows:
+        number[stretch.place(window)] = window.number
+    table = long_table(stretch.panel, stretch.start, stretch.stop, forecasts, "forecast")
+    table["window"] = np.tile(np.repeat(number, len(stretch.panel.assets)), len(forecasts)).astype(np.int32)
+    return table
+
+
+def _titles(
+    config: RunConfig, outcomes: Sequence[PolicyOutcome], held: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, str]]:
+    """What pages call each strategy, and what it is."""
+
+    def titled(kind: str, title: str, description: str) -> dict[str, str]:
+        return {"kind": kind, "title": title, "description": description}
+
+    titles = {}
+    for outcome in outcomes:
+        policy = outcome.policy.title
+        kind, title = (
+            ("searched", "Searched network") if outcome.strategy == "searched" else ("policy", f"Policy: {policy}")
+        )
+        titles[outcome.strategy] = titled(kind, title, f"found by differentiable search; policy: {policy}")
+    if not directional(config):
+        title, told = (
+            f"Hold, sized by {sized_by(config)}",
+            "always in the market; the size alone moves, by the forecast of base and networks",
+        )
+        titles["searched"] = titled("searched", title, told)
+    for name in _networks(config):
+        titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
+    titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}
+    for name in _rules(config):
+        titles[name] = titled("rule", RULES[name].title, f"{RULES[name].description} Source: {RULES[name].source}.")
+    return titles
 
 
 def daily_net_returns(panel: Panel, targets: dict[str, FloatArray], start: int, **terms: Any) -> pd.DataFrame:
@@ -230,6 +339,7 @@ def trading_terms(config: RunConfig) -> dict[str, Any]:
                 leverage=config.account_leverage,
                 kind=config.account,
                 maintenance_margin=config.maintenance_margin,
+                stop_loss=config.stop_loss,
             ),
             "orders": Orders(config.order, config.order_offset_bps, config.order_expiry_bars),
             "instruments": {name: Instrument(**rules) for name, rules in config.instruments.items()},

@@ -655,3 +655,28 @@ def test_a_late_stamp_does_not_swap_who_pays(tmp_path: Path) -> None:
         return load_panel(["X"], files=[candles], funding_files=[funding])
 
     assert panel(exact).fingerprint() == panel(late).fingerprint()
+
+
+def test_another_symbol_and_a_leap_of_the_price_are_said(tmp_path: Path) -> None:
+    frame = walk()
+    split = frame.copy()
+    split.iloc[150:, :4] /= 4
+    notes = read_candles(save(split.assign(symbol="TSLA"), tmp_path / "a.csv"), Reading(), "BTCUSDT")[2]
+    assert "its rows are of TSLA, read as BTCUSDT" in notes
+    assert any(note.startswith("the price leaps by a factor of 4 at 2024-01-07 06:00 UTC") for note in notes)
+    calm = read_candles(save(frame.assign(symbol="BTC/USDT"), tmp_path / "b.csv"), Reading(), "BTCUSDT")[2]
+    assert not [note for note in calm if "leaps" in note or "rows are" in note]
+    both = pd.concat([frame.assign(symbol="ETHUSDT"), frame.assign(symbol="SOLUSDT")])
+    with pytest.raises(InputError, match="rows of 2 symbols \\(ETHUSDT, SOLUSDT\\), none of them BTCUSDT"):
+        read_candles(save(both, tmp_path / "c.csv"), Reading(), "BTCUSDT")
+
+
+def test_holidays_are_rest_and_weeks_without_bars_are_not(tmp_path: Path) -> None:
+    days = pd.bdate_range("2023-01-02", periods=400, name="timestamp")
+    frame = walk(400).set_axis(days)
+    holidays = frame.drop([days[30], days[120], days[121], *days[200:206]])
+    panel = load_panel(["SAP"], files=[save(holidays, tmp_path / "a.csv")])
+    assert panel.rests
+    assert len(panel) == 391
+    with pytest.raises(InputError, match="has a gap of 30 bars at 2023-10-07"):
+        load_panel(["SAP"], files=[save(frame.drop(days[200:220]), tmp_path / "b.csv")])

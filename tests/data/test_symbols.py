@@ -11,6 +11,7 @@ from data.series import series_key
 from data.sources import load_panel
 from data.symbols import parse_symbol, parse_symbols
 from nas.search.request import SearchRequest
+from strategies.paper.settings import PaperSettings
 from strategies.walkforward.config import resolve
 
 EVIL = (
@@ -63,6 +64,13 @@ def test_a_symbol_comes_once_however_it_is_written() -> None:
     assert resolve("quick", None, {"symbol": "BTC/USDT:USDT", "fees": "BTC/USDT=4"}).fees == {
         "BTCUSDT": {"taker_fee_bps": 4.0}
     }
+
+
+def test_paper_trading_understands_the_same_names() -> None:
+    assert PaperSettings.read({"symbol": "BTC/USDT:USDT,ETHUSDT"}).symbol == "BTCUSDT,ETHUSDT"
+    for name in EVIL[:-1]:
+        with pytest.raises(InputError):
+            PaperSettings.read({"symbol": name or ","})
 
 
 def test_a_file_gets_the_name_it_was_given_in_any_form(tmp_path: Path) -> None:

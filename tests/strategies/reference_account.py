@@ -11,7 +11,7 @@ import numpy.typing as npt
 from data.panel import FloatArray, Panel
 from strategies.backtest.accounting import Accounted
 from strategies.backtest.execution import checked_targets
-from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders
+from strategies.backtest.terms import NO_RULES, ORDER_KINDS, Account, Costs, Instrument, Orders, stop_distances
 
 
 class _Terms(NamedTuple):
@@ -60,7 +60,8 @@ def reference_account(
     )
     slippage = costs.slippage(panel, start, stop)
     ends = panel.ends - start
-    equity, holdings, totals = _run(candles, targets, slippage, flows, first, ends, limits, rates, terms)
+    distances = stop_distances(panel, start, stop, account.stop_loss)
+    equity, holdings, totals = _run(candles, targets, slippage, distances, flows, first, ends, limits, rates, terms)
     return Accounted(equity, holdings, float(totals[0]), float(totals[1]), float(totals[2]))
 
 
@@ -96,6 +97,7 @@ def _run(
     candles: FloatArray,
     targets: FloatArray,
     slippage: FloatArray,
+    distances: FloatArray,
     flows: FloatArray,
     first: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
@@ -113,13 +115,33 @@ def _run(
     left, price_of, sent, queue = np.zeros(assets), np.zeros(assets), np.zeros(assets, np.int64), np.zeros(assets)
     triggered = np.zeros(assets, np.bool_)
     tickets = 0.0
+    # the protective stop of each asset: its price (0: none), the average entry, the distance of the order that is open, the side on
+    # which it was stopped out
+    level, entry, distance, barred = np.zeros(assets), np.zeros(assets), np.zeros(assets), np.zeros(assets)
+    none = np.zeros(assets)
     for t in range(bars):
         for k in range(first[t], first[t + 1]):
             if flows[k, 2] == 1.0:
                 paid = _funding(flows, k, size, mark, opens[t])
                 cash += paid
                 totals[2] += paid
-        cash = _margin(cash, size, mark, left, opens[t], opens[t], opens[t], slippage[t], rates, terms, totals)
+        cash = _margin(cash, size, mark, left, none, opens[t], opens[t], opens[t], slippage[t], rates, terms, totals)
+        cash = _stopped(
+            cash,
+            size,
+            mark,
+            left,
+            level,
+            barred,
+            opens[t],
+            opens[t],
+            opens[t],
+            True,
+            slippage[t],
+            rates,
+            limits,
+            totals,
+        )
         for a in np.argsort(queue):
             if left[a] == 0.0:
                 continue
@@ -166,6 +188,14 @@ def _run(
             if filled > 0.0:
                 # the held part moves from its mark to the price of the fill, then the fee; order as an exchange books it
                 after = size[a] + side * filled
+                if size[a] * after <= 0.0:
+                    entry[a] = price
+                elif abs(after) > abs(size[a]):
+                    entry[a] = (entry[a] * abs(size[a]) + price * filled) / abs(after)
+                level[a] = 0.0
+                if after != 0.0 and distance[a] > 0.0:
+                    away = 1.0 - distance[a] if after > 0.0 else 1.0 + distance[a]
+                    level[a] = _ticks(entry[a] * away, limits[a, 1], after < 0.0)
                 crosses = size[a] * side < 0.0 and abs(size[a]) < filled
                 if size[a] * side < 0.0:
                     shut = min(abs(size[a]), filled)
@@ -185,7 +215,23 @@ def _run(
                 left[a] -= side * filled
             if filled >= allowed:
                 left[a] = 0.0
-        cash = _margin(cash, size, mark, left, opens[t], highs[t], lows[t], slippage[t], rates, terms, totals)
+        cash = _margin(cash, size, mark, left, level, opens[t], highs[t], lows[t], slippage[t], rates, terms, totals)
+        cash = _stopped(
+            cash,
+            size,
+            mark,
+            left,
+            level,
+            barred,
+            opens[t],
+            highs[t],
+            lows[t],
+            False,
+            slippage[t],
+            rates,
+            limits,
+            totals,
+        )
         for k in range(first[t], first[t + 1]):
             if flows[k, 2] == 0.0:
                 paid = _funding(flows, k, size, mark, opens[t])
@@ -218,6 +264,10 @@ def _run(
             if np.isnan(close) or t >= ends[a]:
                 continue
             target = targets[t, a]
+            if target * barred[a] > 0.0:
+                target = 0.0
+            else:
+                barred[a] = 0.0
             if target == aimed[a] and abs(size[a] * close / cash - target) <= terms.band:
                 continue
             left[a], aimed[a] = 0.0, target
@@ -228,6 +278,7 @@ def _run(
                     continue
             tickets += 1.0
             left[a], sent[a], queue[a], triggered[a] = wish, t, tickets, False
+            distance[a] = distances[t, a]
             better = (
                 1.0 if terms.kind == 2 else -1.0
             )  # a stop waits on the far side of the close, a limit on the near one
@@ -244,11 +295,60 @@ def _funding(flows: FloatArray, row: int, size: FloatArray, mark: FloatArray, op
     return float(-size[a] * price * flows[row, 1])
 
 
+def _worst(size: float, mark: float, first: float, high: float, low: float, level: float) -> float:
+    """The worst price of a bar for a position: its stop, where the bar goes beyond (at the open: the open)."""
+    if np.isnan(first):
+        return mark
+    worst = low if size > 0.0 else high
+    if level == 0.0:
+        return worst
+    return max(worst, level) if size > 0.0 else min(worst, level)
+
+
+def _stopped(
+    cash: float,
+    size: FloatArray,
+    mark: FloatArray,
+    left: FloatArray,
+    level: FloatArray,
+    barred: FloatArray,
+    opens: FloatArray,
+    highs: FloatArray,
+    lows: FloatArray,
+    at_open: bool,
+    slippage: FloatArray,
+    rates: FloatArray,
+    limits: FloatArray,
+    totals: FloatArray,
+) -> float:
+    """Cash after closing what has reached its stop: at the open beyond it, or at the stop inside the bar."""
+    for a in range(len(size)):
+        if size[a] == 0.0 or level[a] == 0.0 or np.isnan(opens[a]):
+            continue
+        long = size[a] > 0.0
+        reached = lows[a] <= level[a] if long else highs[a] >= level[a]
+        if not reached:
+            continue
+        base = opens[a] if at_open else level[a]
+        price = _ticks(base * (1.0 - slippage[a]) if long else base * (1.0 + slippage[a]), limits[a, 1], not long)
+        if cash + size[a] * (price - mark[a]) < 0.0:
+            price = mark[a] - cash / size[a]
+        cash += size[a] * (price - mark[a])
+        fee = min(abs(size[a]) * price * rates[a, 0], cash)
+        cash -= fee
+        totals[0] += abs(size[a]) * price
+        totals[1] += fee + abs(size[a]) * abs(base - price)
+        barred[a] = 1.0 if long else -1.0
+        size[a], level[a], left[a] = 0.0, 0.0, 0.0
+    return float(cash)
+
+
 def _margin(
     cash: float,
     size: FloatArray,
     mark: FloatArray,
     left: FloatArray,
+    level: FloatArray,
     opens: FloatArray,
     highs: FloatArray,
     lows: FloatArray,
@@ -257,7 +357,8 @@ def _margin(
     terms: _Terms,
     totals: FloatArray,
 ) -> float:
-    """Cash after the margin check from `opens` to the worst of `highs` and `lows`; empties size and left on liquidation."""
+    """Cash after the margin check from `opens` to the worst of `highs` and `lows`, no further than a stop; empties size and left on
+    liquidation."""
     assets = len(size)
     room, room_at_worst = cash, cash
     anything = False
@@ -266,7 +367,7 @@ def _margin(
             continue
         anything = True
         begin = mark[a] if np.isnan(opens[a]) else opens[a]
-        end = mark[a] if np.isnan(opens[a]) else (lows[a] if size[a] > 0.0 else highs[a])
+        end = _worst(size[a], mark[a], opens[a], highs[a], lows[a], level[a])
         room += size[a] * (begin - mark[a]) - terms.maintenance * abs(size[a]) * begin
         room_at_worst += size[a] * (end - mark[a]) - terms.maintenance * abs(size[a]) * end
     if not anything or (room > 0.0 and room_at_worst > 0.0):
@@ -276,7 +377,7 @@ def _margin(
     for a in range(assets):
         if size[a] != 0.0:
             begin = mark[a] if np.isnan(opens[a]) else opens[a]
-            end = mark[a] if np.isnan(opens[a]) else (lows[a] if size[a] > 0.0 else highs[a])
+            end = _worst(size[a], mark[a], opens[a], highs[a], lows[a], level[a])
             at = begin + share * (end - begin)
             price = at * (1.0 - slippage[a]) if size[a] > 0.0 else at * (1.0 + slippage[a])
             equity += size[a] * (price - mark[a])
@@ -286,6 +387,7 @@ def _margin(
             slipped += abs(size[a]) * at * slippage[a]
     size[:] = 0.0
     left[:] = 0.0
+    level[:] = 0.0
     if equity < 0.0:  # the exchange takes the positions over where equity is zero: all prices that share better for us
         notional -= equity / notional * net
     fees = 0.0 if equity <= 0.0 else min(charge, equity)

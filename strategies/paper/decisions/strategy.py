@@ -59,6 +59,11 @@ class Strategy:
         return tuple(s for s in self.symbols if s in self.traded or s in others)
 
     @property
+    def stop_loss(self) -> float:
+        """Of the run's account, in volatilities of a day; 0: it had none."""
+        return float(self.model.extra.get("stop_loss", 0.0))
+
+    @property
     def stays_flat(self) -> bool:
         """The run found no plan worth trading for this window (strategies.walkforward.choice): every target will be 0."""
         return self.rule.threshold >= 1e9
@@ -186,7 +191,7 @@ def _strategy_of(
 
 _EXTRA = (
     "plan", "rule", "horizons", "threshold", "symbols", "category", "portfolio", "code_version", "decision_version", "target",
-    "scale", "direction", "sized_by", "risk",
+    "stop_loss", "scale", "direction", "sized_by", "risk",
 )  # fmt: skip
 
 
@@ -210,6 +215,9 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
             flag = key == "allow_short"
             if flag != isinstance(value, bool):
                 raise ValueError(f"{name}: {key} is {value!r}")
+    stop_loss = extra.get("stop_loss", 0.0)
+    if isinstance(stop_loss, bool) or not isinstance(stop_loss, (int, float)) or not 0 <= stop_loss < 1e3:
+        raise ValueError(f"stop_loss is {stop_loss!r}, no number of volatilities")
     rule = extra.get("rule", {})
     costs = rule.get("asset_cost_bps", {})
     if not isinstance(costs, Mapping) or any(

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import websocket
+
 from strategies.paper.orders.keys import Keys
 
 UP, DOWN, DATA = "up", "down", "data"
@@ -87,8 +89,6 @@ class Stream:
             wait_s = min(2 * wait_s, self._longest_wait_s)
 
     def _serve(self) -> None:
-        import websocket
-
         loopback = urlsplit(self.url).hostname == "127.0.0.1"
         socket = websocket.create_connection(
             self.url, timeout=max(2.0, self._ping_s), http_no_proxy=["*"] if loopback else None
@@ -113,8 +113,6 @@ class Stream:
             socket.close()
 
     def _listen(self, socket: Any) -> None:
-        import websocket
-
         pinged = time.monotonic()
         while not self._stop.is_set():
             now = time.monotonic()
@@ -134,8 +132,6 @@ class Stream:
 
     def _answered(self, socket: Any, op: str) -> dict[str, Any]:
         """The answer to `op`; data that arrives before it is kept. A refusal that never comes ends the attempt."""
-        import websocket
-
         deadline = time.monotonic() + 5.0
         while time.monotonic() < deadline and not self._stop.is_set():
             try:

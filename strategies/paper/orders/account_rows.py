@@ -16,6 +16,8 @@ from data.instruments import STATUSES
 from data.panel import InputError
 from strategies.paper.records.journal import Execution
 
+#: stands for the id of an order that a stop loss of the exchange has sent
+STOPPED = "stop-loss"
 #: what is said of a wallet without any
 NO_USDT = "the wallet holds no USDT"
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
@@ -62,6 +64,7 @@ class OrderState:
     average: Decimal
     reason: str
     symbol: str = ""
+    stop_loss: bool = False  # the conditional order that a stop loss of a position is
 
     @property
     def closed(self) -> bool:
@@ -70,12 +73,13 @@ class OrderState:
 
 @dataclass(frozen=True)
 class Position:
-    """Signed size of one row of the position list (hedge mode has two)."""
+    """Signed size of one row of the position list (hedge mode has two). stop: price of its stop loss, 0 where there is none."""
 
     symbol: str
     position_idx: int
     size: Decimal
     average: Decimal
+    stop: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def positions_of(result: Any, symbol: str) -> list[Position]:
         average = _number(row, "avgPrice" if "avgPrice" in row else "entryPrice", least=0, empty=not size)
         if size and not average:
             raise BadAnswer(f"a position of {size} {symbol} without a price")
-        out.append(Position(symbol, int(index), -size if side == "Sell" else size, average))
+        stop = _number(row, "stopLoss", least=0, empty=True)
+        out.append(Position(symbol, int(index), -size if side == "Sell" else size, average, stop))
     return out
 
 
@@ -194,6 +199,7 @@ def order_state(row: Any) -> OrderState:
     return OrderState(
         _text(row, "orderId"), _text(row, "orderLinkId"), _text(row, "side", ("Buy", "Sell")),
         _text(row, "orderStatus", (*_ALIVE, *_CLOSED)), qty, filled, average, str(reason), _text(row, "symbol"),
+        row.get("stopOrderType") == "StopLoss",
     )  # fmt: skip
 
 
@@ -208,8 +214,9 @@ def execution_of(row: Any) -> Execution:
     qty, price = _number(row, "execQty", least=0), _number(row, "execPrice", least=0)
     if not qty or not price or not _text(row, "execId"):
         raise BadAnswer(f"an execution of {qty} at {price}")
+    link, stopped = _text(row, "orderLinkId"), "StopLoss" in (row.get("stopOrderType"), str(row.get("createType"))[8:])
     return Execution(
-        _text(row, "execId"), _text(row, "orderId"), _text(row, "orderLinkId"), _text(row, "symbol"),
+        _text(row, "execId"), _text(row, "orderId"), link or (STOPPED if stopped else ""), _text(row, "symbol"),
         _text(row, "side", ("Buy", "Sell")), qty, price, _number(row, "execFee"), _text(row, "execType", _EXECUTIONS), maker,
         int(stamp), int(seq),
     )  # fmt: skip

@@ -87,6 +87,12 @@ class Closing:
             return Ending(True, FLAT if flatten else KEPT)
         return Ending(False, f"{NOT_CLEAN}: {'; '.join(dict.fromkeys(left))}")
 
+    def close(self, symbol: str, last_ms: int, why: str) -> Ending:
+        """One symbol, once; orders of others stay."""
+        left: list[str] = []
+        self._close(symbol, last_ms, why, left)
+        return Ending(not left, "; ".join(left) or FLAT)
+
     # orders
 
     def _cancel_known(self, left: list[str]) -> None:

@@ -86,6 +86,7 @@ class Order:
     reduce_only: bool = False
     position_idx: int = 0
     everything: bool = False
+    stop: Decimal | None = None  # stop loss that the position has from its first fill on
 
 
 class Exchange:
@@ -103,7 +104,7 @@ class Exchange:
         tries: int = 5,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        from pybit.unified_trading import HTTP
+        from pybit.unified_trading import HTTP  # slow to load; status does without
 
         logging.getLogger("pybit").setLevel(logging.CRITICAL)  # its messages repeat request bodies
         self._keys = keys
@@ -275,6 +276,8 @@ class Exchange:
         }
         if order.kind == "Limit":
             request |= {"price": format(order.price or Decimal(0), "f"), "timeInForce": "PostOnly"}
+        if order.stop is not None:
+            request |= {"stopLoss": format(order.stop, "f"), "slTriggerBy": "MarkPrice", "tpslMode": "Full"}
         if order.everything:
             request |= {"qty": "0", "closeOnTrigger": True}
         answer = self._write(self._session.place_order, request)
@@ -299,6 +302,14 @@ class Exchange:
                 return False
             raise
         return True
+
+    def set_stop(self, symbol: str, position_idx: int, price: Decimal) -> None:
+        """The stop loss of a whole position, triggered by the mark price; 0 removes it."""
+        request = {
+            "category": "linear", "symbol": symbol, "tpslMode": "Full", "positionIdx": position_idx, "stopLoss": format(price, "f"),
+            "slTriggerBy": "MarkPrice",
+        }  # fmt: skip
+        self._write(self._session.set_trading_stop, request)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         text = format(leverage, "f")
@@ -348,7 +359,7 @@ class Exchange:
             raise
 
     def _send(self, call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        import requests
+        import requests  # slow to load; status does without
         from pybit.exceptions import FailedRequestError, InvalidRequestError
 
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import NOT_REDUCING
 from strategies.paper.orders.risk import Risk, capped
 from strategies.paper.orders.rules import Rules
+from strategies.paper.orders.stops import Stops
 from strategies.paper.records.journal import Journal
 
 Quote = tuple[Decimal, Decimal, Decimal]  # best bid, best ask, last price
@@ -29,6 +31,7 @@ class _Change:
     close: float
     legs: list[tuple[int, Leg, bool]]  # number, leg, whether it frees margin
     notes: list[str] = field(default_factory=list)
+    volatility: float = math.nan
     reached: bool = True  # False: some of it was not done, and is tried again at the next bar
 
 
@@ -42,6 +45,7 @@ class Rebalancer:
     books: Books
     risk: Risk
     rules: Rules
+    stops: Stops
     listen: Callable[[float], None]
     hedge: bool
     limit_orders: bool
@@ -67,20 +71,28 @@ class Rebalancer:
             self.journal.event("closed", why)
             self.closed[symbol] = why
         targets = dict(
-            zip(rows, capped([float(r["target"]) for r in rows.values()], self.risk.limits.max_position), strict=True)
+            zip(
+                rows,
+                capped(
+                    [self.stops.allowed(symbol, float(r["target"])) for symbol, r in rows.items()],
+                    self.risk.limits.max_position,
+                ),
+                strict=True,
+            )
         )
         changes = []
         for symbol, row in rows.items():
             if not row["acted"]:
                 change = self._change(symbol, targets[symbol], open_ms, held[symbol], equity, closes.get(symbol))
                 if change is not None:
+                    change.volatility = float(row["volatility"] or "nan")
                     changes.append(change)
         undone: Unavailable | None = None
         for freeing in (True, False):
             for change in list(changes):
                 try:
                     for number, leg, _ in [part for part in change.legs if part[2] == freeing]:
-                        note, reached = self._trade(change.symbol, leg, number, open_ms, change.close)
+                        note, reached = self._trade(change, leg, number, open_ms)
                         change.notes.append(note)
                         change.reached = change.reached and reached
                 except _NoPrice as error:  # stops this symbol only
@@ -125,14 +137,18 @@ class Rebalancer:
         if change.reached:
             self.journal.set(**{f"reached:{change.symbol}": repr(change.target)})
         self.books.sync_executions(until_ms, None, (change.symbol,))
+        if self.stops.stop_loss and change.notes:
+            self.stops.moved(change.symbol, change.volatility)
+            self.stops.hold(change.symbol, self.books.held(change.symbol)[1])
         self.journal.acted(open_ms, "; ".join(change.notes) or "already there", change.symbol)
 
-    def _trade(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> tuple[str, bool]:
+    def _trade(self, change: _Change, leg: Leg, number: int, open_ms: int) -> tuple[str, bool]:
         """One leg of a change of position: what became of it, for the journal, and whether that is all that can be done.
 
         After a refusal the exchange's rules are asked for again; where they have changed, the leg is rounded anew and tried once more.
         """
-        note, reached = self._trade_once(symbol, leg, number, open_ms, close)
+        symbol = change.symbol
+        note, reached = self._trade_once(change, leg, number, open_ms)
         if not note.startswith("refused"):
             return note, reached
         try:
@@ -145,11 +161,13 @@ class Rebalancer:
             return f"{note}; {error}", reached
         if not changed:
             return note, reached
-        again, reached = self._trade_once(symbol, leg, number, open_ms, close)
+        again, reached = self._trade_once(change, leg, number, open_ms)
         return f"{note}; rounded anew: {again}", reached
 
-    def _trade_once(self, symbol: str, leg: Leg, number: int, open_ms: int, close: float) -> tuple[str, bool]:
+    def _trade_once(self, change: _Change, leg: Leg, number: int, open_ms: int) -> tuple[str, bool]:
+        symbol, close = change.symbol, change.close
         instrument = self.rules.instruments[symbol]
+        stop = None if leg.reduce_only else self.stops.attached(symbol, leg.side, close, change.volatility)
         on_grid = instrument.round_qty(leg.qty)
         if not leg.reduce_only or on_grid:
             leg = replace(leg, qty=on_grid)
@@ -169,7 +187,7 @@ class Rebalancer:
                 self.risk.check_rate(open_ms, symbol)
                 touch = bid if leg.side == "Buy" else ask
                 limit = instrument.round_price(touch, leg.side == "Sell")
-                order = self._order(symbol, leg, left, number, attempt, open_ms, limit)
+                order = self._order(symbol, leg, left, number, attempt, open_ms, limit, stop)
                 status = self.desk.place(order, open_ms, float(price))
                 state = self._rest(order) if status == "open" else None
                 attempt += 1
@@ -180,7 +198,7 @@ class Rebalancer:
         while left > 0:
             self.risk.check_rate(open_ms, symbol)
             part = min(left, instrument.max_market_qty)
-            order = self._order(symbol, leg, part, number, attempt, open_ms, None)
+            order = self._order(symbol, leg, part, number, attempt, open_ms, None, stop)
             status = self.desk.place(order, open_ms, float(price))
             if status == "rejected":
                 return self._refused(order), False
@@ -220,11 +238,20 @@ class Rebalancer:
         return f"refused: {reason}"
 
     def _order(
-        self, symbol: str, leg: Leg, qty: Decimal, number: int, attempt: int, open_ms: int, price: Decimal | None
+        self,
+        symbol: str,
+        leg: Leg,
+        qty: Decimal,
+        number: int,
+        attempt: int,
+        open_ms: int,
+        price: Decimal | None,
+        stop: Decimal | None,
     ) -> Order:
         link = link_id(self.journal.identity, symbol, open_ms, number, attempt)
         kind = "Market" if price is None else "Limit"
-        return Order(link, symbol, leg.side, qty, kind, price, leg.reduce_only, leg.position_idx)
+        everything = leg.reduce_only and self.rules.instruments[symbol].round_qty(qty) != qty
+        return Order(link, symbol, leg.side, qty, kind, price, leg.reduce_only, leg.position_idx, everything, stop)
 
     def _next_attempt(self, symbol: str, open_ms: int, number: int) -> int:
         """The first unused attempt of a leg; one whose order seems never to have existed is used again (same id)."""

@@ -44,6 +44,9 @@ class Books:
         self.exchange, self.journal, self.desk, self.symbols = exchange, journal, desk, tuple(symbols)
         self.interval_ms, self.foreign, self.hedge = interval_ms, foreign, hedge
         self._pause = pause
+        self.take_stops: Callable[[list[Execution]], list[Execution]] = list  # fills of our stops are ours
+        self.stops_ours = False
+        self.rows: dict[str, list[Position]] = {}  # of the position list, as `agree` read them last
 
     # reading
 
@@ -84,7 +87,7 @@ class Books:
 
     def note_foreign(self, new: list[Execution]) -> None:
         """Fills of orders this journal never wrote: a person, another program, or a liquidation."""
-        for e in new:
+        for e in self.take_stops(new):
             if e.kind == "Funding" or self.journal.intent(e.link_id) is not None:
                 continue
             text = f"{e.side} {e.qty} {e.symbol} at {e.price}"
@@ -169,6 +172,8 @@ class Books:
 
     def _open_orders(self, symbol: str) -> None:
         for order in self.exchange.open_orders(symbol):
+            if order.stop_loss and self.stops_ours:
+                continue
             if self.journal.intent(order.link_id) is not None:
                 self.desk.cancel(order.link_id)  # a start begins without orders of an older decision
             elif self.foreign == "flatten":
@@ -193,6 +198,7 @@ class Books:
         self._check_foreign()
         for symbol, (held, rows) in found.items():
             self.journal.position(until_ms, symbol, held, _average(rows))
+            self.rows[symbol] = rows
         return {symbol: held for symbol, (held, _) in found.items()}, self.exchange.wallet()
 
     def _agree(self, symbol: str, until_ms: int) -> tuple[Decimal, list[Position]]:

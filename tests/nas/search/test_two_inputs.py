@@ -85,7 +85,7 @@ def test_a_genotype_with_two_inputs_survives_its_file_and_one_without_the_key_ha
     assert Genotype.from_dict(json.loads(json.dumps(genotype.to_dict()))) == genotype
     network = network_of(genotype, 3)
     count = len(genotype.features)
-    model = TrainedModel(genotype, network, Scaler(np.zeros(count), np.ones(count)), 1, 1.0, {})
+    model = TrainedModel(genotype, network, Scaler(np.zeros(count), np.ones(count)), 3_600_000_000_000, 1.0, {})
     model.save(tmp_path)
     again = load_model(tmp_path)
     x = np.random.default_rng(0).standard_normal((1, count, 80)).astype(np.float32)

@@ -85,6 +85,7 @@ SITUATION = {
         st.sampled_from([0.0, 0.1]),
         st.sampled_from(["perpetual", "perpetual", "cash", "spot"]),
         st.sampled_from([0.0, 0.005, 0.04]),
+        stop_loss=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
     ),
     "orders": st.builds(
         Orders,

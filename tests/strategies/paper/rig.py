@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from data.standin import Clock, Fault, Market, StandIn, World
 from data.standin.private import Private
 from nas.features.bank import build_bank
 from nas.network.model import TrainedModel, network_of
+from nas.network.model_check import digests
 from nas.network.stretches import Scaler
 from nas.space.genotype import Connection, Genotype
 from strategies.backtest.positions import PositionRule
@@ -89,6 +91,15 @@ def save_model(
     }
     replace(_model(panel, seed, features, genotype), extra=extra).save(folder)
     return folder
+
+
+def rewrite(folder: Path, file: str, **changes: Any) -> None:
+    """Other values in a file of a model folder, with the digests that go with them."""
+    told = json.loads((folder / file).read_text()) | changes
+    (folder / file).write_text(json.dumps(told))
+    features = json.loads((folder / "features.json").read_text())
+    features["digests"] = digests(folder, features)
+    (folder / "features.json").write_text(json.dumps(features))
 
 
 @functools.cache

@@ -62,6 +62,8 @@ class Soak:
     folder: Path
     minutes: float = 1e9
     count: int = 1
+    stop_loss: float = 0.0
+    bare_s: float = 0.0  # longest time that a position was without its stop
     done: Counter[str] = field(default_factory=Counter)
     halts: list[str] = field(default_factory=list)
     starts: int = 0
@@ -93,7 +95,7 @@ class Soak:
             sys.executable, "-c", COMMAND, "--run", str(self.folder / "run"), "--venue", "local",
             "--endpoint", self.standin.url, "--out", str(self.folder / "reports"), "--foreign", "adopt", "--resume",
             "--drawdown", "0.99", "--daily-loss", "0.99", "--any-code", "--history", str(HISTORY),
-            "--quiet",
+            "--quiet", *(["--stop-loss", str(self.stop_loss)] if self.stop_loss else []),
         ]  # fmt: skip
         environment = {**os.environ, "BYBIT_API_KEY": KEYS.key, "BYBIT_API_SECRET": KEYS.secret, "OMP_NUM_THREADS": "1"}
         self.trader = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
@@ -147,6 +149,17 @@ class Soak:
         if db is not None:
             db.close()
         return False
+
+    def watch_stops(self) -> None:
+        """Looks at every position every few milliseconds, whatever the trader does."""
+        since: dict[Any, float] = {}
+        while self.trader is not None:
+            with self.standin.world.lock:
+                bare = {place for place, h in self.private.exchange.account.holdings.items() if h.size and not h.stop}
+            now = time.monotonic()
+            since = {place: since.get(place, now) for place in bare}
+            self.bare_s = max([self.bare_s, *(now - begun for begun in since.values())])
+            time.sleep(0.01)
 
     # faults
 
@@ -231,6 +244,8 @@ class Soak:
         missed = 0
         self.standin.start()
         self.start()
+        if self.stop_loss:
+            threading.Thread(target=self.watch_stops, daemon=True).start()
         if not self.wait(400):  # the first start may compile kernels
             raise RuntimeError("the trader never began; see log.txt")
         for bar in range(1, self.bars + 1):
@@ -326,7 +341,8 @@ class Soak:
             "equity_exchange": str(equity), "equity_journal": str(journal_equity),
             "funding_payments": sum(f.kind == "Funding" for f in fills.values()),
             "bars_unknown": len(journal.rows("SELECT 1 FROM events WHERE kind = 'late'")),
-            "halts": Counter(self.halts), "halts_without_reason": len(unexplained),
+            "stops_hit": sum(f.ticket.created_by == "CreateByStopLoss" for f in fills.values()),
+            "longest_without_stop_s": round(self.bare_s, 3), "halts": Counter(self.halts), "halts_without_reason": len(unexplained),
             "targets_identical": f"{told.identical} of {told.compared}",
         }  # fmt: skip
         report["ok"] = (
@@ -359,12 +375,13 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the dice.")] = 0,
     minutes: Annotated[float, typer.Option(help="Stop early after so many minutes.")] = 1e9,
     symbols: Annotated[int, typer.Option(min=1, max=4, help="Traded from one account.")] = 1,
+    stop_loss: Annotated[float, typer.Option(help="A stop at the exchange, in volatilities of a day; 0: none.")] = 0.0,
     keep: Annotated[Path | None, typer.Option(help="Folder to keep journal and log in.")] = None,
 ) -> None:
     """Trade under faults and kills, then compare every fill."""
     folder = keep or Path(tempfile.mkdtemp(prefix="soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    soak = Soak(bars, kills, every, seed, folder, minutes, symbols)
+    soak = Soak(bars, kills, every, seed, folder, minutes, symbols, stop_loss)
     try:
         report = soak.run(lambda text: typer.echo(text, err=True))
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from strategies.paper.orders.exchange import Unavailable
 from strategies.paper.records.journal import Journal
 from strategies.paper.replay import explain
 from tests.data.moment import EAGER, HOUR, NOW
-from tests.strategies.paper.rig import SYMBOL, Rig, bars_of, market_panel, save_model
+from tests.strategies.paper.rig import SYMBOL, Rig, bars_of, market_panel, rewrite, save_model
 
 FEATURES = (
     ("return", "raw"), ("funding_rate", "raw"), ("open_interest", "ewm32"), ("premium", "zscore168"), ("long_ratio", "diff"),
@@ -148,14 +147,12 @@ def test_only_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'moon', which this version does not have"):
         load_strategy(tmp_path / "odd", SYMBOL, "60")
     save_model(tmp_path / "together", panel, symbols=SYMBOLS)
-    told = json.loads((tmp_path / "together" / "genotype.json").read_text())
-    (tmp_path / "together" / "genotype.json").write_text(json.dumps(told | {"assets": list(SYMBOLS), "share": "all"}))
+    rewrite(tmp_path / "together", "genotype.json", assets=list(SYMBOLS), share="all")
     with pytest.raises(InputError, match="reads ETHUSDT, BTCUSDT together; leave --symbol out"):
         load_strategy(tmp_path / "together", SYMBOL, "60")
     save_model(tmp_path / "tied", panel, symbols=SYMBOLS)
-    told = json.loads((tmp_path / "tied" / "features.json").read_text())
     assert load_strategy(tmp_path / "tied", SYMBOL, "60").traded == (SYMBOL,)
-    (tmp_path / "tied" / "features.json").write_text(json.dumps(told | {"portfolio": {"weighting": "hrp"}}))
+    rewrite(tmp_path / "tied", "features.json", portfolio={"weighting": "hrp"})
     with pytest.raises(
         InputError, match="traded with weighting hrp, which ties its symbols together; leave --symbol out"
     ):

@@ -24,7 +24,7 @@ from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.placement import legs, link_id, wanted_size
 from strategies.paper.records.journal import Journal
 from strategies.paper.replay import explain, targets_again
-from strategies.walkforward.provenance import decision_files, decision_version
+from strategies.walkforward.provenance import decision_files
 from tests.strategies.paper import table
 from tests.strategies.paper.rig import (
     HISTORY,
@@ -35,6 +35,7 @@ from tests.strategies.paper.rig import (
     bars_of,
     candle_rows,
     market_panel,
+    rewrite,
     save_model,
 )
 
@@ -210,8 +211,7 @@ def test_without_a_run_or_for_mainnet_it_says_what_to_do(tmp_path: Path) -> None
 
 def test_a_model_of_other_code_is_refused_with_both_versions(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m", market_panel(700))
-    text = (folder / "features.json").read_text()
-    (folder / "features.json").write_text(text.replace(decision_version(), "0123456789ab"))
+    rewrite(folder, "features.json", decision_version="0123456789ab")
     with pytest.raises(InputError, match="decision code 0123456789ab"):
         load_strategy(folder, SYMBOL, "60")
     assert load_strategy(folder, SYMBOL, "60", any_code=True).traded == (SYMBOL,)

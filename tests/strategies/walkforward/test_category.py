@@ -14,7 +14,7 @@ from strategies.paper.decisions.strategy import load_strategy
 from strategies.walkforward.config import resolve
 from tests.commands.small_run import run
 from tests.data.moment import HOUR, NOW
-from tests.strategies.paper.rig import SYMBOL, market_panel, save_model
+from tests.strategies.paper.rig import SYMBOL, market_panel, rewrite, save_model
 
 
 def test_spot_brings_its_account_and_fees_unless_others_were_given() -> None:
@@ -41,8 +41,7 @@ def test_what_cannot_be_traded_truly_is_one_line(flags: dict[str, str], words: s
 
 def test_paper_trading_refuses_a_spot_model(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m", market_panel(700))
-    told = json.loads((folder / "features.json").read_text())
-    (folder / "features.json").write_text(json.dumps(told | {"category": "spot"}))
+    rewrite(folder, "features.json", category="spot")
     with pytest.raises(InputError, match="made for --category spot"):
         load_strategy(folder, SYMBOL, "60")
 

@@ -1,0 +1,11 @@
+from .backtest.execution import Backtest as Backtest
+from .backtest.portfolio import Portfolio as Portfolio
+from .backtest.positions import PositionRule as PositionRule
+from .backtest.rules import rule as rule
+from .backtest.terms import Account as Account
+from .backtest.terms import Costs as Costs
+from .backtest.terms import Fees as Fees
+from .backtest.terms import Instrument as Instrument
+from .backtest.terms import Orders as Orders
+from .walkforward.config import RunConfig as RunConfig
+from .walkforward.config import resolve as resolve
