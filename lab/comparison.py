@@ -32,6 +32,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "smaller space": ("darts", {}),
     "fair": ("fair", {}),
     "first op where undecided": ("darts", {"undecided": "first"}),
+    "no decay of alpha": ("darts", {"alpha_weight_decay": 0.0}),
+    "ten times the decay of alpha": ("darts", {"alpha_weight_decay": 1.0}),
     "best of random": ("random", {}),
 }
 SMALL_OPS = ("zero", "conv3", "ema12", "diff1")
