@@ -56,9 +56,10 @@ def units(histories: Sequence[Panel], target: str, horizon: int, group: int, for
         for number in range(max(len(windows_of(panel)) for panel in mine)):
             for k, panel in enumerate(mine):
                 if number < len(windows_of(panel)):
+                    seed = 10_000 * (g + 1) + 100 * number + 10 * k
                     settings: dict[str, Any] = {
                         "target": target, "horizon": horizon, "symbol": panel.assets[0], "group": g, "window": number, "days": list(DAYS),
-                        "kinds": list(KINDS), "per_kind": PER_KIND, "training": asdict(CHEAP), "seed": 10_000 * (g + 1) + 100 * number + 10 * k,
+                        "kinds": list(KINDS), "per_kind": PER_KIND, "training": asdict(CHEAP), "seed": seed,
                         "networks": NETWORKS if g < forecast else 0, "share": SHARE,
                     }  # fmt: skip
                     found.append(Unit(f"{target}{horizon}-{panel.assets[0]}-{number}", settings))

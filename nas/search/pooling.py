@@ -7,9 +7,11 @@ pooled evidence foretold what followed at all. Window w reads the scores of wind
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -103,6 +105,15 @@ class Decision:
             return in_turn([r.kind for r in self.records], AVERAGED)
         return in_turn([r.kind for r in self.records if r.kept], NETWORKS)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None where nothing is known yet."""
+        found = {
+            "networks": list(self.kinds),
+            "records": [asdict(record) for record in self.records],
+            "probe": {**asdict(self.probe), "helps": self.probe.helps, "sentence": self.probe.sentence()},
+        }
+        return json.loads(json.dumps(found), parse_constant=lambda _: None)  # type: ignore[no-any-return]
+
 
 def in_turn(kinds: Sequence[str], count: int) -> tuple[str, ...]:
     """`count` entries, or one of each where there are more kinds."""
@@ -147,6 +158,8 @@ def probe(scores: Sequence[Score], forgetting: float = FORGETTING) -> Probe:
         # the early fold as a choice would see it: networks that it stopped
         early = [replace(s, fold=0, gain=s.seen) for s in late]
         kinds, then, _ = _units(late, 1.0)
+        if not len(then):
+            continue
         order, gains, weights = _units([*(s for s in scores if s.window < window), *early], forgetting)
         before = {k: _pooled(gains[:, n], weights, LEVEL)[0] for n, k in enumerate(order)}
         between.append(correlation(then[0], np.array([before[k] for k in kinds]), ranks=True))

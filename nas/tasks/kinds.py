@@ -72,7 +72,8 @@ def scores_of(problem: Problem, task: KindsTask) -> list[Score]:
         network = network_of(draw(kind, features, (task.horizon,), task.seed + k), task.seed + k)
         gains = _gains(network, tensors, window, folds, task.training, task.seed + k)
         for fold in range(len(folds)):
-            stopped = gains[int(np.argmax(np.nanmean(gains[:, 1 - fold], -1)))]
+            # an asset that is not known on a fold has no score there
+            stopped = gains[int(np.argmax(np.nan_to_num(gains[:, 1 - fold]).sum(-1)))]
             for a, asset in enumerate(problem.panel.assets):
                 gain, seen = float(stopped[fold, a]), float(stopped[1 - fold, a])
                 found.append(Score(window.number, fold, asset, kind, member, gain, seen, fresh[fold]))
