@@ -144,8 +144,9 @@ def _kinds(facts: Mapping[str, Any]) -> tuple[tuple[Kind, ...], str, int]:
     rows = []
     for record in told[-1]["records"]:
         fields = ("gain", "low", "high", "behind", "behind_low", "behind_high")
-        numbers = [math.nan if record[f] is None else float(record[f]) for f in fields]
-        rows.append(Kind(record["kind"], *numbers, sum(record["kind"] in d["networks"] for d in told)))
+        numbers = {f: math.nan if record[f] is None else float(record[f]) for f in fields}
+        used = sum(record["kind"] in d["networks"] for d in told)
+        rows.append(Kind(name=record["kind"], used=used, **numbers))
     return tuple(sorted(rows, key=lambda row: -row.gain)), told[-1]["probe"]["sentence"], len(told)
 
 

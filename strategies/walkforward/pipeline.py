@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -227,12 +226,13 @@ class Pipeline:
     def _risk_s(self) -> float:
         """About the seconds of all risk tasks, from one task of every target on the first window."""
         total = 0.0
-        stages = (f(self.config, self.panel, self.windows)[:: len(self.windows)] for f in (kinds_tasks_of, tasks_of))
-        for task in itertools.chain(*stages):
+        count = len(self.windows)
+        cheap, whole = (f(self.config, self.panel, self.windows) for f in (kinds_tasks_of, tasks_of))
+        for task in (*cheap[::count], *whole[::count]):
             run_task(task, self.samples)  # compiles and loads what every later task finds ready
             began = time.perf_counter()
             run_task(task, self.samples)
-            total += (time.perf_counter() - began) * len(self.windows)
+            total += (time.perf_counter() - began) * count
         return total / min(self._jobs(), os.cpu_count() or 1)
 
 
