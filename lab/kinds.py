@@ -131,6 +131,40 @@ def _spread(mine: Sequence[Record]) -> list[Record]:
     return [record for record in mine for _ in record.result["scores"]]
 
 
+def replayed(mine: Sequence[Record]) -> str:
+    """What pooled evidence would have decided over the problems of `lab risk`, one after the other (docs/evidence/kinds-plan.md).
+
+    Their validation stretches overlap by the days between two tests; networks were stopped on the stretch that scores them.
+    """
+    ordered = sorted(mine, key=lambda r: str(r.settings["test"]))
+    dates = np.array([np.datetime64(str(r.settings["test"])) for r in ordered])
+    apart = np.diff(dates).astype(int)
+    validated = int(ordered[0].settings["days"][1])
+    scores, found, families = [], [], 0
+    for slot, record in enumerate(ordered):
+        new = 1.0 if slot == 0 else min(1.0, int(apart[slot - 1]) / validated)
+        scores += [
+            Score(slot, 1, str(record.settings["symbol"]), n[0], k, n[1], n[1], new)
+            for k, n in enumerate(record.result["networks"]) if n[0] in KINDS
+        ]  # fmt: skip
+        if slot < FROM_WINDOW:
+            continue
+        kept = {r.kind for r in decide(scores, slot).records if r.kept}
+        family = decide([replace(s, kind=FAMILY.get(s.kind, "convolutions")) for s in scores], slot).records
+        families += {r.kind for r in family if r.kept} == {"convolutions"}
+        arms = {kind: record.result["arms"][f"harxl + {kind} x 0.5"]["skill"] for kind in KINDS}
+        drawn = float(np.mean(list(arms.values())))
+        found.append((float(np.mean([arms[k] for k in kept])) - drawn, arms["small"] - drawn, len(kept)))
+    if not found:
+        return ""
+    gained, small, count = np.array(found).T
+    return (
+        f"Pooled over these problems in order of time, from the fifth on: convolutions alone are kept in {families} of {len(found)}, "
+        f"{count.mean():.1f} of {len(KINDS)} kinds are; skill of four networks of a kept kind less that of a kind drawn "
+        f"{with_interval(gained, np.mean)}, of small cells less drawn {with_interval(small, np.mean)}."
+    )
+
+
 def kinds_table(found: Sequence[Record]) -> tuple[str, str]:
     """(verdict, markdown) of all targets that have results."""
     parts, verdicts = [], []

@@ -132,7 +132,7 @@ def records(scores: Sequence[Score], forgetting: float = FORGETTING, level: floa
     """Per kind, in the order in which they first come. The last window weighs 1.
 
     A unit is a fold of a window: assets move together, so their mean counts once. Where a fold was validated on before, only the rest
-    counts. Intervals by Student's t with the effective number of units, (sum w)^2 / sum w^2.
+    counts: n, its share. Intervals by Student's t with the effective number of units, (sum n w)^2 / sum n w^2, w what is remembered.
     """
     kinds, gains, weights = _units(scores, forgetting)
     means = [_pooled(gains[:, k], weights, level) for k in range(len(kinds))]
@@ -166,7 +166,7 @@ def probe(scores: Sequence[Score], forgetting: float = FORGETTING) -> Probe:
         within.append(_within(late))
     known = np.array([value for value in between if math.isfinite(value)])
     inner = [value for value in within if math.isfinite(value)]
-    mean, low, high, _ = _pooled(known, np.ones(len(known)), 0.95)
+    mean, low, high, _ = _pooled(known, np.ones((len(known), 2)), 0.95)
     return Probe(mean, low, high, float(np.mean(inner)) if inner else math.nan, len(known))
 
 
@@ -186,29 +186,30 @@ def _within(late: Sequence[Score]) -> float:
 
 
 def _units(scores: Sequence[Score], forgetting: float) -> tuple[list[str], FloatArray, FloatArray]:
-    """(kinds, gains [unit, kind], weights [unit]); NaN where a kind was not tried."""
+    """(kinds, gains [unit, kind], weights [unit, 2]: how much of it is new, and how much of it is remembered); NaN where not tried."""
     kinds = list(dict.fromkeys(s.kind for s in scores))
     last = max(s.window for s in scores)
     cells: dict[tuple[int, int], dict[str, list[float]]] = {}
-    weight: dict[tuple[int, int], float] = {}
+    weight: dict[tuple[int, int], tuple[float, float]] = {}
     for s in scores:
         if s.weight > 0.0 and math.isfinite(s.gain):
             cells.setdefault((s.window, s.fold), {}).setdefault(s.kind, []).append(s.gain)
-            weight[s.window, s.fold] = s.weight * forgetting ** (last - s.window)
+            weight[s.window, s.fold] = s.weight, forgetting ** (last - s.window)
     units = sorted(cells)
     gains = np.array([[np.mean(cells[u][k]) if k in cells[u] else np.nan for k in kinds] for u in units])
-    return kinds, gains.reshape(len(units), len(kinds)), np.array([weight[u] for u in units])
+    return kinds, gains.reshape(len(units), len(kinds)), np.array([weight[u] for u in units]).reshape(-1, 2)
 
 
 def _pooled(values: FloatArray, weights: FloatArray, level: float) -> tuple[float, float, float, float]:
-    """(weighted mean, low, high, effective number); infinite bounds below two."""
+    """(weighted mean, low, high, effective number); infinite bounds below two. weights: [unit, 2] of `_units`."""
     known = np.isfinite(values)
-    v, w = values[known], weights[known]
+    v, new, kept = values[known], weights[known, 0], weights[known, 1]
     if not len(v):
         return math.nan, -math.inf, math.inf, 0.0
-    mean, units = float(w @ v / w.sum()), float(w.sum() ** 2 / (w @ w))
+    w = new * kept
+    mean, units = float(w @ v / w.sum()), float(w.sum() ** 2 / (w @ kept))
     if units < 2.0 - 1e-9:
         return mean, -math.inf, math.inf, units
-    error = math.sqrt(float(w**2 @ (v - mean) ** 2) / float(w.sum()) ** 2 * units / (units - 1.0))
-    reach = float(stats.t.ppf(0.5 + level / 2.0, units - 1.0)) * error
+    variance = float(w @ (v - mean) ** 2 / w.sum()) * units / (units - 1.0)
+    reach = float(stats.t.ppf(0.5 + level / 2.0, units - 1.0)) * math.sqrt(variance / units)
     return mean, mean - reach, mean + reach, units

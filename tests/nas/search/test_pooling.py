@@ -64,6 +64,15 @@ def test_bars_that_were_validated_on_before_count_once() -> None:
     assert [r.units for r in one] == pytest.approx([r.units for r in two])
 
 
+def test_half_new_stretches_are_half_as_many_units() -> None:
+    whole = scores(0, 8, 0.02)
+    half = [replace(s, weight=0.5) for s in whole]
+    for one, other in zip(records(whole), records(half), strict=True):
+        assert other.units == pytest.approx(one.units / 2)
+        assert other.gain == pytest.approx(one.gain)
+        assert other.high - other.low > one.high - one.low
+
+
 def test_assets_of_a_fold_are_one_unit() -> None:
     """They move together: ten copies of an asset are no more evidence than one."""
     single = scores(0, 4, 0.02, assets=1)
