@@ -136,6 +136,9 @@ def replayed(mine: Sequence[Record]) -> str:
 
     Their validation stretches overlap by the days between two tests; networks were stopped on the stretch that scores them.
     """
+    named = {f"harxl + {kind} x 0.5" for kind in KINDS}
+    if not all(named <= set(r.result["arms"]) and set(KINDS) <= {n[0] for n in r.result["networks"]} for r in mine):
+        return ""
     ordered = sorted(mine, key=lambda r: str(r.settings["test"]))
     dates = np.array([np.datetime64(str(r.settings["test"])) for r in ordered])
     apart = np.diff(dates).astype(int)
