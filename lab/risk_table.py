@@ -67,7 +67,7 @@ def _one(target: str, horizon: int, mine: Sequence[Record]) -> tuple[str, str]:
         told.append(_goal(mine, SHIPPED, rival, least))
     told.append(_goal(mine, *SEARCH_GOAL))
     text += "\n\n" + _choice(mine)
-    if len({r.settings["turn"] for r in mine}) == 1:
+    if len({r.settings.get("turn") for r in mine}) == 1:
         text += "\n\n" + replayed(mine)
     slots = len({r.settings["slot"] for r in mine})
     symbols = len({r.settings["symbol"] for r in mine})
