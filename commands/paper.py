@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,48 @@ def replay(
     from strategies.paper.supervision import show_replay
 
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
+
+
+@command(
+    app,
+    "python -m strategies.paper selftest --venue local",
+    "python -m strategies.paper selftest --keys testnet.env",
+    "python -m strategies.paper selftest --dry-run",
+)
+def selftest(
+    venue: Annotated[str, typer.Option(help="testnet, demo or local (the stand-in; needs no keys).")] = "testnet",
+    symbol: Annotated[str, typer.Option(help="What is bought and sold, in the smallest size.")] = "BTCUSDT",
+    keys: Annotated[Path | None, typer.Option(help="Key file, mode 0600 (default: environment).")] = None,
+    leverage: Annotated[int, typer.Option(min=1, max=125, help="Leverage set at the exchange.")] = 10,
+    endpoint: Annotated[str | None, typer.Option(help="venue local: a stand-in that runs already.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing to the venue: play on this machine, show the requests.")
+    ] = False,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """Before the first night: some 20 cards (keys, account, clock, orders, stop, streams), each with what was seen; ends flat."""
+    from strategies.paper.selftest import selftest as tried  # start-up time
+    from strategies.paper.settings import PaperSettings  # start-up time
+
+    PaperSettings.read({"venue": venue, "symbol": symbol})  # told in one line where they cannot be
+    raise typer.Exit(tried(venue, symbol, keys, leverage, endpoint, out, dry_run, json_))
+
+
+@command(app, "python -m strategies.paper live", interrupted="no longer served; trading goes on")
+def live(
+    id: Annotated[str | None, typer.Argument(help="Which (default: the newest).")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0: any that is free.")] = 8766,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """A page that follows an account while it trades: read-only, on this machine only, without reload. Ctrl-C ends it."""
+    from reports.paper_live import LiveServer  # start-up time
+    from strategies.paper.supervision import newest  # start-up time
+
+    with LiveServer(newest(out, id) / "journal.sqlite", port) as server:
+        typer.echo(json.dumps({"url": server.url}) if json_ else f"live page: {server.url}")
+        server.serve_forever()
 
 
 @command(app, "python -m strategies.paper verify")

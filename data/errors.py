@@ -30,3 +30,10 @@ def shortened(value: object, most: int = 40) -> str:
     """Anything out of a file as a few letters of one line."""
     text = " ".join(str(value)[: 4 * most].split())
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def known_word(what: str, given: object, known: Collection[object]) -> None:
+    """InputError where `given` is none of `known`, naming them and the nearest."""
+    if given not in known:
+        near = nearest(given, [word for word in known if isinstance(word, str)]) if isinstance(given, str) else ""
+        raise InputError(f"{what} {given!r} is not known; there are {', '.join(str(word) for word in known)}{near}")

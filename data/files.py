@@ -21,6 +21,8 @@ from data.symbols import parse_symbol
 from data.times import commonest_step, local_zone, on_days, on_minutes, opening, parse_timezone, read_times, to_utc
 from data.units import check_rates, check_rhythm, implausible_fields, leap, numbers, of_percent, rate_unit, smoothed
 
+NO_ZONE = "times have no zone and are read as UTC (else: --timezone)"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -127,6 +129,8 @@ def read_candles(
     table, stamps = _in_order(table, times.stamps, notes)
     stamps = _as_utc(stamps, times.zoned, reading, "data", path, notes)
     table, stamps = _sorted(table, stamps, notes)
+    if not times.zoned and parse_timezone(reading.timezone, "data") is None:
+        _check_local(stamps, path)  # also where they were out of order
     table.index = pd.DatetimeIndex(stamps, name="timestamp")
     for name, why in implausible_fields(table).items():
         notes.append(f"column {name} ignored: {why}")
@@ -139,7 +143,7 @@ def read_candles(
     table.index = pd.DatetimeIndex(stamps, name="timestamp")
     length = infer_interval_ns(table, str(path))
     if not times.zoned and length < DAY_NS and parse_timezone(reading.timezone, "data") is None:
-        notes.append("times have no zone and are read as UTC (else: --timezone)")
+        notes.append(NO_ZONE)
     notes += [jump] if (jump := leap(table)) else []
     if ignored := columns.ignored():
         notes.append(f"columns ignored: {', '.join(ignored)}")
@@ -175,6 +179,8 @@ def read_settlements(
     stamps, note = on_minutes(stamps)
     notes += [note] if note else []
     table, stamps = _sorted(table, stamps, notes)
+    if not times.zoned and parse_timezone(reading.timezone, "funding") is None:
+        _check_local(stamps, path)  # also where they were out of order
     rates = table["funding_rate"].to_numpy(dtype=np.float64)
     if not np.isfinite(rates).all():
         check_rates(stamps, rates, path)
@@ -193,6 +199,7 @@ def read_settlements(
     check_rhythm(stamps, rates, path)
     if not times.zoned and parse_timezone(reading.timezone, "funding") is None:
         _check_settlement_hours(stamps, path)
+        notes.append(NO_ZONE)
     return Settlements(stamps, rates), tuple(notes)
 
 
@@ -259,30 +266,35 @@ def _without_header(sheet: Sheet, path: Path) -> tuple[list[int], dict[str, int]
 
 
 def _in_order(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:
-    """Oldest first, where the file is newest first. Local times must keep the order they have within an hour that comes twice."""
+    """Oldest first, where the file is newest first, and without repetitions; else as it is: local times need their order."""
     steps = np.diff(stamps.astype(np.int64))
     if len(steps) and np.mean(steps < 0) > 0.9 and not np.any(steps > HOUR_NS):
         notes.append("newest row first: turned round")
-        return table.iloc[::-1].reset_index(drop=True), stamps[::-1].copy()
-    return table, stamps
+        table, stamps = table.iloc[::-1].reset_index(drop=True), stamps[::-1].copy()
+    return _once(table, stamps, notes)
 
 
 def _sorted(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:
-    """By time, each row once: rows that repeat another in everything go, as where files were joined."""
-    if np.any(np.diff(stamps.astype(np.int64)) < 0):
-        back = int(np.argmax(np.diff(stamps.astype(np.int64)) < 0))
-        notes.append(f"rows sorted by time (row {back + 2} is before the one above it)")
+    """By time, each row once."""
+    back = np.diff(stamps.astype(np.int64)) < 0
+    if back.any():
+        notes.append(f"rows sorted by time (row {int(np.argmax(back)) + 2} is before the one above it)")
         order = np.argsort(stamps, kind="stable")
         table, stamps = table.iloc[order].reset_index(drop=True), stamps[order]
+    return _once(table, stamps, notes)
+
+
+def _once(table: pd.DataFrame, stamps: TimeArray, notes: list[str]) -> tuple[pd.DataFrame, TimeArray]:
+    """Without rows that repeat the one above in everything, as where files were joined."""
     same = np.concatenate([[False], np.diff(stamps.astype(np.int64)) == 0])
     if same.any():
         values = table.to_numpy()
         same[1:] &= (values[1:] == values[:-1]).all(1)
-    if same.any():
-        rows = f"{int(same.sum())} row{'s' * (int(same.sum()) > 1)}"
-        notes.append(f"{rows} that repeat another dropped, the first at {say_time(stamps[int(np.argmax(same))])}")
-        table, stamps = table[~same].reset_index(drop=True), stamps[~same]
-    return table, stamps
+    if not same.any():
+        return table, stamps
+    rows = f"{int(same.sum())} row{'s' * (int(same.sum()) > 1)}"
+    notes.append(f"{rows} that repeat another dropped, the first at {say_time(stamps[int(np.argmax(same))])}")
+    return table[~same].reset_index(drop=True), stamps[~same]
 
 
 def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: Path, notes: list[str]) -> TimeArray:
@@ -296,13 +308,18 @@ def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: P
         if zone != "UTC":
             notes.append(f"times of {zone} turned into UTC")
         return to_utc(stamps, zone, path)
+    _check_local(stamps, path)
+    return stamps
+
+
+def _check_local(stamps: TimeArray, path: Path) -> None:
+    """InputError where an hour too much or too little stands where clocks change."""
     where = local_zone(stamps, commonest_step(stamps)) if len(stamps) > 2 else None
     if where is not None:
         raise InputError(
             f"{path}: its times look like local time, as of {where[0]}, whose clocks change by an hour just before {str(where[1])[:16]}; "
             f"give --timezone {where[0]} (or the zone they are of; --timezone UTC where they are UTC and the hour is another fault)"
         )
-    return stamps
 
 
 def _check_settlement_hours(stamps: TimeArray, path: Path) -> None:

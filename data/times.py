@@ -89,7 +89,11 @@ def read_times(sheet: Sheet, places: Sequence[int], path: Path) -> Read:
     """Times of a column, or of a date and a clock. Errors name the first bad row."""
     at, column = Place(sheet, path), sheet.table[places[0]]
     if len(places) == 2:
-        column = column.astype(str).str.strip() + " " + sheet.table[places[1]].astype(str).str.strip()
+        clock = sheet.table[places[1]]
+        if pd.api.types.is_numeric_dtype(clock):  # 93000, or 930
+            clock = clock.astype(np.int64).astype(str).str.zfill(6 if clock.max() > 2359 else 4)
+            clock = clock.str.replace(r"(\d\d)(?=\d)", r"\1:", regex=True)
+        column = column.astype(str).str.strip() + " " + clock.astype(str).str.strip()
     if pd.api.types.is_datetime64_any_dtype(column):
         at.check(column, column.isna().to_numpy())
         return _of_index(pd.DatetimeIndex(column))
@@ -266,6 +270,11 @@ def to_utc(stamps: TimeArray, zone: str, path: Path) -> TimeArray:
         reason = str(error).splitlines()[0].strip('"')
         raise InputError(f"{path}: its times are not those of --timezone {zone}: {shortened(reason, 120)}") from None
     early, late = (one.as_unit("ns").to_numpy().copy() for one in (summer, winter))
+    if np.any(early != late) and np.any(np.diff(stamps.astype(np.int64)) < -HOUR_NS):
+        twice = str(stamps[int(np.argmax(early != late))])[:16]
+        raise InputError(
+            f"{path}: rows are not in time order, and {twice} comes twice in {zone}; give them in order, oldest or newest first"
+        )
     step = np.timedelta64(commonest_step(stamps), "ns")
     for i in np.flatnonzero(early != late):
         before = early[i - 1] if i else early[i] - step
@@ -342,12 +351,12 @@ def on_days(stamps: TimeArray, interval: int) -> tuple[TimeArray, str | None]:
 
 
 def on_minutes(stamps: TimeArray) -> tuple[TimeArray, str | None]:
-    """Settlements belong to the full minute they are nearest to: a stamp of 04:00:00.001 is that of 04:00."""
+    """Settlements within 15 s of a full minute belong to it: a stamp of 04:00:00.001 is that of 04:00."""
     ns = stamps.astype(np.int64)
     full = (ns + MINUTE_NS // 2) // MINUTE_NS * MINUTE_NS
     off = np.abs(ns - full)
-    moved = off > 0
+    moved = (off > 0) & (off <= 15 * SECOND_NS)
     if not moved.any():
         return stamps, None
     note = f"{int(moved.sum())} settlements up to {off[moved].max() / 1e6:,.0f} ms off a full minute: taken for that minute"
-    return full.view("datetime64[ns]"), note
+    return np.where(moved, full, ns).view("datetime64[ns]"), note

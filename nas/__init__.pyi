@@ -3,6 +3,7 @@ from .features.bank import FeatureBank as FeatureBank
 from .features.bank import build_bank as build_bank
 from .features.inputs import RawInput as RawInput
 from .features.transforms import transform as transform
+from .network.doors import register_op as register_op
 from .network.model import TrainedModel as TrainedModel
 from .network.model import load_model as load_model
 from .network.stretches import Samples as Samples
@@ -17,5 +18,4 @@ from .search.variants import Variant as Variant
 from .search.variants import register_variant as register_variant
 from .space.genotype import Genotype as Genotype
 from .space.ops import Op as Op
-from .space.ops import register_op as register_op
 from .space.search_space import SearchSpace as SearchSpace

@@ -15,11 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from nas.network.doors import check_past
 from nas.network.stretches import Samples, Tensors
 from nas.network.training import TrainingSettings
 
 FloatArray = npt.NDArray[np.float64]
 Builder = Callable[[int, int], nn.Module]
+CHECKED_BARS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,8 @@ def baseline(name: str, title: str, description: str) -> Callable[[Builder], Bui
     ------
     ValueError
         Where the name is taken.
+    InputError
+        Where the network reads ahead: it is built for two inputs and tried (`nas.network.doors`).
 
     Examples
     --------
@@ -97,7 +101,18 @@ def baseline(name: str, title: str, description: str) -> Callable[[Builder], Bui
     """
 
     def add(build: Builder) -> Builder:
-        _add(Baseline(name, title, description, build=build))
+        entry = Baseline(name, title, description, build=build)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build(2, 1).double()
+        check_past(
+            f"baseline {name!r}",
+            network,
+            lambda x: network(x.permute(1, 2, 0)).permute(2, 0, 1),
+            CHECKED_BARS,
+            (2, 2),
+        )
+        _add(entry)
         return build
 
     return add

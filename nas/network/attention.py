@@ -27,16 +27,21 @@ TILE = 512  # places whose channels stay in the first-level cache
 _REORDER = {"reassoc", "contract"}
 
 
-def banded_attention(x: Tensor, projection: Tensor, band: int) -> Tensor:
-    """Each bar attends to the last `band` bars, itself included. x: [time, batch, c]; projection: [c, 3c] -> [time, batch, c]."""
+def banded_attention(x: Tensor, projections: Tensor, band: int) -> Tensor:
+    """Each bar attends to the last `band` bars, itself included; n attentions side by side.
+
+    x: [time, batch, c]; projections: [n, c, 3c] -> [time, batch, n, c].
+    """
     if x.device.type != "cpu":
-        return attention_in_chunks(x, projection, band)
-    bars, batch, c = x.shape
-    q, k, v = (projection.t() @ x.reshape(bars * batch, c).t()).chunk(3)
+        return torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
+    (bars, batch, c), n = x.shape, len(projections)
+    inner = projections.permute(2, 0, 1).reshape(3 * c * n, c) @ x.reshape(bars * batch, c).t()
+    # places are bars, attentions and batch together: a lag is n * batch of them
+    q, k, v = inner.view(3 * c, n, bars, batch).transpose(1, 2).reshape(3 * c, -1).chunk(3)
     # the first bars have fewer keys than the band: a score of -inf gives them no weight
-    scores = _Dot.apply(q * c**-0.5, k, band, batch, float("-inf"))  # type: ignore[no-untyped-call]
-    out: Tensor = _Blend.apply(torch.softmax(scores, 0), v, batch)  # type: ignore[no-untyped-call]
-    return out.t().view(bars, batch, c)
+    scores = _Dot.apply(q * c**-0.5, k, band, n * batch, float("-inf"))  # type: ignore[no-untyped-call]
+    out: Tensor = _Blend.apply(torch.softmax(scores, 0), v, n * batch)  # type: ignore[no-untyped-call]
+    return out.view(c, bars, n, batch).permute(1, 3, 2, 0)
 
 
 class _Dot(torch.autograd.Function):
@@ -188,7 +193,7 @@ def _spread(p: Array, q: Array, out: Array, step: int) -> None:
 
 
 def attention_in_chunks(x: Tensor, projection: Tensor, band: int) -> Tensor:
-    """`banded_attention` in torch's own functions: every chunk of `band` bars looks at itself and the chunk before it."""
+    """One of `banded_attention` in torch's own functions, projection [c, 3c]: every chunk of `band` bars sees itself and the one before."""
     bars, batch, c = x.shape
     chunks = -(-bars // band)
     padded = torch.cat([x, x.new_zeros(chunks * band - bars, batch, c)]) if chunks * band > bars else x

@@ -26,7 +26,7 @@ from nas.network.across import (
 from nas.network.attention import banded_attention
 from nas.network.linear_blocks import LinearBlocks, lagged
 from nas.network.links import Candidates
-from nas.space.ops import ACROSS, GATED_MEMORY_BARS, MAXPOOL_MEAN, MOST_LAG_BARS, Op, get_op
+from nas.space.ops import ACROSS, GATE_FLOOR, MOST_LAG_BARS, OWN, Op, get_op, maximum_of_normals
 
 
 @dataclass(frozen=True)
@@ -56,28 +56,43 @@ def added(total: Tensor | None, part: Tensor) -> Tensor:
     return part if total is None else total + part
 
 
-def gated_unit(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Gated recurrence with parallel form (minGRU, Feng et al. 2024) over the last GATED_MEMORY_BARS bars.
+def gated_unit(x: Tensor, weight: Tensor, bias: Tensor, span: int) -> Tensor:
+    """Gated recurrences with parallel form (minGRU, Feng et al. 2024) over the last `span` bars, n of them side by side.
 
-    h[t] = (1 - z[t]) h[t-1] + z[t] c[t], z = sigmoid, c = tanh of the input; the gate never falls below 8 / memory so that what
-    lies further back than the memory weighs less than e^-8, and is cut there. x: [time, batch, c]; weight [c, 2c]; bias [2c].
+    h[t] = (1 - z[t]) h[t-1] + z[t] c[t], z = sigmoid, c = tanh of the input; the gate never falls below 8 / span so that what
+    lies further back than the span weighs less than e^-8, and is cut there.
+    x: [time, batch, c]; weight [n, c, 2c]; bias [n, 2c] -> [time, batch, n, c].
     """
-    z, c = (x @ weight + bias).chunk(2, -1)
-    floor = 8.0 / GATED_MEMORY_BARS
+    bars, batch, channels = x.shape
+    inner = x.reshape(bars * batch, channels) @ weight.transpose(0, 1).reshape(channels, -1)
+    z, c = (inner.view(bars, batch, *bias.shape) + bias).chunk(2, -1)
+    floor = GATE_FLOOR / span
     z = floor + (1.0 - floor) * torch.sigmoid(z)
     keep, add = 1.0 - z, z * torch.tanh(c)
-    # Hillis-Steele scan: after step k each bar has folded in 2^k bars; the window is exactly GATED_MEMORY_BARS bars
-    span = 1
-    while span < GATED_MEMORY_BARS:
-        add = add + keep * lagged(add, span)
-        keep = keep * lagged(keep, span)
-        span *= 2
-    return add
+    # Hillis-Steele scan: after step k `add` has folded in 2^k bars; the powers of two that make up the span are joined
+    total: tuple[Tensor, Tensor] | None = None
+    width, power = 0, 1
+    while True:
+        if span & power:
+            total = (add, keep) if total is None else _joined(total, (add, keep), width)
+            width += power
+        if 2 * power > span:
+            break
+        add, keep = _joined((add, keep), (add, keep), power)
+        power *= 2
+    assert total is not None  # span is at least 1
+    return total[0]
+
+
+def _joined(late: tuple[Tensor, Tensor], early: tuple[Tensor, Tensor], width: int) -> tuple[Tensor, Tensor]:
+    """Two windows of a gated recurrence as one: `late` covers `width` bars, `early` those before."""
+    add, keep = late
+    return add + keep * lagged(early[0], width), keep * lagged(early[1], width)
 
 
 def max_pool(x: Tensor, span: int) -> Tensor:
     """Maximum over the last `span` bars (zeros before the first), less its mean for standard normal bars. x: [time, ...]."""
-    return torch.stack([lagged(x, k) for k in range(span)]).amax(0) - MAXPOOL_MEAN[span]
+    return torch.stack([lagged(x, k) for k in range(span)]).amax(0) - maximum_of_normals(span)[0]
 
 
 class Cell(nn.Module):
@@ -123,12 +138,12 @@ class Cell(nn.Module):
                 self.weights[f"point{source}"] = nn.Parameter(torch.randn(len(plan.separable), c, c) * c**-0.5)
                 taps = max(len(op.lags) for _, op, _ in plan.separable)
                 self.weights[f"depth{source}"] = nn.Parameter(torch.randn(len(plan.separable), taps, c) * taps**-0.5)
-            if plan.attention is not None:
-                self.weights[f"attention{source}"] = nn.Parameter(torch.randn(c, 3 * c) * c**-0.5)
-            if plan.gated is not None:
-                self.weights[f"gated{source}"] = nn.Parameter(torch.randn(c, 2 * c) * c**-0.5)
-                self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(2 * c))
-
+            attention, gated = plan.count("attention"), plan.count("gated")
+            if attention:
+                self.weights[f"attention{source}"] = nn.Parameter(torch.randn(attention, c, 3 * c) * c**-0.5)
+            if gated:
+                self.weights[f"gated{source}"] = nn.Parameter(torch.randn(gated, c, 2 * c) * c**-0.5)
+                self.weights[f"gatedbias{source}"] = nn.Parameter(torch.zeros(gated, 2 * c))
             for kind in plan.across:
                 sizes = {"cross_attention": 3 * c, "correlation": c + 1, "lead_lag": c}
                 if kind in sizes:
@@ -137,6 +152,7 @@ class Cell(nn.Module):
                     self.weights[f"lag{source}"] = nn.Parameter(torch.zeros(MOST_LAG_BARS))
         # (rate, generator): elements of what skips pass on are left out in training, as P-DARTS does (Chen et al. 2019, section 3.3)
         self.skip_dropout: tuple[float, torch.Generator] | None = None
+        self.own = nn.ModuleDict({str(k): op.module(c) for k, (_, op) in enumerate(entries) if op.module is not None})
         # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
         self.leads: dict[int, Leads | Candidates] = {}
 
@@ -168,20 +184,35 @@ class Cell(nn.Module):
         first = len(plan.linear) * c
         out = plan.linear(x).view(bars * batch, first) @ weights[:first] if first else None
         for k, (kind, span) in enumerate(plan.curved):
-            if kind == "attention":
-                block = banded_attention(x, self.weights[f"attention{source}"], span)
-            elif kind == "maxpool":
-                block = max_pool(x, span)
-            elif kind in ACROSS:
+            if kind in ACROSS:
                 if market is None:
                     raise ValueError(f"op {kind} reads other assets: x must be [group, asset, input + 1, time]")
                 block = self.across(kind, source, x, market)
             else:
-                block = gated_unit(x, self.weights[f"gated{source}"], self.weights[f"gatedbias{source}"])
+                block = max_pool(x, span)
             flat, rows = block.reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
             out = flat @ rows if out is None else torch.addmm(out, flat, rows)
-        assert out is not None  # a plan has at least one block
-        return out.view(bars, batch, len(plan.nodes), c)
+        if out is None:
+            out = x.new_zeros(bars * batch, len(plan.nodes) * c)
+        out = out.view(bars, batch, len(plan.nodes), c)
+        for group, (kind, span, places) in enumerate(plan.groups):
+            block = self.apart(kind, span, source, places, x)
+            gains = getattr(self, f"i{source}_gain{group}").to(x.dtype)
+            if mix is not None:
+                gains = gains * mix[getattr(self, f"i{source}_entry{group}")]
+            out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block * gains[:, None])
+        return out
+
+    def apart(self, kind: str, span: int, source: int, places: Sequence[int], x: Tensor) -> Tensor:
+        """Ops of one kind and span that leave `source`, each with weights of its own. places: among the weights of the kind, or entries of
+        the cell for modules. x: [time, batch, channel] -> [time, batch, len(places), channel]."""
+        if kind == "module":
+            return torch.stack([self.own[str(k)](x) for k in places], 2)
+        weight = self.weights[f"{kind}{source}"]
+        mine = slice(None) if len(places) == len(weight) else list(places)
+        if kind == "attention":
+            return banded_attention(x, weight[mine], span)
+        return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span)
 
     def folded(self, source: int, mix: Tensor | None, like: Tensor) -> Tensor:
         """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]. like: tells type and device."""
@@ -298,23 +329,32 @@ class _Plan:
                 self.identities.setdefault(edge.node, []).append(k)
         lags = sorted({lag for _, _, op in mine for lag in op.lags})
         averages = {op.span: op for _, _, op in mine if op.kind == "ema"}
-        self.attention = next((op.span for _, _, op in mine if op.kind == "attention"), None)
-        self.gated = next((op for _, _, op in mine if op.kind == "gated"), None)
-        # blocks that are linear in the source come first, in one tensor; the others follow one by one
+        # blocks that are linear in the source come first, in one tensor; others that edges share follow one by one
         self.curved: list[tuple[str, int]] = []
-        self.curved += [("attention", self.attention)] if self.attention is not None else []
         self.curved += [("maxpool", span) for span in sorted({op.span for _, _, op in mine if op.kind == "maxpool"})]
-        self.curved += [("gated", 0)] if self.gated is not None else []
         self.across = sorted({op.kind for _, _, op in mine if op.across})
         self.curved += [(kind, 0) for kind in self.across]
-        if not lags and not averages and not self.curved:
-            lags = [0]
+        # those with weights of their own on every edge, by kind and span
+        self.apart = [(k, edge, op) for k, edge, op in mine if op.kind in OWN]
         spans = sorted(averages)
         self.linear = LinearBlocks(
             tuple(lags), tuple((averages[s].decay, averages[s].length, averages[s].gain) for s in spans)
         )
         blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
-        self.index = self._tables(mine, blocks, len(entries))
+        self.index = self._tables([item for item in mine if item[2].kind not in OWN], blocks, len(entries))
+        self.groups: list[tuple[str, int, tuple[int, ...]]] = []
+        for kind, span in dict.fromkeys((op.kind, op.span) for _, _, op in self.apart):
+            same = [(k, edge, op) for k, edge, op in self.apart if op.kind == kind]
+            here = [(n, k, edge, op) for n, (k, edge, op) in enumerate(same) if op.span == span]
+            group = str(len(self.groups))
+            self.index[f"entry{group}"] = torch.tensor([k for _, k, _, _ in here])
+            self.index[f"node{group}"] = torch.tensor([self.nodes.index(edge.node) for _, _, edge, _ in here])
+            self.index[f"gain{group}"] = torch.tensor([op.gain for _, _, _, op in here], dtype=torch.float64)
+            self.groups.append((kind, span, tuple(k if kind == "module" else n for n, k, _, _ in here)))
+
+    def count(self, kind: str) -> int:
+        """Edges that leave the source with an op of this kind among their candidates."""
+        return sum(op.kind == kind for _, _, op in self.apart)
 
     def _tables(
         self, mine: list[tuple[int, Edge, Op]], blocks: list[tuple[str, int]], entries: int
@@ -345,7 +385,7 @@ class _Plan:
                 ]
                 self.separable.append((k, op, edge))
             else:
-                block = (op.kind, 0 if op.kind == "gated" or op.across else op.span)
+                block = (op.kind, 0 if op.across else op.span)
                 constant.append((slot(block, edge.node), op.gain if op.kind != "ema" else 1.0, k))
         slots = len(blocks) * len(self.nodes)
         table = torch.zeros(slots, entries, dtype=torch.float64)

@@ -358,6 +358,12 @@ def load_model(folder: Path | str) -> TrainedModel:
         ) from None
 
 
+def edge_by_edge(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Saved weights as `wanted` has them: edges from one source once shared the weights of an attention or a gate."""
+    apart = {name for name, tensor in weights.items() if name in wanted and wanted[name].dim() > tensor.dim()}
+    return {k: tensor.expand(wanted[k].shape).clone() if k in apart else tensor for k, tensor in weights.items()}
+
+
 def _read_model(folder: Path) -> TrainedModel:
     raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
     if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
@@ -370,7 +376,9 @@ def _read_model(folder: Path) -> TrainedModel:
     check_features(features, genotype)
     network = network_of(genotype, 0)
     weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
-    check_weights(weights, network.state_dict())
+    wanted = network.state_dict()
+    weights = edge_by_edge(weights, wanted)
+    check_weights(weights, wanted)
     network.load_state_dict(weights)
     scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
     known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}

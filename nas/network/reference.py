@@ -64,16 +64,22 @@ def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None)
         return op.gain * torch.stack([w * lagged(x, lag) for lag, w in taps]).sum(0)
     if op.kind == "ema":
         return ema_reference(x, op.decay, op.length, op.gain)
+    plan = cell._plans[source]
+    if op.kind == "module":
+        own: Tensor = cell.own[str(k)](x)
+        return op.gain * own
+    same = [entry for entry, _, other in plan.apart if other.kind == op.kind]
     if op.kind == "attention":
-        return op.gain * attention_in_chunks(x, cell.weights[f"attention{source}"], op.span)
+        return op.gain * attention_in_chunks(x, cell.weights[f"attention{source}"][same.index(k)], op.span)
     if op.kind == "maxpool":
         return op.gain * max_pool(x, op.span)
     if op.kind == "gated":
-        return op.gain * gated_unit(x, cell.weights[f"gated{source}"], cell.weights[f"gatedbias{source}"])
+        one = slice(same.index(k), same.index(k) + 1)
+        weight, bias = cell.weights[f"gated{source}"][one], cell.weights[f"gatedbias{source}"][one]
+        return op.gain * gated_unit(x, weight, bias, op.span)[:, :, 0]
     if op.across:
         assert market is not None
         return op.gain * cell.across(op.kind, source, x, market)
-    plan = cell._plans[source]
     if op.kind == "matrix":
         first = [entry for _, entry, _ in plan.matrix_entries].index(k)
         kernel = cell.weights[f"matrix{source}"][first : first + len(op.lags)]

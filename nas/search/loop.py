@@ -194,6 +194,11 @@ def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice,
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():
             raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")
+    if max(train.start, validation.start) < min(train.stop, validation.stop):
+        raise InputError(
+            f"training bars {train.start} to {train.stop} and validation bars {validation.start} to {validation.stop} overlap; "
+            f"give stretches that do not"
+        )
     for name, bars in (("training", train), ("validation", validation)):
         size = bars.stop - bars.start
         if size < FEWEST_BARS:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
+
+from data.errors import InputError, known_word
 
 Schedule = Literal["constant", "linear", "exponential", "cosine"]
 
@@ -26,8 +28,9 @@ class Temperature:
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
+        known_word("temperature schedule", self.schedule, get_args(Schedule))
         if self.start <= 0 or self.end <= 0:
-            raise ValueError(f"temperatures must be positive, not {self.start} and {self.end}")
+            raise InputError(f"temperatures must be positive, not {self.start} and {self.end}")
 
     def at(self, progress: float) -> float:
         """progress in [0, 1] -> temperature."""

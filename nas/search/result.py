@@ -31,7 +31,7 @@ class SearchResult:
     history : tuple of dict
         One per epoch (docs/variants.md lists the fields).
     op_weights, feature_weights
-        The relaxed weights as they were when the genotype was read off: [edges][ops] and [inputs][pipelines + none].
+        The relaxed weights as they were when the genotype was read off: [edge, op] and [input, pipeline or none].
     space : SearchSpace
         What could be chosen.
     variant : str

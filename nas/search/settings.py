@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 from nas.network.losses import LOSSES
 from nas.network.training import TrainingSettings
 from nas.search.relaxation import Temperature
+
+Undecided = Literal["simpler", "first"]
+SIGNED = (
+    "learning_rate", "weight_decay", "alpha_learning_rate", "alpha_weight_decay", "alpha_warmup_epochs", "gradient_clip", "blocks",
+    "diagnostics_every", "parameter_cost", "feature_learning_rate", "feature_cost", "feature_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class SearchSettings:
     Raises
     ------
     InputError
-        For lengths below 1, a fraction outside (0, 1] and an unknown loss.
+        For lengths below 1, rates, decays and prices below 0, a fraction outside (0, 1] and an unknown loss.
 
     Examples
     --------
@@ -101,13 +107,17 @@ class SearchSettings:
     finalists: int = 1
     finalist_epochs: int = 20
     repeats: int = 1
-    undecided: Literal["simpler", "first"] = "simpler"
+    undecided: Undecided = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
+        for name in SIGNED:
+            if not getattr(self, name) >= 0.0:
+                raise InputError(f"search {name} must not be negative, and is {getattr(self, name)}")
+        known_word("undecided", self.undecided, get_args(Undecided))
         if not 0.0 < self.fraction <= 1.0:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:

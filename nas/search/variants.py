@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 from nas.search.architect import Mode
 from nas.search.diagnostics import EigenvalueStop
 from nas.search.relaxation import Relaxation, Temperature, perturbed, sampled, sigmoid, softmax, uniform_path
@@ -20,6 +20,7 @@ from nas.space.discretisation import Rule
 Regulariser = Callable[
     [Architecture, float], Tensor
 ]  # (architecture, progress in [0, 1]) -> scalar added to the validation loss
+Selection = Literal["weights", "removal", "shared", "random"]
 NoisyRelaxation = Callable[[float], Relaxation]  # progress -> relaxation
 
 
@@ -104,7 +105,18 @@ class Variant:
     skip_stop: int | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
-    selection: Literal["weights", "removal", "shared", "random"] = "weights"
+    selection: Selection = "weights"
+
+    def __post_init__(self) -> None:
+        what = f"variant {self.name!r}"
+        known_word(f"{what}: order", self.order, (0, 1, 2))
+        known_word(f"{what}: mode", self.mode, get_args(Mode))
+        known_word(f"{what}: selection", self.selection, get_args(Selection))
+        for name in ("alpha_decay", "weight_decay", "auxiliary", "warmup"):
+            if (getattr(self, name) or 0.0) < 0.0:
+                raise InputError(f"{what}: {name} must not be negative, and is {getattr(self, name)}")
+        if self.partial < 1 or not self.stages:
+            raise InputError(f"{what} needs partial of at least 1 and at least one stage")
 
 
 VARIANTS: dict[str, Variant] = {}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import InputError, known_word
 from nas.space.genotype import Connection
 from nas.space.ops import SKIPS
 
 Cell = tuple[tuple[Connection, ...], ...]
 Weights = Sequence[npt.NDArray[np.float64]]
+Method = Literal["strongest", "sparse", "edge"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,18 @@ class Rule:
     none: the op that stands for no connection; it never wins. skip_limit: at most so many of `SKIPS` per cell (P-DARTS).
     """
 
-    method: Literal["strongest", "sparse", "edge"] = "strongest"
+    method: Method = "strongest"
     threshold: float = 0.0
     ops_per_edge: int = 2
     skip_limit: int | None = None
     none: str = "zero"
+
+    def __post_init__(self) -> None:
+        known_word("rule", self.method, get_args(Method))
+        if self.ops_per_edge < 1 or (self.skip_limit is not None and self.skip_limit < 0):
+            raise InputError(
+                f"a rule keeps at least one op per edge and a number of skips from 0, not {self.ops_per_edge} and {self.skip_limit}"
+            )
 
 
 def discretise(

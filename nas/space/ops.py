@@ -10,16 +10,22 @@ computed once per source node and shared by the edges that leave it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import e, sqrt
-from typing import Literal
+from statistics import NormalDist
+from typing import Any, Literal, get_args
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 
 Kind = Literal[
-    "zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated",
+    "zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated", "module",
     "market", "cross_zscore", "cross_rank", "cross_attention", "correlation", "lead_lag",
 ]  # fmt: skip
+TAPPED = ("constant", "matrix", "separable")  # kinds that read single lags
+SPANNED = ("ema", "attention", "maxpool", "gated", "module")  # kinds that look back a span
+OWN = ("attention", "gated", "module")  # kinds with weights of their own on every edge
 ACROSS = (
     "market",
     "cross_zscore",
@@ -32,14 +38,12 @@ ACROSS = (
 EMA_LENGTHS_PER_SPAN = (
     3  # an EMA is cut after 3 spans: e^-6 = 0.25% of its weight lies beyond; its receptive field is then finite
 )
-GATED_MEMORY_BARS = 64
+GATE_FLOOR = 8.0  # over the span: what lies further back than the span weighs less than e^-8 and is cut there
+LEAST_GATED_BARS = 16  # below, the gate can hardly keep anything
 CORRELATION_BARS = 48
 MOST_LAG_BARS = 12
 # of neighbouring assets' hidden values, to give ops about unit variance: hourly returns of large coins correlate by 0.6 and more
 USUAL_CORRELATION = 0.6
-# mean and standard deviation of the maximum of n standard normals (Tippett 1925)
-MAXPOOL_MEAN = {6: 1.26721}
-MAXPOOL_SPREAD = {6: 0.64492}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,15 @@ class Op:
     coefficients : tuple of float
         Of the lags, where the taps are constants.
     span : int
-        Bars, of an EMA, a pool or an attention band.
+        Bars: of an EMA its usual span; of an attention band, a pool or a gate's memory what it looks back; of a module the bars that its
+        output depends on, bar t included.
+    module : callable, optional
+        Of kind `module`: channels -> nn.Module with forward(x [time, batch, channel]) -> the same shape. Every edge gets one of its own.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, and what the kind cannot be: lags ahead, coefficients that do not fit, a span that is missing.
 
     Examples
     --------
@@ -71,6 +83,40 @@ class Op:
     lags: tuple[int, ...] = ()
     coefficients: tuple[float, ...] = ()
     span: int = 0
+    module: Callable[[int], Any] | None = None
+
+    def __post_init__(self) -> None:
+        what = f"op {self.name!r}"
+        known_word(f"{what}: kind", self.kind, get_args(Kind))
+        if self.kind in TAPPED:
+            if not self.lags or any(lag != int(lag) for lag in self.lags) or len(set(self.lags)) != len(self.lags):
+                raise InputError(
+                    f"{what} of kind {self.kind} reads bars back, each once; give lags such as (0, 1), not {self.lags}"
+                )
+            if min(self.lags) < 0:
+                raise InputError(
+                    f"{what} reads ahead: lag {min(self.lags)} is a bar that has not come yet; give lags of 0 and more"
+                )
+        if self.kind == "constant" and (len(self.coefficients) != len(self.lags) or not any(self.coefficients)):
+            raise InputError(
+                f"{what} needs a coefficient per lag, not all 0; {len(self.lags)} lags and coefficients {self.coefficients} were given"
+            )
+        least = LEAST_GATED_BARS if self.kind == "gated" else 1
+        if (self.kind in SPANNED or self.across) and self.span < least:
+            raise InputError(
+                f"{what} of kind {self.kind} needs the bars that it looks back, {least} or more; give span, not {self.span}"
+            )
+        fixed = {"correlation": CORRELATION_BARS, "lead_lag": MOST_LAG_BARS}.get(
+            self.kind, 1 if self.across else self.span
+        )
+        if self.span != fixed:
+            raise InputError(
+                f"{what} of kind {self.kind} looks back {fixed} bar{'s' * (fixed != 1)}; give span={fixed}, not {self.span}"
+            )
+        if (self.kind == "module") != (self.module is not None):
+            raise InputError(
+                f"{what}: module, a function from channels to an nn.Module, goes with kind 'module', and kind with module"
+            )
 
     @property
     def linear(self) -> bool:
@@ -107,10 +153,10 @@ class Op:
             return sqrt(self.span / e)
         if self.kind == "gated":
             # a fresh gate of mean z keeps z / (2 - z) of the variance of tanh of a standard normal, 0.394
-            z = 0.5 + 0.5 * 8.0 / GATED_MEMORY_BARS
+            z = 0.5 + 0.5 * GATE_FLOOR / self.span
             return 1.0 / sqrt(0.394 * z / (2.0 - z))
         if self.kind == "maxpool":
-            return 1.0 / MAXPOOL_SPREAD[self.span]
+            return 1.0 / maximum_of_normals(self.span)[1]
         if self.kind == "market":
             return 1.0 / sqrt(USUAL_CORRELATION)  # the mean of many assets of that correlation
         if self.kind == "cross_rank":
@@ -126,10 +172,8 @@ class Op:
             return 0
         if self.kind == "skip":
             return 1
-        if self.kind in ("ema", "attention", "maxpool") or self.across:
+        if self.kind in SPANNED or self.across:
             return self.length
-        if self.kind == "gated":
-            return GATED_MEMORY_BARS
         return max(self.lags) + 1
 
     def parameters(self, channels: int) -> int:
@@ -142,6 +186,8 @@ class Op:
             return 3 * channels * channels
         if self.kind == "gated":
             return 2 * channels * channels + 2 * channels
+        if self.kind == "module" and self.module is not None:
+            return sum(p.numel() for p in self.module(channels).parameters())
         if self.kind == "cross_attention":
             return 3 * channels * channels
         if self.kind == "correlation":
@@ -151,58 +197,52 @@ class Op:
         return 0
 
 
+@cache
+def maximum_of_normals(count: int) -> tuple[float, float]:
+    """Mean and standard deviation of the maximum of `count` independent standard normals (Tippett 1925), by Simpson's rule."""
+    normal, steps, far = NormalDist(), 2_000, 10.0
+    places = [-far + 2.0 * far * k / steps for k in range(steps + 1)]
+    weights = [(1.0 if k in (0, steps) else 4.0 if k % 2 else 2.0) * 2.0 * far / steps / 3.0 for k in range(steps + 1)]
+    density = [w * count * normal.pdf(x) * normal.cdf(x) ** (count - 1) for x, w in zip(places, weights, strict=True)]
+    mean = sum(x * d for x, d in zip(places, density, strict=True))
+    square = sum(x * x * d for x, d in zip(places, density, strict=True))
+    return mean, sqrt(square - mean * mean)
+
+
 OPS: dict[str, Op] = {}
 
 
-def register_op(op: Op) -> Op:
-    """Make an op known to every search space, network and picture.
-
-    Parameters
-    ----------
-    op : Op
-        Registering an equal one twice is no error.
-
-    Raises
-    ------
-    ValueError
-        Where another op has the name.
-
-    Examples
-    --------
-    >>> from nas import Op, SearchSpace, register_op
-    >>> _ = register_op(Op("diff24", "constant", "difference over 24 bars", lags=(0, 24), coefficients=(1.0, -1.0)))
-    >>> SearchSpace(ops=("zero", "diff24"), nodes=1).receptive_field
-    25
-    """
+def add_op(op: Op) -> Op:
+    """Add an op that tests have checked (`nas.network.doors.register_op` checks one's own). ValueError where another has the name."""
     if OPS.get(op.name, op) != op:
         raise ValueError(f"op {op.name!r} is registered already")
     OPS[op.name] = op
     return op
 
 
-register_op(Op("zero", "zero", "no connection"))
-register_op(Op("identity", "constant", "identity", (0,), (1.0,)))
-register_op(Op("skip", "skip", "residual: joins after the node's norm"))
-register_op(Op("dense", "matrix", "dense", (0,)))
-register_op(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
-register_op(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
-register_op(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
-register_op(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
-register_op(Op("dilated3x8", "matrix", "dilated convolution, lags 0 8 16", (0, 8, 16)))
-register_op(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
+add_op(Op("zero", "zero", "no connection"))
+add_op(Op("identity", "constant", "identity", (0,), (1.0,)))
+add_op(Op("skip", "skip", "residual: joins after the node's norm"))
+add_op(Op("dense", "matrix", "dense", (0,)))
+add_op(Op("conv3", "matrix", "convolution of 3 bars", (0, 1, 2)))
+add_op(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
+add_op(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
+add_op(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
+add_op(Op("dilated3x8", "matrix", "dilated convolution, lags 0 8 16", (0, 8, 16)))
+add_op(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
 for _span in (4, 12, 36):
-    register_op(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))
+    add_op(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))
 for _lag in (1, 4):
-    register_op(Op(f"diff{_lag}", "constant", f"difference over {_lag} bar{'s' * (_lag > 1)}", (0, _lag), (1.0, -1.0)))
-register_op(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)), (1.0 / 6,) * 6))
-register_op(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
-register_op(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
-register_op(Op("gated", "gated", "gated recurrent unit with bounded memory"))
-register_op(Op("market", "market", "market factor: mean of all assets at the bar", span=1))
-register_op(Op("cross_zscore", "cross_zscore", "z-score across assets at the bar", span=1))
-register_op(Op("cross_rank", "cross_rank", "rank across assets at the bar", span=1))
-register_op(Op("cross_attention", "cross_attention", "attention across assets at the bar", span=1))
-register_op(
+    add_op(Op(f"diff{_lag}", "constant", f"difference over {_lag} bar{'s' * (_lag > 1)}", (0, _lag), (1.0, -1.0)))
+add_op(Op("meanpool6", "constant", "mean of the past 6 bars", tuple(range(6)), (1.0 / 6,) * 6))
+add_op(Op("maxpool6", "maxpool", "maximum of the past 6 bars", span=6))
+add_op(Op("attention", "attention", "causal self-attention over 32 bars", span=32))
+add_op(Op("gated", "gated", "gated recurrent unit with a memory of 64 bars", span=64))
+add_op(Op("market", "market", "market factor: mean of all assets at the bar", span=1))
+add_op(Op("cross_zscore", "cross_zscore", "z-score across assets at the bar", span=1))
+add_op(Op("cross_rank", "cross_rank", "rank across assets at the bar", span=1))
+add_op(Op("cross_attention", "cross_attention", "attention across assets at the bar", span=1))
+add_op(
     Op(
         "correlation",
         "correlation",
@@ -210,7 +250,7 @@ register_op(
         span=CORRELATION_BARS,
     )
 )
-register_op(Op("lead_lag", "lead_lag", f"the leading asset, 1 to {MOST_LAG_BARS} bars before", span=MOST_LAG_BARS))
+add_op(Op("lead_lag", "lead_lag", f"the leading asset, 1 to {MOST_LAG_BARS} bars before", span=MOST_LAG_BARS))
 
 SKIPS = ("identity", "skip")  # the ops that skip rules count, limit and drop: they pass a value on without work
 DEFAULT_OPS = ("zero", "identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention")

@@ -188,8 +188,8 @@ _DAY_NS = 86_400_000_000_000
 def stop_distance(stop_loss: float, volatility: float, interval_ns: int) -> float:
     """How far from the entry a protective stop is, as a fraction of it. volatility: of a bar; 0 where it is not known.
 
-    >>> stop_distance(3.0, 0.01, 3_600_000_000_000)  # three volatilities of a day, of hours of 1%
-    0.14696938456699069
+    >>> round(stop_distance(3.0, 0.01, 3_600_000_000_000), 6)  # three volatilities of a day, of hours of 1%
+    0.146969
     """
     if not math.isfinite(volatility):
         return 0.0

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from data.files import Reading, read_candles
+from data.files import Reading, read_candles, read_settlements
 from data.panel import CANDLE_FIELDS, InputError
 
 NAMES = {
@@ -50,6 +51,16 @@ def market(seed: int, length: str, bars: int, start: str, cheap: bool) -> pd.Dat
     )
 
 
+def heikin_ashi(frame: pd.DataFrame) -> pd.DataFrame:
+    close = frame[["open", "high", "low", "close"]].mean(axis=1).to_numpy()
+    opens = [frame["open"].iloc[0]]
+    for value in close[:-1]:
+        opens.append((opens[-1] + value) / 2)
+    out = frame.assign(open=opens, close=close)
+    out["high"], out["low"] = out[["open", "high", "close"]].max(axis=1), out[["open", "low", "close"]].min(axis=1)
+    return out.round(6)
+
+
 def written(index: pd.DatetimeIndex, how: str, step: pd.Timedelta) -> list[Any]:
     ns = index.as_unit("ns").asi8
     if how in ("s", "ms", "us", "ns"):
@@ -71,6 +82,65 @@ def written(index: pd.DatetimeIndex, how: str, step: pd.Timedelta) -> list[Any]:
         "digits": "%Y%m%d" if step >= pd.Timedelta("1D") else "%Y%m%d%H%M",
     }[how]  # fmt: skip
     return list(index.strftime(form))
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    seed=st.integers(0, 10**6),
+    hours=st.sampled_from((1, 4, 8)),
+    unit=st.sampled_from(("fraction", "percent", "%", "bps", "named percent", "named bps")),
+    how=st.sampled_from(("iso", "Z", "offset", "s", "ms", "us", "dotted", "local")),
+    late_ms=st.sampled_from((0, 0, 1, 27, 4000, -1)),
+    order=st.sampled_from(("oldest first", "newest first", "shuffled")),
+    repeats=st.sampled_from((1, 1, 1, 2, 4, 8)),
+    names=st.sampled_from(("timestamp,funding_rate", "fundingTime,fundingRate", "calc_time,last_funding_rate", "Time(UTC),Funding Rate")),
+    separator=st.sampled_from((",", ";", "\t")),
+)  # fmt: skip
+def test_mutated_funding_is_read_equal_or_told(tmp_path: Path, **case: Any) -> None:
+    random = np.random.default_rng(case["seed"])
+    rates = np.where(random.random(240) < 0.4, 1e-4, np.round(random.normal(1e-4, 1.3e-4, 240), 8))
+    index = pd.date_range("2024-02-20", periods=240, freq=f"{case['hours']}h")
+    told_scale = {"fraction": 1, "percent": 100, "%": 100, "bps": 1e4, "named percent": 100, "named bps": 1e4}[
+        case["unit"]
+    ]
+    step = pd.Timedelta(hours=case["hours"]) / case["repeats"]
+    stamps = pd.date_range(index[0], periods=240 * case["repeats"], freq=step)
+    cells: Any = np.repeat(rates, case["repeats"]) * told_scale
+    if case["unit"] == "%":
+        cells = [f"{rate:.6f}%" for rate in cells]
+    time, rate = case["names"].split(",")
+    rate = {"named percent": "funding_percent", "named bps": "funding_bps"}.get(case["unit"], rate)
+    late = stamps + pd.Timedelta(milliseconds=case["late_ms"]) if case["how"] in ("ms", "us") else stamps
+    table = pd.DataFrame({time: written(late, case["how"], step), rate: cells})
+    if case["order"] != "oldest first":
+        table = table.iloc[::-1] if case["order"] == "newest first" else table.sample(frac=1, random_state=case["seed"])
+    path = tmp_path / "funding.csv"
+    table.to_csv(path, index=False, sep=case["separator"], decimal="," if case["separator"] == ";" else ".")
+    try:
+        found, notes = read_settlements(path)
+    except InputError as error:
+        event("told")
+        said = str(error)
+    else:
+        event("read")
+        said = ""
+    assert "\n" not in said
+    if said:
+        return
+    assert case["repeats"] == 1, case
+    if case["how"] == "local" and case["hours"] == 1:  # nobody can know, so it is said
+        assert any("no zone" in note for note in notes)
+        return
+    assert list(found.timestamps) == list(index), case
+    np.testing.assert_allclose(found.rates, rates, atol=1e-9, err_msg=str(case))
+    assert notes or told_scale == 1, case
 
 
 def packed(table: pd.DataFrame, kind: str, header: bool, separator: str, above: str, folder: Path, quote: int) -> Path:
@@ -97,6 +167,7 @@ def packed(table: pd.DataFrame, kind: str, header: bool, separator: str, above: 
     return path
 
 
+@pytest.mark.slow
 @settings(
     max_examples=500, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -110,13 +181,14 @@ def packed(table: pd.DataFrame, kind: str, header: bool, separator: str, above: 
     names=st.sampled_from(sorted(NAMES)),
     how=st.sampled_from(TIMES),
     order=st.sampled_from(("oldest first", "newest first", "shuffled", "joined")),
-    fault=st.sampled_from(("", "", "", "", "lost", "twice", "header again", "differs", "high below low", "word")),
+    fault=st.sampled_from(("", "", "", "", "lost", "twice", "header again", "differs", "high below low", "word", "off the grid")),
     more=st.sampled_from(("", "", "ignored", "quote volume", "row numbers")),
     kind=st.sampled_from(("csv", "csv", "csv", "gz", "zip", "bom", "utf16", "json", "parquet", "feather")),
     separator=st.sampled_from((",", ";", "\t", "|")),
     above=st.sampled_from(("", "", "# exported by me\n", "https://www.CryptoDataDownload.com\n", "Symbol: BTCUSDT\nFrom: me\n\n")),
     permuted=st.booleans(),
     quote=st.sampled_from((0, 1)),
+    units=st.sampled_from(("", "", "", "dollars", "thousands", "volume in K", "Heikin-Ashi")),
 )  # fmt: skip
 def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> None:
     # dates alone are days that begin at 00:00
@@ -126,7 +198,7 @@ def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> No
     if case["how"] == "local":
         # an hour that comes twice or never, or nobody can know
         local = frame.index.tz_localize("UTC").tz_convert("Europe/Berlin")
-        if local[0].utcoffset() == local[-1].utcoffset() or step >= pd.Timedelta("1D") or case["order"] == "shuffled":
+        if local[0].utcoffset() == local[-1].utcoffset() or step >= pd.Timedelta("1D"):
             case["how"] = "iso"
     table = frame.reset_index(drop=True)
     table.insert(0, "timestamp", written(frame.index, case["how"], step))
@@ -142,6 +214,19 @@ def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> No
         table = table.iloc[:, np.random.default_rng(case["seed"]).permutation(table.shape[1])]
     rows = np.arange(len(table))
     middle = len(rows) // 2
+    texts = case["kind"] not in ("parquet", "feather", "json")
+    prices = [c for c in table.columns if c in (NAMES[case["names"]][1:5] if header else range(1, 5))]
+    size = NAMES[case["names"]][5] if header else 5
+    if case["units"] == "Heikin-Ashi":
+        smooth = heikin_ashi(frame)
+        for name, column in zip(CANDLE_FIELDS[:4], NAMES[case["names"]][1:5] if header else range(1, 5), strict=True):
+            table[column] = smooth[name].to_numpy()
+    elif case["units"] == "volume in K":
+        table[size] = [f"{v / 1000:.6f}K" for v in frame["volume"]]
+    elif case["units"] in ("dollars", "thousands") and texts and case["separator"] != ";":
+        sign = "$" if case["units"] == "dollars" else ""
+        for column in prices:
+            table[column] = [f"{sign}{v:,.6f}" for v in table[column]]
     if case["order"] == "newest first":
         rows = rows[::-1]
     elif case["order"] == "shuffled":
@@ -154,6 +239,13 @@ def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> No
         rows = np.insert(rows, middle, rows[middle])
     table = table.iloc[rows].reset_index(drop=True)
     column = 2 if not header else next(c for c in table.columns if c == NAMES[case["names"]][2])
+    if case["fault"] == "off the grid":
+        place = table.columns.get_loc(NAMES[case["names"]][0] if header else 0)
+        shifted = frame.index.where(np.arange(len(frame)) != rows[middle], frame.index + step * 0.4)
+        if case["how"] in ("digits", "in words", "dotted") or step < pd.Timedelta("10min"):
+            case["fault"] = ""  # such a time cannot be written
+        else:
+            table.iloc[:, place] = pd.Series(written(shifted, case["how"], step)).iloc[rows].to_numpy()
     if case["fault"] in ("header again", "word"):
         table = table.astype(object)
         table.iloc[middle] = list(table.columns) if case["fault"] == "header again" else table.iloc[middle].tolist()
@@ -162,10 +254,12 @@ def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> No
         table = table.astype(str) if case["kind"] in ("parquet", "feather") else table
     elif case["fault"] == "differs":
         again = table.iloc[[middle]].copy()
-        again[column] = again[column] * 1.01
+        again[prices[0]] = [f"{v}1" if isinstance(v, str) else v * 1.01 for v in again[prices[0]]]
         table = pd.concat([table.iloc[:middle], again, table.iloc[middle:]], ignore_index=True)
-    elif case["fault"] == "high below low" and header:
+    elif case["fault"] == "high below low" and header and pd.api.types.is_numeric_dtype(table[column]):
         table.loc[middle, column] = table[column].min() * 0.5
+    elif case["fault"] == "high below low":
+        case["fault"] = ""
     path = packed(table, case["kind"], header, case["separator"], case["above"], tmp_path, case["quote"])
     try:
         found, interval, _ = read_candles(path, Reading())
@@ -181,8 +275,8 @@ def test_a_mutated_file_is_read_equal_or_told(tmp_path: Path, **case: Any) -> No
     expected = frame
     if case["fault"] == "lost":  # a hole, which is told when the panel is built
         expected = frame.drop(frame.index[np.setdiff1d(np.arange(len(frame)), rows)])
-    elif case["fault"] in ("word", "header again", "differs") or (case["fault"] == "high below low" and header):
-        raise AssertionError(f"a fault was read: {case}")
+    assert case["fault"] in ("", "lost", "twice"), f"a fault was read: {case}"
+    assert case["units"] != "Heikin-Ashi", case
     assert interval == step.value, case
     assert list(found.index) == list(expected.index), case
     np.testing.assert_allclose(found[list(CANDLE_FIELDS)], expected[list(CANDLE_FIELDS)], rtol=1e-9, err_msg=str(case))

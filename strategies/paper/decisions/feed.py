@@ -16,7 +16,8 @@ from data.series import Rows, SeriesKey
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.strategy import Strategy
-from strategies.paper.orders.exchange import Exchange, Unavailable
+from strategies.paper.orders.connection import Unavailable
+from strategies.paper.orders.exchange import Exchange
 from strategies.paper.records.journal import Candle, Journal
 
 _MOST_KLINES = 1000

@@ -16,7 +16,7 @@ from data.market import FURTHER, with_further, with_timeframe
 from data.panel import CANDLE_FIELDS, InputError, Panel
 from data.series import KINDS, Rows, SeriesKey, last_closed, merge, no_rows, on_grid, open_times, series_key
 from nas.features.inputs import raw_input
-from strategies.paper.orders.exchange import Unavailable
+from strategies.paper.orders.connection import Unavailable
 from strategies.paper.records.journal import Journal
 
 #: answers that must agree on a hole before it is the exchange's own

@@ -56,6 +56,7 @@ class Stream:
         self.connections = 0
         self._keys, self._ping_s, self._longest_wait_s = keys, ping_s, longest_wait_s
         self._stop = threading.Event()
+        self._socket: Any = None
         self._thread = threading.Thread(target=self._run, name=f"stream {name}", daemon=True)
 
     def start(self) -> Stream:
@@ -64,7 +65,14 @@ class Stream:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(2.0)
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+
+    def cut(self) -> None:
+        """Ends the present connection, as the network might; the next one comes by itself."""
+        socket = self._socket
+        if socket is not None:
+            socket.shutdown()
 
     @property
     def silent_s(self) -> float:
@@ -94,6 +102,7 @@ class Stream:
             self.url, timeout=max(2.0, self._ping_s), http_no_proxy=["*"] if loopback else None
         )
         self.connections += 1
+        self._socket = socket
         try:
             socket.settimeout(min(self._ping_s / 4, 1.0))
             if self._keys is not None:

@@ -13,7 +13,8 @@ from decimal import Decimal
 
 from data.panel import InputError
 from strategies.paper.orders.account_rows import Instrument, Position
-from strategies.paper.orders.exchange import ExchangeError, Order
+from strategies.paper.orders.connection import ExchangeError
+from strategies.paper.orders.exchange import Order
 from strategies.paper.orders.placement import link_id
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.records.journal import JournalError

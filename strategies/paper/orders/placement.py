@@ -16,7 +16,8 @@ from decimal import Decimal
 from typing import Any
 
 from strategies.paper.orders.account_rows import Instrument, OrderState
-from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Order, Refused, Unavailable
+from strategies.paper.orders.connection import Ambiguous, ExchangeError, Refused, Unavailable
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.ret_codes import DUPLICATE
 from strategies.paper.records.journal import Journal, now_ms
 

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from data.panel import InputError
-from strategies.paper.orders.exchange import Ambiguous, Exchange, Order, Unavailable
+from strategies.paper.orders.connection import Ambiguous, Unavailable
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.placement import Desk, Leg, legs, link_id, too_small, wanted_size
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import NOT_REDUCING
@@ -52,6 +53,7 @@ class Rebalancer:
     band: float
     reprice_s: float
     order_poll_s: float
+    told: Callable[[str], None] = lambda _: None  # of refusals
     closed: dict[str, str] = field(default_factory=dict)  # symbols that do not trade at present: why
 
     def carry_out(
@@ -160,8 +162,11 @@ class Rebalancer:
             self.closed[symbol] = str(error)
             return f"{note}; {error}", reached
         if not changed:
+            self.told(f"{symbol}: {leg.side} {leg.qty}: {note}")
             return note, reached
         again, reached = self._trade_once(change, leg, number, open_ms)
+        if again.startswith("refused"):
+            self.told(f"{symbol}: {leg.side} {leg.qty}: {note}; rounded anew: {again}")
         return f"{note}; rounded anew: {again}", reached
 
     def _trade_once(self, change: _Change, leg: Leg, number: int, open_ms: int) -> tuple[str, bool]:

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from data.panel import InputError
 from strategies.paper.orders.account_rows import Instrument
-from strategies.paper.orders.exchange import Exchange, Unavailable
+from strategies.paper.orders.connection import Unavailable
+from strategies.paper.orders.exchange import Exchange
 from strategies.paper.records.journal import Journal
 
 DAY_MS = 86_400_000

@@ -8,7 +8,7 @@ from nas.network.attention import attention_in_chunks, banded_attention
 from nas.network.cell import Cell, Edge, gated_unit
 from nas.network.linear_blocks import LinearBlocks, ema, ema_reference
 from nas.network.reference import reference_forward
-from nas.space.ops import GATED_MEMORY_BARS, OPS
+from nas.space.ops import GATE_FLOOR, OPS
 
 EVERY_OP = tuple(name for name, op in OPS.items() if not op.across)  # those across assets: test_across.py
 
@@ -108,17 +108,18 @@ def test_linear_blocks_equal_lags_and_toeplitz_products_of_torch(bars: int) -> N
 def test_attention_kernels_equal_attention_in_chunks(bars: int, batch: int, band: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(bars, batch, 5, dtype=torch.float64, requires_grad=True)
-    projection = torch.randn(5, 15, dtype=torch.float64, requires_grad=True)
-    kernel, plain = (f(x, projection, band) for f in (banded_attention, attention_in_chunks))
+    projections = torch.randn(3, 5, 15, dtype=torch.float64, requires_grad=True)
+    kernel = banded_attention(x, projections, band)
+    plain = torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
     assert torch.allclose(kernel, plain, atol=1e-12)
     weight = torch.randn_like(kernel)
-    for a, b in zip(*(torch.autograd.grad((o * weight).sum(), (x, projection)) for o in (kernel, plain)), strict=True):
+    for a, b in zip(*(torch.autograd.grad((o * weight).sum(), (x, projections)) for o in (kernel, plain)), strict=True):
         assert torch.allclose(a, b, atol=1e-11)
 
 
 def test_attention_is_twice_differentiable() -> None:
     torch.manual_seed(0)
-    x, projection = torch.randn(7, 2, 3).double().requires_grad_(), torch.randn(3, 9).double().requires_grad_()
+    x, projection = torch.randn(7, 2, 3).double().requires_grad_(), torch.randn(2, 3, 9).double().requires_grad_()
     assert torch.autograd.gradgradcheck(lambda a, b: banded_attention(a, b, 4), (x, projection))
 
 
@@ -126,7 +127,7 @@ def test_attention_sees_exactly_its_band() -> None:
     torch.manual_seed(0)
     projection = torch.randn(4, 12, dtype=torch.float64)
     x = torch.randn(100, 1, 4, dtype=torch.float64)
-    out = banded_attention(x, projection, 8)
+    out = banded_attention(x, projection[None], 8)[:, :, 0]
     q, k, v = (x[:, 0] @ projection).split(4, -1)
     for t in (0, 5, 8, 37, 99):
         low = max(0, t - 7)
@@ -134,35 +135,17 @@ def test_attention_sees_exactly_its_band() -> None:
         assert torch.allclose(out[t, 0], weights @ v[low : t + 1])
 
 
-def test_gated_unit_equals_its_recurrence_inside_its_memory() -> None:
+@pytest.mark.parametrize("span", [16, 64, 100])
+def test_gated_unit_equals_its_recurrence_inside_its_memory(span: int) -> None:
     torch.manual_seed(0)
-    weight, bias = torch.randn(3, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
-    x = torch.randn(GATED_MEMORY_BARS, 1, 3, dtype=torch.float64)
-    z, c = (x @ weight + bias).chunk(2, -1)
-    floor = 8.0 / GATED_MEMORY_BARS
-    z = floor + (1 - floor) * torch.sigmoid(z)
-    h = torch.zeros(1, 3, dtype=torch.float64)
-    for t in range(GATED_MEMORY_BARS):
-        h = (1 - z[t]) * h + z[t] * torch.tanh(c[t])
-    assert torch.allclose(gated_unit(x, weight, bias)[-1], h)
-
-
-@pytest.mark.parametrize("skip", ["identity", "skip"])
-def test_dropout_of_skips_leaves_out_elements_and_keeps_their_mean(skip: str) -> None:
-    cell, x = build((skip, "ema4"), nodes=1), torch.randn(300, 2, 4, dtype=torch.float64) + 0.1
-    seen = []
-    mix = torch.tensor([0.7, 0.3], dtype=torch.float64, requires_grad=True)
-    original = cell.thinned
-    cell.thinned = lambda value: seen.append(original(value)) or seen[-1]  # type: ignore[method-assign]
-    whole = cell(x, mix)
-    cell.skip_dropout = (0.4, torch.Generator().manual_seed(0))
-    thin = cell(x, mix)
-    dropped = seen[-1]
-    assert torch.equal((dropped == 0) | torch.isclose(dropped, x / 0.6), torch.ones_like(x, dtype=torch.bool))
-    assert abs(float((dropped == 0).double().mean()) - 0.4) < 5 * (0.24 / x.numel()) ** 0.5
-    assert not torch.allclose(whole, thin)
-    cell.skip_dropout = (1e-12, torch.Generator().manual_seed(0))  # nothing falls out: the same sums, gradients too
-    again = cell(x, mix)
-    assert torch.allclose(again, whole, atol=1e-9)
-    pairs = zip(torch.autograd.grad(again.sum(), [mix]), torch.autograd.grad(cell(x, mix).sum(), [mix]), strict=True)
-    assert all(torch.allclose(a, b) for a, b in pairs)
+    weight, bias = torch.randn(2, 3, 6, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    x = torch.randn(span + 5, 1, 3, dtype=torch.float64)
+    out = gated_unit(x, weight, bias, span)
+    for n in range(2):
+        z, c = (x @ weight[n] + bias[n]).chunk(2, -1)
+        floor = GATE_FLOOR / span
+        z = floor + (1 - floor) * torch.sigmoid(z)
+        h = torch.zeros(1, 3, dtype=torch.float64)
+        for t in range(5, span + 5):
+            h = (1 - z[t]) * h + z[t] * torch.tanh(c[t])
+        assert torch.allclose(out[-1, :, n], h)

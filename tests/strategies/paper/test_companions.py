@@ -18,7 +18,7 @@ from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.strategy import load_strategy
-from strategies.paper.orders.exchange import Unavailable
+from strategies.paper.orders.connection import Unavailable
 from strategies.paper.records.journal import Journal
 from strategies.paper.replay import explain
 from tests.data.moment import EAGER, HOUR, NOW

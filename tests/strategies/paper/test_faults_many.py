@@ -11,7 +11,7 @@ import pytest
 
 from data.panel import InputError
 from strategies.backtest.portfolio import Portfolio
-from strategies.paper.orders.exchange import Unavailable
+from strategies.paper.orders.connection import Unavailable
 from strategies.paper.orders.risk import Limits
 from strategies.paper.replay import explain
 from strategies.paper.trader import HALTED, RECONCILING, RUNNING

@@ -24,7 +24,8 @@ from data.panel import InputError
 from data.series import SeriesKey
 from data.standin import Clock, Fault, StandIn, World
 from data.standin.private import Private
-from strategies.paper.orders.exchange import Ambiguous, Exchange, ExchangeError, Order
+from strategies.paper.orders.connection import Ambiguous, ExchangeError
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.keys import Keys
 from tests.data.moment import EAGER
 

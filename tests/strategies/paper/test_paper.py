@@ -284,7 +284,8 @@ def test_tracebacks_of_the_exchange_door_hold_no_key(rig: Make) -> None:
     shown = []
     for kind in ("http_500", "drop", "not_json", "code_10003", "code_110007"):
         r.fault(kind, "/v5/order/create")
-        from strategies.paper.orders.exchange import ExchangeError, Order
+        from strategies.paper.orders.connection import ExchangeError
+        from strategies.paper.orders.exchange import Order
 
         try:
             r.trader.exchange.create(Order(f"leak-{kind}".replace("_", "-"), SYMBOL, "Buy", Decimal("0.010")))

@@ -14,8 +14,9 @@ from data.standin import Clock, StandIn, World
 from data.standin.matching import Ticket
 from data.standin.private import Private, fill_row, order_row, stream_order_row
 from data.standin.world import Refused
-from strategies.paper.orders.exchange import Exchange, KeysRefused, Order, Unavailable
-from strategies.paper.orders.exchange import Refused as TraderRefused
+from strategies.paper.orders.connection import KeysRefused, Unavailable
+from strategies.paper.orders.connection import Refused as TraderRefused
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.keys import Keys
 
 NOW = 1_700_000_000_000

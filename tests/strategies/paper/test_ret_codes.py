@@ -11,7 +11,8 @@ import pytest
 from pybit.exceptions import InvalidRequestError
 
 from data.panel import InputError
-from strategies.paper.orders.exchange import Ambiguous, Exchange, KeysRefused, Order, Refused, Unavailable
+from strategies.paper.orders.connection import Ambiguous, KeysRefused, Refused, Unavailable
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.ret_codes import ACCOUNT, CLASSES, KEYS, class_of, ret_codes
 from strategies.paper.trader import HALTED, RUNNING
 from tests.strategies.paper import table

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.strategies.small_run import market, run
 
 from data.panel import InputError
 from nas.targets import Scale
@@ -17,6 +16,7 @@ from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.walkforward.choice import HOLD, Records, Tried, scaled_rule
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.risk import Wanted, sized_by, wanted_of
+from tests.commands.small_run import market, run
 
 
 def test_a_run_forecasts_what_it_is_asked_to() -> None:
@@ -111,7 +111,7 @@ def test_saved_risk_forecasts_are_those_of_the_run(held: Path) -> None:
 
 
 def test_sizes_come_from_the_scale_where_the_forecast_is_not_known(held: Path) -> None:
-    from tests.nas.test_targets import PANEL
+    from tests.nas.targets.test_targets import PANEL
 
     found: dict[str, RiskForecast] = load_risk(held / "models" / "0")
     sized = Sizing(Scale(), found["range"]).volatility(PANEL)
