@@ -63,7 +63,8 @@ def _block(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
     if supernet:
         kernel = kernel * (x.shape[-1] / kernel.square().sum()).sqrt()
     inner = torch.stack([lagged(x, lag) @ kernel[i] for i, lag in enumerate(op.lags)]).sum(0)
-    return x + (inner + cell.weights[f"residualbias{edge.source}"][place]).clamp_min(0.0)
+    out: Tensor = x + (inner + cell.weights[f"residualbias{edge.source}"][place]).clamp_min(0.0)
+    return out
 
 
 def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None) -> Tensor:
