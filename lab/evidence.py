@@ -14,6 +14,7 @@ from typing import Any
 from data.atomic import write_text
 from data.panel import InputError
 from lab.decisions import decisions_table
+from lab.kinds import kinds_table
 from lab.risk_table import risk_table
 from lab.rounds import searches_table
 from lab.tables import forecast_table, null_table, power_table
@@ -25,6 +26,8 @@ CANDLES = " ".join(f"--data {MARKET}/{name}USDT_1h.parquet" for name in ("BTC", 
 TABLES = "../shared/forecast"
 #: coins that no figure was looked at on before the plan of `lab risk` (docs/evidence/risk-plan.md)
 OTHERS = ("ADA", "APT", "ATOM", "DOGE", "DOT", "FIL", "INJ", "LINK", "LTC", "NEAR", "OP", "PEPE", "WIF", "XRP")
+
+POOLED = tuple(name for name in OTHERS if name not in ("PEPE", "WIF"))  # docs/evidence/kinds-plan.md
 
 #: experiment -> (title, command, table)
 EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
@@ -42,6 +45,10 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     "risk": (
         "Risk and activity: what networks add to a strong closed form",
         "python -m lab risk " + " ".join(f"--data {MARKET}/many/{name}USDT_1h.parquet" for name in OTHERS), risk_table,
+    ),
+    "kinds": (
+        "Kinds of architectures: does evidence pooled over windows decide?",
+        "python -m lab kinds " + " ".join(f"--data {MARKET}/many/{name}USDT_1h.parquet" for name in POOLED), kinds_table,
     ),
     "forecast": (
         "The search as a forecaster of long horizons",
