@@ -17,7 +17,7 @@ from nas.features.inputs import has, inputs_of
 from nas.network.model import forecast_sequence, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.space.genotype import Genotype
-from nas.space.kinds import BASE_INPUT, Features
+from nas.space.kinds import BASE_INPUT, Features, own
 from nas.targets.bases import FittedBase, base_columns
 from nas.targets.columns import Columns
 from nas.targets.target import Target, get_target
@@ -92,12 +92,12 @@ class Problem:
         may where `features` names them). InputError where the panel lacks fields."""
         found = get_target(target)
         base = base or found.bases[0]
-        own = [item for item in features or () if item[0] != BASE_INPUT]
-        inputs = residual_inputs(panel) if features is None else {name: (pipeline,) for name, pipeline in own}
+        inputs = residual_inputs(panel) if features is None else {name: (pipeline,) for name, pipeline in own(features)}
         bank, read = build_bank(panel, inputs), base_columns(base, panel, found, horizon)
-        if columns or (features is not None and len(own) < len(features)):
+        if columns or (features is not None and own(features) != tuple(features)):
             bank = replace(
-                bank, inputs=(*bank.inputs, BASE_INPUT), pipelines=(*bank.pipelines, read.names),
+                bank, inputs=(*bank.inputs, *(BASE_INPUT + name for name in read.names)),
+                pipelines=(*bank.pipelines, *(("raw",) for _ in read.names)),
                 values=np.concatenate([bank.values, read.values.astype(np.float32)], 1),
                 warmup_bars=max(bank.warmup_bars, read.memory),
             )  # fmt: skip
@@ -110,13 +110,16 @@ class Problem:
     @property
     def features(self) -> Features:
         """What networks read: the first pipeline of every input."""
-        pairs = zip(self.bank.inputs, self.bank.pipelines, strict=True)
-        return tuple(sorted((name, pipelines[0]) for name, pipelines in pairs if name != BASE_INPUT))
+        return tuple(sorted(own(self._first)))
 
     @property
     def readable(self) -> Features:
         """`features`, and the base's columns where networks may read them."""
-        return (*self.features, *(item for item in self.bank.names if item[0] == BASE_INPUT))
+        return (*self.features, *(item for item in self._first if item[0].startswith(BASE_INPUT)))
+
+    @property
+    def _first(self) -> Features:
+        return tuple((name, group[0]) for name, group in zip(self.bank.inputs, self.bank.pipelines, strict=True))
 
     def places(self, features: Features) -> npt.NDArray[np.int64]:
         """Columns of the bank."""

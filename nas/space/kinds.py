@@ -22,7 +22,7 @@ BLOCKS = ("residual3", "residual3x2", "residual3x4", "residual3x8")  # x + relu(
 SMALL_OPS = ("identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
 CHANNELS, WIDE = 16, 32
 COLUMNS_KIND = "columns"
-BASE_INPUT = "base"  # what the columns of a closed form are called as inputs
+BASE_INPUT = "base "  # begins the names of a closed form's columns as inputs
 
 
 def kind(name: str, title: str) -> Callable[[Draw], Draw]:
@@ -40,7 +40,7 @@ def kind(name: str, title: str) -> Callable[[Draw], Draw]:
 def draw(name: str, features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
     """An architecture of a kind; the same seed, the same one. InputError where there is no such kind.
 
-    features: what may be read, the base's columns under `BASE_INPUT`, which kinds leave alone unless they are about them.
+    features: what may be read, the base's columns as inputs called `base ...`, which kinds leave alone unless they are about them.
     """
     if name not in KINDS:
         raise InputError(f"no kind of architectures {name!r}; there are {', '.join(KINDS)}")
@@ -49,7 +49,7 @@ def draw(name: str, features: Features, horizons: tuple[int, ...], seed: int) ->
 
 def own(features: Features) -> Features:
     """Without the base's columns."""
-    return tuple(item for item in features if item[0] != BASE_INPUT)
+    return tuple(item for item in features if not item[0].startswith(BASE_INPUT))
 
 
 @kind("stack", "dilated convolutions of 3 bars with skips, 16 channels, all inputs (the TCN as a cell)")

@@ -131,7 +131,9 @@ def inputs_read(models: Sequence[TrainedModel], risk: Mapping[str, RiskForecast]
     """Raw inputs of the networks and of the risk forecasts beside them."""
     own = [name for model in models for name, _ in model.genotype.features]
     return list(
-        dict.fromkeys([*own, *(name for f in risk.values() for name, _ in f.model.features if name != BASE_INPUT)])
+        dict.fromkeys(
+            [*own, *(name for f in risk.values() for name, _ in f.model.features if not name.startswith(BASE_INPUT))]
+        )
     )
 
 

@@ -115,7 +115,7 @@ def test_training_for_so_many_epochs_is_the_schedule_cut_short() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_draws_the_same_architecture_for_a_seed(kind: str) -> None:
     own = tuple(sorted((name, pipelines[0]) for name, pipelines in residual_inputs(PANEL).items()))
-    features = tuple(sorted((*own, ("base", "day"), ("base", "week"))))
+    features = tuple(sorted((*own, ("base day", "raw"), ("base week", "raw"))))
     genotype = draw(kind, features, (6,), 3)
     assert genotype == draw(kind, features, (6,), 3)
     if kind == "half":
