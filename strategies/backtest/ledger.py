@@ -130,7 +130,8 @@ def run(
                 equity[p, written] = cash
                 written += 1
             if len(holdings) > 0:
-                holdings[p, t] = state[:, SIZE]
+                for a in range(assets):  # an array assigned to a row takes as long to compile as many a kernel
+                    holdings[p, t, a] = state[a, SIZE]
             if cash <= floor:
                 continue
             for a in range(assets):
