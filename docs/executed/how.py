@@ -66,6 +66,7 @@ HOW: dict[str, How] = {
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
+    "python -m strategies.paper live": How(DOCS, "--port 0", until="live page: http", code=130),
     "python -m strategies.paper selftest": How(DOCS, "--venue local"),
     "python -m strategies.paper stop": How(DOCS, trading=True),
     "python -m reports": How(TEST),
