@@ -22,7 +22,9 @@ RUN = 64  # runs of this length are sorted by counting the smaller ones (a vecto
 GROUP = 8  # words per leaf of the tree
 ONE, FULL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 # numbers with a type: a literal argument would have the kernel compiled once more
-SET, CLEAR, NONE = np.int64(1), np.int64(-1), np.int64(0)
+SET: int = np.int64(1)  # type: ignore[assignment]
+CLEAR: int = np.int64(-1)  # type: ignore[assignment]
+NONE: int = np.int64(0)  # type: ignore[assignment]
 
 
 @compiled
