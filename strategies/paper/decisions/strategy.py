@@ -146,6 +146,25 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
         raise InputError(f"{folder}: features.json: {reason}; rerun the walk-forward with --fresh") from None
 
 
+def _check_tradable(folder: Path, model: TrainedModel, any_code: bool) -> None:
+    """InputError where the model was made for another kind of market, or by other code."""
+    category = model.extra.get("category", "linear")
+    if category != "linear":
+        raise InputError(
+            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
+        )
+    if "rule" not in model.extra:
+        raise InputError(
+            f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"
+        )
+    code = decision_version()
+    if model.extra.get("decision_version") != code and not any_code:
+        raise InputError(
+            f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
+            f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
+        )
+
+
 def members_of(folder: Path) -> list[Path]:
     """The model folder itself, or those of the networks whose mean was traded. InputError where the file that says so is damaged."""
     try:
@@ -198,21 +217,7 @@ def _strategy_of(
         _check_apart(folder, model, portfolio, symbols)
     companions = companions_of(inputs_read((model, *others), risk), symbols, traded, trained_for)
     weighed = Portfolio(**portfolio)
-    category = model.extra.get("category", "linear")
-    if category != "linear":
-        raise InputError(
-            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
-        )
-    if "rule" not in model.extra:
-        raise InputError(
-            f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"
-        )
-    code = decision_version()
-    if model.extra.get("decision_version") != code and not any_code:
-        raise InputError(
-            f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
-            f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
-        )
+    _check_tradable(folder, model, any_code)
     weights = b"".join((place / "weights.safetensors").read_bytes() for place in members_of(folder))
     name = hashlib.sha256(weights).hexdigest()[:12]
     rule = PositionRule(**model.extra["rule"])
