@@ -18,7 +18,7 @@ from data.atomic import write_text
 from nas.space.drawing import draw_genotype
 from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
 from reports.figures import drawdown_figure, equity_figure
-from reports.luck import LuckSection, luck_section
+from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
@@ -90,7 +90,7 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
 def write_page(run: Run) -> Path:
     """The comparison page of a run alone; returns its path."""
     rows = [performance(run, strategy) for strategy in run.strategies]
-    luck = luck_section(run)
+    luck = luck_section(run, look_of(run, "page"))
     rival = best_by_hand(run)
     windows = [_window(run, number, window) for number, window in enumerate(run.windows)]
     figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
@@ -138,7 +138,10 @@ def write_page(run: Run) -> Path:
             facts=_provenance(run),
             settings=flat(run.info.get("config") or {}),
             costs=flat(run.info.get("costs") or {}),
-            timings=flat(run.info.get("timings") or {}),
+            timings=[
+                *flat(run.info.get("timings") or {}),
+                ("register of looks begins", luck.look.begun or "not known"),
+            ],
             packages=flat(run.provenance.get("packages") or {}),
             notes=[str(note) for note in run.provenance.get("notes") or []],
             command=_command(run),

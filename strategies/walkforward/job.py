@@ -20,6 +20,7 @@ from data.progress import console_of, download_progress
 from data.sources import load_market
 from nas.tasks.device import resolve_device
 from strategies.walkforward.config import RunConfig
+from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.provenance import code_version, run_id
@@ -103,7 +104,7 @@ class Job:
     def run(self, watch: Path | None = None) -> Headline:
         """Searches, trains, trades and writes every file but the pages. watch: as of `nas.search.watch`."""
         pipeline = self._pipeline()
-        headline = pipeline.run(self.folder, watch)
+        headline = pipeline.run(self.folder, watch, Register())
         self.worker_mib = pipeline.worker_mib
         return headline
 

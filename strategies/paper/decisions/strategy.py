@@ -20,6 +20,7 @@ from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
 from nas.network.model import ENSEMBLE_FILE, TrainedModel, load_model
 from nas.network.model_check import known_keys
+from nas.space.kinds import BASE_INPUT
 from nas.targets import Scale
 from nas.targets.scale import sizing_bars
 from nas.targets.series import bars_of_hours
@@ -129,7 +130,11 @@ class Strategy:
 def inputs_read(models: Sequence[TrainedModel], risk: Mapping[str, RiskForecast]) -> list[str]:
     """Raw inputs of the networks and of the risk forecasts beside them."""
     own = [name for model in models for name, _ in model.genotype.features]
-    return list(dict.fromkeys([*own, *(name for f in risk.values() for name, _ in f.model.features)]))
+    return list(
+        dict.fromkeys(
+            [*own, *(name for f in risk.values() for name, _ in f.model.features if not name.startswith(BASE_INPUT))]
+        )
+    )
 
 
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
