@@ -24,7 +24,7 @@ nodes = 1
 channels = 4
 search_epochs = 2
 training_epochs = 3
-evidence = 0.0
+evidence = 1.0
 """
 SETTINGS = f"""
 start = "2024-01-01"
