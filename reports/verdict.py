@@ -53,16 +53,17 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     measured = f"difference {difference:+.2f} Sharpe"
     if enough and not math.isnan(found.ahead):
         measured += f", above zero with {chance_of(found.ahead)}"
+    subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
     if searched.bankrupt:
-        headline = f"The searched strategy lost everything; it did not beat {other}"
+        headline = f"{subject} lost everything; it did not beat {other}"
     elif certain:
-        headline = f"The searched strategy beat {other}"
+        headline = f"{subject} beat {other}"
     elif difference <= 0.0:
-        headline = f"The searched strategy did not beat {other}"
+        headline = f"{subject} did not beat {other}"
     elif searched.total_return <= 0.0 or searched.sharpe <= 0.0:
-        headline = f"The searched strategy earned nothing; {other} did worse"
+        headline = f"{subject} earned nothing; {other} did worse"
     else:
-        headline = f"The searched strategy was ahead of, but did not provably beat, {other}"
+        headline = f"{subject} was ahead of, but did not provably beat, {other}"
     headline = f"{headline}, after {run.charged} ({measured})."
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown bar by bar "
