@@ -19,7 +19,7 @@ LATEST = Path("reports/latest")
 def build(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) -> None:
     """Rebuild the pages of a run from its files, and the list of all runs.
 
-    Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI, looks (each with --help).
+    Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI, looks, unseal RUN (each with --help).
     """
     from reports.page import build_pages  # start-up time: `--help` needs none of it
 
@@ -55,6 +55,17 @@ def mlflow(
     from reports.run_folder import load_run
 
     _tell("run", log_mlflow(load_run(run), uri), json_)
+
+
+def unseal(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) -> None:
+    """Open the sealed holdout of a run, once: its walk-forward goes on over it; the register and the page keep what it showed."""
+    from data.progress import console_of  # start-up time
+    from reports.page import build_pages
+    from reports.unsealing import unseal as open_holdout
+
+    found = open_holdout(run, console_of(json_, quiet))
+    build_pages(run)
+    print(json.dumps(found) if json_ else found["told"])
 
 
 def looks(
@@ -102,6 +113,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tensorboard": tensorboard,
     "mlflow": mlflow,
     "looks": looks,
+    "unseal": unseal,
 }
 
 
@@ -110,6 +122,7 @@ EXAMPLES = {
     "compare": ("python -m reports compare RUN RUN --out both.html",),
     "tensorboard": ("python -m reports tensorboard reports/latest",),
     "looks": ("python -m reports looks",),
+    "unseal": ("python -m reports unseal reports/latest",),
     "mlflow": ("python -m reports mlflow reports/latest --uri http://127.0.0.1:5000",),
 }
 

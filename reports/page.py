@@ -298,14 +298,22 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
 def _decision(window: Mapping[str, Any]) -> str:
     """Why the window was traded by its plan, or not at all, in words."""
     evidence = window.get("evidence")
-    if not isinstance(evidence, Mapping) or not _finite(evidence.get("standard_errors")):
+    if not isinstance(evidence, Mapping) or not _finite(evidence.get("by_luck")):
         return ""
-    found, needed = float(evidence["standard_errors"]), float(evidence.get("needed") or 0.0)
+    flat, days = window.get("plan") == "flat", int(evidence.get("record_days") or 0)
+    by_luck, needed = float(evidence["by_luck"]), float(evidence.get("needed") or 0.0)
+    plan = f"the best plan on validation was to {evidence.get('in_words') or evidence.get('best_plan')}"
+    if needed >= 1.0:
+        return (
+            f"Stayed flat: {plan}, and it earned nothing there." if flat else f"Traded: {plan}; no record is asked for."
+        )
     record = (
-        f"the best plan ({evidence.get('best_plan')}) had earned {found:.2f} standard errors on validation so far, and "
-        f"{max(needed, 0.0):.2f} are what the best of so many worthless plans shows by luck"
+        f"what was chosen so earned, on {days} unseen day{'s' * (days != 1)} of earlier windows, what luck alone earns or exceeds with "
+        f"{by_luck:.1%}; at most {needed:.0%} is asked for"
+        if days
+        else "no unseen days of earlier windows tell yet whether such choices earn anything"
     )
-    return f"Stayed flat: {record}." if window.get("plan") == "flat" else f"Traded: {record}."
+    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}."
 
 
 def _is_plain_svg(text: str) -> bool:

@@ -81,6 +81,7 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
         details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
         details += _overfitting(luck.overfitting)
     details += _too_short(luck, chance)
+    details += [run.unsealed] if run.unsealed else []
     lost = difference <= 0.0 or searched.bankrupt
     return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
 

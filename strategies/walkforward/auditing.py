@@ -34,6 +34,7 @@ from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import daily_sharpe
 from strategies.walkforward.config import RunConfig
+from strategies.walkforward.holdout import seen
 from strategies.walkforward.looks import Look, Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
@@ -76,7 +77,7 @@ class Audit:
                 f"{folder} is no finished run: it has no readable run.json; give e.g. reports/latest"
             ) from None
         config = RunConfig(**{k: v for k, v in info["config"].items() if k in RunConfig.model_fields})
-        panel = load_market(config, config.seed, echo=lambda text: console.print(text, markup=False))
+        panel = seen(config, load_market(config, config.seed, echo=lambda text: console.print(text, markup=False)))
         if panel.fingerprint() != info["provenance"]["data_fingerprint"]:
             raise InputError(
                 f"the data of {folder} are no longer the same (fingerprint differs); rerun the walk-forward, then the audit"

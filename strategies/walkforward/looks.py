@@ -117,11 +117,25 @@ class Register:
         """The same of a run. info: its run.json. start, stop: times of the first and the last traded bar."""
         origin, headline = info.get("provenance") or {}, info.get("headline") or {}
         data, code = (str(origin.get(name)) for name in ("data_fingerprint", "code_version"))
-        times = (pd.Timestamp(time).tz_localize(None).isoformat() for time in (start, stop))
-        stretch = Stretch.of(origin.get("symbols") or (), bool(origin.get("simulated")), data, *times)
+        stretch = self.stretch_of(info, start, stop)
         told = headline.items() if isinstance(headline, Mapping) else ()
         figures = {name: one.get("sharpe") for name, one in told if isinstance(one, Mapping)}
         return self.enter(what, str(info.get("run_id")), stretch, data, code, figures)
+
+    @staticmethod
+    def stretch_of(info: Mapping[str, Any], start: str, stop: str) -> Stretch:
+        """Days of the market of a run. info: its run.json."""
+        origin = info.get("provenance") or {}
+        times = (pd.Timestamp(time).tz_localize(None).isoformat() for time in (start, stop))
+        fingerprint = str(origin.get("data_fingerprint"))
+        return Stretch.of(origin.get("symbols") or (), bool(origin.get("simulated")), fingerprint, *times)
+
+    def looks_at(self, stretch: Stretch) -> int:
+        """How many looks are registered at these days; 0 where the register cannot be read (`enter` says why)."""
+        try:
+            return len({row.look for row in self.rows() if row.stretch.overlaps(stretch)})
+        except (InputError, OSError):
+            return 0
 
     def rows(self) -> list[Row]:
         """Every row, oldest first. InputError where one was edited, moved or removed."""

@@ -253,8 +253,10 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
         "threshold": choice.best.threshold,
         "evidence": {
             "best_plan": choice.best.name,
-            "standard_errors": round(choice.evidence, 4),
-            "needed": round(choice.needed, 4),
+            "in_words": choice.best.words,
+            "by_luck": round(choice.by_luck, 4),
+            "needed": choice.needed,
+            "record_days": choice.record,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features")},
         # in the size in which it trades

@@ -49,7 +49,7 @@ def refused(app: object, *words: str) -> str:
         ({"training_epochs": 0}, "--training-epochs must be at least 1"),
         ({"thresholds": ()}, "setting thresholds needs at least 1"),
         ({"thresholds": (-1.0,)}, "setting thresholds must be at least 0.0, not -1.0"),
-        ({"evidence": -1.0}, "--evidence must be at least 0"),
+        ({"evidence": 0.0}, "--evidence must be above 0"),
         ({"gross_limit": float("nan")}, "--gross-limit must be a finite number"),
         ({"symbol": ","}, "--symbol needs at least 1"),
         ({"target_volatility": -1.0}, "target_volatility"),
