@@ -1,8 +1,9 @@
 """Does a variant find the op that made the data? `python -m benchmarks.recovery --seeds 20` fills the tables of docs/variants.md.
 
-Data: white noise through a random network of one node with one op, half of the label's variance; the other half is noise. The search
-gets the default ops (and the op itself) on one edge; it recovers the op when that is the one it chooses, by its relaxed weights
-alone or after the last round (`nas.search.finalists`): both are counted. Collapse: the label comes from two convolutions in a row, so every
+Data: two inputs, white noise or coloured (AR(1), 0.95: as persistent as a market's), through a random network of one node with one op, half
+of the label's variance; the other half is noise. The search gets the default ops (and the op itself) on one edge; it recovers the op when
+that is the one it chooses, by its relaxed weights alone or after the last round (`nas.search.finalists`): both are counted. Everything
+that is set is a key of a config file (`SETTINGS`). Collapse: the label comes from two convolutions in a row, so every
 skip is wrong; what is counted is the share of skips among the chosen connections.
 
 Every search is its own small file under --store: the command goes on where it was stopped, seed by seed, and the tables tell how
@@ -14,17 +15,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-OPS = ("identity", "conv3", "dilated3", "ema4", "ema12", "diff1", "maxpool6", "attention", "gated")
+OPS = ("identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention", "gated", "maxpool6")
+COLOURS = {"white": 0.0, "coloured": 0.95}  # autocorrelation of the inputs from bar to bar
 COLLAPSE = "collapse"
 # longer where the papers search longer than DARTS' 50 epochs or let alpha or single paths wait
 EPOCHS = {"pc": 24, "fair": 24, "random-ws": 24, "gdas": 30, "progressive": 36}
-FINALISTS = 5
+SETTINGS = {"finalists": 5, "parameter_cost": 0.5, "alpha_learning_rate": 0.05}
+FIRST_SEED = 1_000  # seeds below served to choose settings
 BARS, TRAIN, VALIDATION = 6_000, slice(200, 3_900), slice(4_100, 5_900)
 BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
 app = typer.Typer(add_completion=False)
@@ -35,21 +38,23 @@ class Trial:
     seed: int
     variant: str
     target: str  # an op, or `collapse`
+    colour: str = "white"
 
     @property
     def file(self) -> str:
-        return f"{self.seed:03d}-{self.variant}-{self.target}.json"
+        return f"{self.seed:04d}-{self.variant}-{self.target}-{self.colour}.json"
 
 
 def trials(variants: list[str], targets: list[str], seeds: int) -> Iterator[Trial]:
     """Seed by seed, so that a table stopped early has few seeds and no holes."""
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for variant in variants:
             for target in targets:
-                yield Trial(seed, variant, target)
+                for colour in COLOURS if target != COLLAPSE else ("white",):
+                    yield Trial(seed, variant, target, colour)
 
 
-def planted(target: str, seed: int) -> Any:
+def planted(target: str, seed: int, colour: str = "white") -> Any:
     """(tensors, features) of one asset and two inputs whose label the target made."""
     import numpy as np
     import torch
@@ -64,7 +69,11 @@ def planted(target: str, seed: int) -> Any:
         nodes = ((Connection("conv3", 0),), (Connection("conv3", 1),))
     teacher = network_of(Genotype(nodes, 4, 1, (1,), features), 1_000 + seed)
     rng = np.random.default_rng(seed)
-    x = torch.from_numpy(rng.standard_normal((1, 2, BARS)).astype(np.float32))
+    noise = rng.standard_normal((1, 2, BARS))
+    kept = COLOURS[colour]
+    for t in range(1, BARS):
+        noise[..., t] = kept * noise[..., t - 1] + (1.0 - kept**2) ** 0.5 * noise[..., t]
+    x = torch.from_numpy(noise.astype(np.float32))
     with torch.no_grad():
         for name, weight in teacher.named_parameters():
             if "attention" in name or "gated0" in name:
@@ -79,11 +88,12 @@ def planted(target: str, seed: int) -> Any:
 
 def run(trial: Trial) -> dict[str, Any]:
     from nas.search.loop import search
-    from nas.search.settings import SearchSettings
     from nas.space.ops import DEFAULT_OPS, SKIPS
     from nas.space.search_space import SearchSpace
+    from strategies.walkforward.config import RunConfig
+    from strategies.walkforward.policies import Competition
 
-    tensors, features = planted(trial.target, trial.seed)
+    tensors, features = planted(trial.target, trial.seed, trial.colour)
     if trial.target == COLLAPSE:
         space = SearchSpace(
             ops=("zero", "identity", "skip", "conv3", "dilated3", "ema4"), nodes=2, channels=4, features=features
@@ -94,10 +104,10 @@ def run(trial: Trial) -> dict[str, Any]:
         space = SearchSpace(
             ops=ops, nodes=1, channels=4, features=features, search_channels=16 if trial.variant == "pc" else None
         )
-    settings = SearchSettings(
-        epochs=EPOCHS.get(trial.variant, 15), learning_rate=1e-2, alpha_warmup_epochs=1, diagnostics_every=0, parameter_cost=1.5,
-        finalists=FINALISTS if trial.target != COLLAPSE else 1,
-    )  # fmt: skip
+    chosen_by = SETTINGS | {"search_epochs": EPOCHS.get(trial.variant, 16)}
+    if trial.target == COLLAPSE:
+        chosen_by["finalists"] = 1
+    settings = replace(Competition.settings_of(RunConfig(**chosen_by))[0], diagnostics_every=0)
     began = time.perf_counter()
     found = search(space, tensors, TRAIN, VALIDATION, settings, trial.seed, variant=trial.variant)
     chosen = [c.op for node in found.genotype.nodes for c in node]
