@@ -21,12 +21,14 @@ FURTHER_FIELDS = (
 CLOCK = ("time", "hour", "clock")
 #: names in small letters and digits only, the first one wins. Times of opening go before times of closing
 TIMES = (
-    "opentime", "timeopen", "starttime", "startat", "timeperiodstart", "candlebegintime",
+    "opentime", "timeopen", "starttime", "startat", "timeperiodstart", "candlebegintime", "klineopentime", "windowstart", "tsevent",
     "fundingtime", "calctime", "fundingratetimestamp",
     "settletime",
     "timestamp", "unixtimestamp", "timestamputc", "unix", "unixtime", "epoch", "ts", "t", "datetime", "datetimeutc", "gmttime",
     "localtime", "begin", "start", "dateutc", "timeutc", "utc", "date", "time", "dt", "day", "opendate", "tradedate",
 )  # fmt: skip
+#: what may stand behind such a name
+TIME_UNITS = ("", "utc", "gmt", "ms", "us", "ns", "s")
 UNNAMED = ("", "index", "unnamed0", "level0")
 CLOSING_TIMES = ("closetime", "timeclose", "endtime", "timeperiodend", "end", "closedate")
 PRICES = {
@@ -53,6 +55,15 @@ RATES = {
     "fundingrate": 1.0, "lastfundingrate": 1.0, "rate": 1.0, "funding": 1.0,
     "fundingratepercent": 0.01, "fundingpercent": 0.01, "fundingbps": 1e-4, "fundingratebps": 1e-4,
 }  # fmt: skip
+KNOWN = {
+    *TIMES,
+    *CLOSING_TIMES,
+    *CLOCK,
+    *itertools.chain(*PRICES.values()),
+    *VOLUMES,
+    *RATES,
+    *map(key, FURTHER_FIELDS),
+}
 TRADES = {
     "side",
     "tickdirection",
@@ -94,7 +105,7 @@ class Columns:
         self.sheet, self.path, self.given = sheet, path, given
         self.places: dict[str, int] = {}
         for place, name in enumerate(sheet.names):
-            if name and key(name) in self.places:
+            if key(name) in self.places and (key(name) in KNOWN or key(name) in map(key, given.values())):
                 raise InputError(
                     f"{path} has the column {shortened(name.lower())!r} twice (capital letters make no difference); {sheet.found()}"
                 )
@@ -136,7 +147,7 @@ class Columns:
         if date is not None and clock is not None and _is_clock(self.sheet.table[clock]):
             found, closing = [date, clock], False
         else:
-            known = [self.places[n] for n in TIMES if n in self.places]
+            known = [self.places[n + unit] for n in TIMES for unit in TIME_UNITS if n + unit in self.places]
             late = [self.places[n] for n in CLOSING_TIMES if n in self.places]
             found, closing = (known or late or self.unnamed)[:1], not known and bool(late)
         if not found:
@@ -211,10 +222,10 @@ class Columns:
 
 def _is_clock(cells: pd.Series) -> bool:
     """Whether a column holds times of the day only."""
-    return (
-        len(cells) > 0
-        and re.fullmatch(r"\s*\d{1,2}:\d\d(:\d\d)?\s*([ap]m)?\s*", str(cells.iloc[0]), re.IGNORECASE) is not None
-    )
+    if pd.api.types.is_numeric_dtype(cells):  # 153000 as Stooq writes it
+        return bool(len(cells) and cells.between(0, 235_959).all())
+    clock = r"\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?\s*([ap]m)?\s*"
+    return len(cells) > 0 and re.fullmatch(clock, str(cells.iloc[0]), re.IGNORECASE) is not None
 
 
 def row_numbers(cells: pd.Series) -> bool:

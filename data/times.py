@@ -89,7 +89,11 @@ def read_times(sheet: Sheet, places: Sequence[int], path: Path) -> Read:
     """Times of a column, or of a date and a clock. Errors name the first bad row."""
     at, column = Place(sheet, path), sheet.table[places[0]]
     if len(places) == 2:
-        column = column.astype(str).str.strip() + " " + sheet.table[places[1]].astype(str).str.strip()
+        clock = sheet.table[places[1]]
+        if pd.api.types.is_numeric_dtype(clock):  # 93000, or 930
+            clock = clock.astype(np.int64).astype(str).str.zfill(6 if clock.max() > 2359 else 4)
+            clock = clock.str.replace(r"(\d\d)(?=\d)", r"\1:", regex=True)
+        column = column.astype(str).str.strip() + " " + clock.astype(str).str.strip()
     if pd.api.types.is_datetime64_any_dtype(column):
         at.check(column, column.isna().to_numpy())
         return _of_index(pd.DatetimeIndex(column))

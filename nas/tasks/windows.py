@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from data.panel import InputError
 
+#: bars beside warm-up, purge and embargo, below which no window is worth a try
+FEWEST_FREE = 100
+
 
 @dataclass(frozen=True)
 class Window:
@@ -88,9 +91,17 @@ class WindowPlan:
             raise InputError(
                 f"{bars} bars are too few for one window: {needed} are needed (warm-up {first}, train {self.train}, "
                 f"validation {self.validation}, test {self.test}, purge {purge_bars}, embargo {embargo}); "
-                f"give more history or lower --train, --validation, --test"
+                f"give more history{self._that_fits(bars - first - purge_bars - embargo)}"
             )
         return tuple(found)
+
+    def _that_fits(self, free: int) -> str:
+        """What to type for one window of `free` bars, split as this plan is; nothing where too few are left to learn from."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        fitting = {name: bars * free // sum(parts.values()) for name, bars in parts.items()}
+        if free < FEWEST_FREE:
+            return ""
+        return ", or lower " + " ".join(f"--{name} {bars}" for name, bars in fitting.items())
 
 
 def separation(given: str, bars: int | None, least: int) -> int:

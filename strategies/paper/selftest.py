@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from data.atomic import make_folder
@@ -417,6 +418,12 @@ def selftest(
             journal.set(state="stopped", why=with_state, ended=with_state if test.cards[-1].status == OK else "")
         except JournalError as error:
             console.print(str(error), markup=False)
+    _tell(console, test, venue, played, good, dry_run, as_json)
+    return 0 if good else 1
+
+
+def _tell(console: Console, test: Selftest, venue: str, played: str, good: bool, dry_run: bool, as_json: bool) -> None:
+    """How many cards are ok, and everything as one document where asked for."""
     right = sum(card.status == OK for card in test.cards)
     if dry_run:
         _show_requests(console, venue, test.sent)
@@ -427,14 +434,13 @@ def selftest(
     if as_json:
         document: dict[str, Any] = {
             "venue": played,
-            "symbol": symbol,
+            "symbol": test.symbol,
             "ok": good,
             "cards": [vars(card) for card in test.cards],
         }
         if dry_run:
             document["requests"] = [{"method": m, "path": p, "sent": body} for m, p, body in test.sent]
         sys.stdout.write(json.dumps(document) + "\n")
-    return 0 if good else 1
 
 
 def _show_requests(console: Any, venue: str, sent: list[tuple[str, str, Any]]) -> None:

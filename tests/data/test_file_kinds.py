@@ -328,6 +328,24 @@ HEADERS: dict[str, Callable[[pd.DataFrame, Path], Path]] = {
     "three header lines": lambda f, p: lines(
         p, "Price,Open,High,Low,Close,Volume", "Ticker,X,X,X,X,X", "Datetime,,,,,", *f.to_csv(header=False).splitlines()
     ),
+    "stooq": lambda f, p: save(
+        f.set_axis(["<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"], axis=1).assign(
+            **{"<TICKER>": "X", "<PER>": 60, "<DATE>": f.index.strftime("%Y%m%d"), "<TIME>": f.index.strftime("%H%M%S"), "<OPENINT>": 0}
+        ), p, index=False,
+    ),
+    "sierra chart": lambda f, p: save(
+        f.set_axis([" Open", " High", " Low", " Last", " Volume"], axis=1).assign(
+            **{"Date": f.index.strftime("%Y/%m/%d"), " Time": f.index.strftime("%H:%M:%S.000000"), " NumberOfTrades": 4}
+        ), p, index=False,
+    ),
+    "tradingview": lambda f, p: save(
+        f.assign(Plot=1.0, plot=2.0, **{"Volume MA": 3.0}).set_axis(f.index.as_unit("s").asi8).rename_axis("time"), p
+    ),
+    "polygon": lambda f, p: save(f.assign(ticker="X:BTCUSD", window_start=f.index.as_unit("ns").asi8, transactions=5), p, index=False),
+    "names with units": lambda f, p: save(f.set_axis(f.index.as_unit("ms").asi8).rename_axis("open_time_ms"), p),
+    "kaggle": lambda f, p: save(
+        f.rename(columns={"volume": "Volume_(BTC)"}).assign(**{"Volume_(Currency)": f.volume * f.close, "Weighted_Price": f.close}), p
+    ),
     "several symbols": lambda f, p: save(
         pd.concat([(f * 2).assign(symbol="ETHUSDT"), f.assign(symbol="BTC/USDT")]), p
     ),
@@ -695,3 +713,24 @@ def test_shuffled_local_times_are_told_or_right(tmp_path: Path) -> None:
             assert "rows are not in time order, and 2024-10-27T02:00 comes twice" in told(
                 path, timezone="Europe/Berlin"
             )
+
+
+@pytest.mark.parametrize(
+    ("zone", "begins"), [("America/New_York", "05:00"), ("Europe/Berlin", "23:00"), ("Europe/London", "00:00")]
+)
+def test_days_of_a_place_begin_when_its_winter_days_do(zone: str, begins: str, tmp_path: Path) -> None:
+    """Never earlier than they did, whatever the clocks say; the same from offsets and from dates with `--timezone`."""
+    days = pd.bdate_range("2023-01-02", periods=400)
+    frame = walk(400).set_axis(days)
+    offsets = save(frame.set_axis([str(day) for day in days.tz_localize(zone)]).rename_axis("Date"), tmp_path / "a.csv")
+    found, length, notes = read(offsets)
+    assert length == 86_400 * 10**9
+    assert f"all taken to begin at {begins} UTC" in notes
+    assert set(found.index.strftime("%H:%M")) == {begins}
+    true = days.tz_localize(zone).tz_convert("UTC").tz_localize(None)
+    late = found.index - true
+    assert late.min() == pd.Timedelta(0)
+    assert late.max() == pd.Timedelta("1h")
+    dates = save(frame.rename_axis("Date"), tmp_path / "b.csv")
+    same(read(dates, timezone=zone)[0], found)
+    assert len(load_panel(["SAP"], files=[offsets])) == 400

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ def test_windows_are_ordered_purged_and_trade_no_bar_twice(
 def test_too_few_bars_say_how_many_are_needed() -> None:
     with pytest.raises(InputError, match="too few for one window: 175 are needed"):
         WindowPlan(100, 20, 10, 10).windows(100, first=10, purge_bars=20)
+
+
+@given(st.integers(200, 3000), st.integers(0, 300), st.integers(0, 300))
+def test_the_shorter_stretches_that_are_told_fit(bars: int, first: int, purge: int) -> None:
+    plan = WindowPlan(3600, 1200, 1440, 1440)
+    with pytest.raises(InputError) as told:
+        plan.windows(bars, first=first, purge_bars=purge)
+    typed = re.findall(r"--\w+ (\d+)", str(told.value))
+    assert bool(typed) == (bars - first - 2 * purge >= 100)
+    if typed:
+        train, validation, test = map(int, typed)
+        assert len(WindowPlan(train, validation, test, test).windows(bars, first=first, purge_bars=purge)) == 1
 
 
 def test_a_window_without_its_purge_is_refused() -> None:
