@@ -26,7 +26,7 @@ COLOURS = {"white": 0.0, "coloured": 0.95}  # autocorrelation of the inputs from
 COLLAPSE = "collapse"
 # longer where the papers search longer than DARTS' 50 epochs or let alpha or single paths wait
 EPOCHS = {"pc": 24, "fair": 24, "random-ws": 24, "gdas": 30, "progressive": 36}
-SETTINGS = {"finalists": 5, "parameter_cost": 0.5, "alpha_learning_rate": 0.05}
+SETTINGS: dict[str, Any] = {"finalists": 5, "search_batch": 2, "alpha_learning_rate": 0.05}
 FIRST_SEED = 1_000  # seeds below served to choose settings
 BARS, TRAIN, VALIDATION = 6_000, slice(200, 3_900), slice(4_100, 5_900)
 BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
@@ -104,20 +104,21 @@ def run(trial: Trial) -> dict[str, Any]:
         space = SearchSpace(
             ops=ops, nodes=1, channels=4, features=features, search_channels=16 if trial.variant == "pc" else None
         )
-    chosen_by = SETTINGS | {"search_epochs": EPOCHS.get(trial.variant, 16)}
+    chosen_by = SETTINGS | {"search_epochs": EPOCHS.get(trial.variant, 20)}
     if trial.target == COLLAPSE:
         chosen_by["finalists"] = 1
     settings = replace(Competition.settings_of(RunConfig(**chosen_by))[0], diagnostics_every=0)
-    began = time.perf_counter()
+    began = time.process_time()
     found = search(space, tensors, TRAIN, VALIDATION, settings, trial.seed, variant=trial.variant)
     chosen = [c.op for node in found.genotype.nodes for c in node]
     right = f"node1 = {trial.target}(input)"
     return {
+        "finalists": [[str(g), round(s, 6)] for g, s in found.finalists],
         "chosen": chosen,
         "recovered": found.text == right,
         "plain": str(found.finalists[0][0] if found.finalists else found.genotype) == right,
         "skips": sum(op in SKIPS for op in chosen) / len(chosen),
-        "seconds": time.perf_counter() - began,
+        "seconds": round(time.process_time() - began, 2),
     }
 
 

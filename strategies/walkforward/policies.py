@@ -75,6 +75,8 @@ class Competition:
                 loss=config.loss,
                 finalists=config.finalists,
                 finalist_epochs=config.finalist_epochs,
+                finalist_starts=config.finalist_starts,
+                finalist_learning_rate=config.finalist_learning_rate,
                 length=config.search_length,
                 batch=config.search_batch,
                 alpha_learning_rate=config.alpha_learning_rate,
