@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,6 +115,22 @@ def selftest(
 
     PaperSettings.read({"venue": venue, "symbol": symbol})  # told in one line where they cannot be
     raise typer.Exit(tried(venue, symbol, keys, leverage, endpoint, out, dry_run, json_))
+
+
+@command(app, "python -m strategies.paper live", interrupted="no longer served; trading goes on")
+def live(
+    id: Annotated[str | None, typer.Argument(help="Which (default: the newest).")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0: any that is free.")] = 8766,
+    out: OutOption = Path("reports"),
+    json_: Json = False,
+) -> None:
+    """A page that follows an account while it trades: read-only, on this machine only, without reload. Ctrl-C ends it."""
+    from reports.paper_live import LiveServer  # start-up time
+    from strategies.paper.supervision import newest  # start-up time
+
+    with LiveServer(newest(out, id) / "journal.sqlite", port) as server:
+        typer.echo(json.dumps({"url": server.url}) if json_ else f"live page: {server.url}")
+        server.serve_forever()
 
 
 @command(app, "python -m strategies.paper verify")

@@ -51,6 +51,7 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --config my.toml": How(TEST, "--jobs 1"),
     "python -m strategies.walkforward --baselines": How(TEST, f"{SMALL} --end 2024-03-01"),
     "python -m strategies.walkforward --variant": How(TEST, f"{SMALL} --end 2024-03-01"),
+    "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --end 2024-03-01 --no-pages"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
@@ -65,6 +66,7 @@ HOW: dict[str, How] = {
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
+    "python -m strategies.paper live": How(DOCS, "--port 0", until="live page: http", code=130),
     "python -m strategies.paper selftest": How(DOCS, "--venue local"),
     "python -m strategies.paper stop": How(DOCS, trading=True),
     "python -m reports": How(TEST),
@@ -79,6 +81,7 @@ HOW: dict[str, How] = {
     "python -m lab --help": How(TEST),
     "python -m lab null": How(DOCS, LAB),
     "python -m lab power": How(DOCS, LAB),
+    "python -m lab risk": How(DOCS, f"{LAB} --days 40,10,5 --target range:6"),
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
@@ -103,6 +106,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.portability --cost": How(DOCS, "--start 2023-01-01 --pairs 1"),
     "python -m benchmarks.recovery": How(DOCS, "--seeds 1 --variant darts --op conv3 --minutes 0.001"),
     "python -m benchmarks.regimes": How(DOCS, "--seeds 1 --switches 1"),
+    "python -m benchmarks.volatility": How(DOCS, "--methods ewma,har"),
     "python -m benchmarks.spa_size": How(DOCS, "--markets 2"),
     "python -m benchmarks.speed_search": How(DOCS, "--short --least 0.01"),
     "python -m benchmarks.speed_job": How(DOCS, "--short"),
@@ -124,7 +128,8 @@ MEANT = {
     "RUN": "reports/latest", "DIR": "reports/latest", "RUN_FOLDER": "reports/latest", "reports/runs/RUN": "reports/latest",
     "PAPER_PAGE": "reports/paper/*.html", "btcusdt-testnet-1a2b3c": "PAPER_ID", "NAME": "relaxation",
     "URI": "file:mlruns", "http://127.0.0.1:5000": "file:mlruns", "FILE": "candles.parquet",
-    "ETTh1.csv": "../shared/forecast/ETTh1.csv", "2024-12-01_XRPUSDT_ob500.data.zip": "archive.zip",
+    "ETTh1.csv": "../shared/forecast/ETTh1.csv",
+    "BTCUSDT_1h.parquet": "../shared/market/BTCUSDT_1h.parquet", "2024-12-01_XRPUSDT_ob500.data.zip": "archive.zip",
 }  # fmt: skip
 
 

@@ -19,28 +19,12 @@ import numpy as np
 from data.panel import FloatArray
 from nas.kernels.compiling import compiled, over_columns, periods
 
-SUM, MEAN, STD, ZSCORE = 1, 2, 4, 8
-
-
-@compiled
-def _sweep1(v: FloatArray, head1: FloatArray, tail1: FloatArray) -> bool:
-    """Running sums about the first value from the front, about the last from the back; False where one is missing."""
-    n = len(v)
-    first, last = v[0], v[n - 1]
-    h = t = 0.0
-    end = np.uint64(n - 1)  # unsigned: a signed index would be checked for counting from the end, 1.7 times the time
-    for k in range(n):
-        h += v[k] - first
-        head1[k] = h
-        back = end - np.uint64(k)
-        t += v[back] - last
-        tail1[back] = t
-    return math.isfinite(h)
+MEAN, STD, ZSCORE = 1, 2, 4
 
 
 @compiled
 def _sweep2(v: FloatArray, head1: FloatArray, head2: FloatArray, tail1: FloatArray, tail2: FloatArray) -> bool:
-    """As `_sweep1`, with the sums of squares."""
+    """Sums and sums of squares about the first value from the front, about the last from the back; False where one is missing."""
     n = len(v)
     first, last = v[0], v[n - 1]
     h = t = hh = tt = 0.0
@@ -118,9 +102,8 @@ def _combine2(
 
 @compiled
 def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tuple[FloatArray, ...]) -> None:
-    """outs: sum, mean, std, z, each [C, T] or unused, as the bits of `want` say."""
+    """outs: mean, std, z, each [C, T] or unused, as the bits of `want` say; std or z is wanted."""
     columns, bars = x.shape
-    second = (want & (STD | ZSCORE)) != 0
     head1, head2, shift, spread = np.empty(window), np.empty(window), np.empty(window), np.empty(window)
     head_n, anchors = np.empty(window), np.empty(window)
     # the tails of the block before, one bar longer: a window that is all head has an empty tail
@@ -137,42 +120,30 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
         for start in range(0, bars, window):
             v = x[column, start : min(start + window, bars)]
             n = len(v)
-            if second:
-                clean = _sweep2(v, head1, head2, new1, new2)
-            else:
-                clean = _sweep1(v, head1, new1)
+            clean = _sweep2(v, head1, head2, new1, new2)
             new_anchor = v[n - 1]
-            if clean and old_clean and (window > 1 or not second):
+            if clean and old_clean and window > 1:
                 base = v[0]
                 gap = old_anchor - base
-                if second:
-                    _combine2(head1, head2, old1, old2, full, gap, n, shift, spread)
-                    if want == STD:  # the deviation alone goes straight out
-                        target = outs[2][column, start : start + n]
-                        for k in range(n):
-                            target[k] = math.sqrt(spread[k] * one_less)
-                    else:
-                        for k in range(n):
-                            spread[k] = math.sqrt(spread[k] * one_less)
-                        if want & STD:
-                            outs[2][column, start : start + n] = spread[:n]
-                    if want & ZSCORE:
-                        target = outs[3][column, start : start + n]
-                        for k in range(n):
-                            z = ((v[k] - base) - shift[k] * one_over) / spread[k]
-                            target[k] = z if spread[k] > 0.0 else 0.0
-                    if want & MEAN:
-                        target = outs[1][column, start : start + n]
-                        for k in range(n):
-                            target[k] = base + shift[k] * one_over
-                if want == MEAN:
+                _combine2(head1, head2, old1, old2, full, gap, n, shift, spread)
+                if want == STD:  # the deviation alone goes straight out
                     target = outs[1][column, start : start + n]
                     for k in range(n):
-                        target[k] = base + (head1[k] + (old1[k + 1] + (full - (k + 1.0)) * gap)) * one_over
-                if want == SUM:
+                        target[k] = math.sqrt(spread[k] * one_less)
+                else:
+                    for k in range(n):
+                        spread[k] = math.sqrt(spread[k] * one_less)
+                    if want & STD:
+                        outs[1][column, start : start + n] = spread[:n]
+                if want & ZSCORE:
+                    target = outs[2][column, start : start + n]
+                    for k in range(n):
+                        z = ((v[k] - base) - shift[k] * one_over) / spread[k]
+                        target[k] = z if spread[k] > 0.0 else 0.0
+                if want & MEAN:
                     target = outs[0][column, start : start + n]
                     for k in range(n):
-                        target[k] = full * base + (head1[k] + (old1[k + 1] + (full - (k + 1.0)) * gap))
+                        target[k] = base + shift[k] * one_over
             else:
                 if old_clean:
                     for k in range(window + 1):
@@ -193,16 +164,14 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                         m2 = s2 - s1 * (s1 * one)
                         m2 = m2 if m2 > 0.0 else 0.0
                     deviation = math.sqrt(m2 * less)
-                    if want & SUM:
-                        outs[0][column, start + k] = total * base + s1
                     if want & MEAN:
-                        outs[1][column, start + k] = base + s1 * one
+                        outs[0][column, start + k] = base + s1 * one
                     if want & STD:
-                        outs[2][column, start + k] = deviation
+                        outs[1][column, start + k] = deviation
                     if want & ZSCORE:
                         z = ((v[k] - base) - s1 * one) / deviation
                         value = z if deviation > 0.0 else 0.0
-                        outs[3][column, start + k] = value if math.isfinite(v[k] + deviation) else np.nan
+                        outs[2][column, start + k] = value if math.isfinite(v[k] + deviation) else np.nan
             old_clean = clean and n == window
             old_anchor = new_anchor
             old1, new1 = new1, old1
@@ -210,10 +179,69 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
             old_n, new_n = new_n, old_n
 
 
+@compiled
+def _sums(x: FloatArray, window: int, min_periods: int, mean: bool, out: FloatArray) -> None:
+    """`_moments` where only sums or means are wanted, in one function: a call and a slice more for each block take as long as its sums."""
+    columns, bars = x.shape
+    head, squares = np.empty(window), np.empty(window)
+    head_n, anchors = np.empty(window), np.empty(window)
+    old, old_n = np.zeros(window + 1), np.zeros(window + 1)
+    new, new_n = np.zeros(window + 1), np.zeros(window + 1)
+    full = float(window)
+    scale = 1.0 / full if mean else 1.0
+    for column in range(columns):
+        old[:] = 0.0
+        old_n[:] = 0.0
+        old_clean = False
+        old_anchor = 0.0
+        for start in range(0, bars, window):
+            v = x[column, start : min(start + window, bars)]
+            n = len(v)
+            target = out[column, start : start + n]
+            first, last = v[0], v[n - 1]
+            h = t = 0.0
+            end = np.uint64(
+                n - 1
+            )  # unsigned: a signed index would be checked for counting from the end, 1.7 times the time
+            for k in range(n):
+                h += v[k] - first
+                head[k] = h
+                back = end - np.uint64(k)
+                t += v[back] - last
+                new[back] = t
+            clean = math.isfinite(h)
+            new_anchor = last
+            if clean and old_clean:
+                past = old[1:]
+                gap = old_anchor - first
+                base = first if mean else full * first
+                for k in range(n):
+                    target[k] = base + (head[k] + (past[k] + (full - (k + 1.0)) * gap)) * scale
+            else:
+                if old_clean:
+                    for k in range(window + 1):
+                        old_n[k] = full - k
+                new_anchor = _count(v, (head_n, head, squares, anchors), (new_n, new, squares))
+                for k in range(n):
+                    known, rest = head_n[k], old_n[k + 1]
+                    total = known + rest
+                    if total < min_periods:
+                        target[k] = np.nan
+                        continue
+                    base = anchors[k] if known > 0.0 else old_anchor
+                    gap = old_anchor - base if rest > 0.0 else 0.0
+                    sum_ = head[k] + (old[k + 1] + rest * gap)
+                    target[k] = base + sum_ * (1.0 / total) if mean else total * base + sum_
+            old_clean = clean and n == window
+            old_anchor = new_anchor
+            old, new = new, old
+            old_n, new_n = new_n, old_n
+
+
 def _run(x: FloatArray, window: int, min_periods: int | None, want: dict[int, FloatArray], threads: int | None) -> None:
     least = periods(window, min_periods)
     unused = np.empty((x.shape[0], 0))
-    outs = [want.get(bit, unused) for bit in (SUM, MEAN, STD, ZSCORE)]
+    outs = [want.get(bit, unused) for bit in (MEAN, STD, ZSCORE)]
 
     def run(part: slice) -> None:
         _moments(x[part], window, least, sum(want), tuple(out[part] for out in outs))
@@ -227,18 +255,24 @@ def _one(x: FloatArray, window: int, min_periods: int | None, bit: int, threads:
     return out
 
 
+def _first(x: FloatArray, window: int, min_periods: int | None, mean: bool, threads: int | None) -> FloatArray:
+    out, least = np.empty(x.shape), periods(window, min_periods)
+    over_columns(lambda part: _sums(x[part], window, least, mean, out[part]), x.shape, threads)
+    return out
+
+
 def rolling_sum(
     x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Sum of the known values of the last `window` bars."""
-    return _one(x, window, min_periods, SUM, threads)
+    return _first(x, window, min_periods, False, threads)
 
 
 def rolling_mean(
     x: FloatArray, window: int, min_periods: int | None = None, *, threads: int | None = None
 ) -> FloatArray:
     """Mean over the last `window` bars."""
-    return _one(x, window, min_periods, MEAN, threads)
+    return _first(x, window, min_periods, True, threads)
 
 
 def rolling_std(

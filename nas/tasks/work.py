@@ -115,6 +115,7 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
         "genotype": found.genotype.to_dict(),
         "architecture": found.genotype.key(),
         "text": str(found.genotype),
+        "likeliest": [genotype.to_dict() for genotype, _ in found.finalists],  # empty without a last round
         "history": list(found.history),
         "note": found.note,
         "decisions": None if found.decisions is None else found.decisions.to_dict(),

@@ -3,7 +3,7 @@
 One bar: funding settled at the open (by what was held before it), margin checked at the open, stops that the open is beyond, orders
 sent at earlier closes, margin checked at the worst prices (no further than a stop), stops inside the bar, funding settled inside the
 bar, mark to market at the close, what ends with this bar closed there; then the orders of the new targets.
-`tests/strategies/reference_account.py` is the same, written to be read.
+`tests/strategies/backtest/reference_account.py` is the same, written to be read.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import requests
 import torch
 from rich.console import Console
 from rich.live import Live
@@ -21,11 +21,12 @@ from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
 from data.simulated import simulate
+from strategies.paper.alerts import Alerts
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.connection import ExchangeError, KeysRefused
 from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.orders.risk import Limits, Risk
-from strategies.paper.records.journal import Journal
+from strategies.paper.records.journal import Journal, JournalError
 from strategies.paper.records.status import standing
 from strategies.paper.research import Research, bars_needed
 from strategies.paper.settings import PaperSettings
@@ -125,7 +126,9 @@ def _trade(
 ) -> int:  # fmt: skip
     interval = interval_name(strategy.model.interval_ns)
     settings = {"run": str(s.run.resolve())} | {
-        k: str(v) for k, v in vars(s).items() if k not in ("run", "keys", "webhook", "resume", "quiet", "as_json")
+        k: str(v)
+        for k, v in vars(s).items()
+        if k not in ("run", "keys", "webhook", "heartbeat", "resume", "quiet", "as_json")
     }
     stop_loss = strategy.stop_loss if s.stop_loss is None else s.stop_loss
     settings["stop_loss"] = repr(stop_loss)
@@ -136,6 +139,7 @@ def _trade(
     venue = connect(
         s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))
     )
+    alerts = Alerts(name, s.webhook, s.heartbeat, stalled_s=max(180.0, 3 * venue.timing.settle_s))
     risk = Risk(limits, journal, strategy.model.interval_ns // 1_000_000)
     if s.resume and journal.get("state") == HALTED:
         journal.set(state=RECONCILING, why="", foreign="", cleanup="")
@@ -146,7 +150,7 @@ def _trade(
         data=venue.data, risk=risk, streams=venue.streams, inbox=venue.inbox, timing=venue.timing, kill_file=folder / KILL_FILE,
         hedge=s.hedge, limit_orders=s.orders == "limit", leverage=s.leverage, stop_loss=stop_loss, foreign=s.foreign,
         history_bars=s.history or 0, anchor_ms=anchor_ms, most_bars=s.bars, flatten_on_stop=s.on_stop == "flatten",
-        flatten_on_halt=s.on_halt == "flatten", on_halt=lambda why: notify(s.webhook, name, why, journal),
+        flatten_on_halt=s.on_halt == "flatten", tell=alerts.tell, beat=alerts.beat,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: trader.ask_to_stop("signal"))
@@ -160,6 +164,7 @@ def _trade(
                 code = trader.run()
             finally:
                 trader.at_end()
+                _close(alerts, journal)
     except KeysRefused as error:
         raise InputError(f"the exchange refuses the keys: {error}; make a pair for {s.venue}") from None
     except ExchangeError as error:
@@ -171,25 +176,6 @@ def _trade(
     if s.as_json:
         print(_json({**standing(journal), "page": str(page)}))
     return code
-
-
-def notify(url: str | None, name: str, why: str, journal: Journal) -> None:
-    """Tell a webhook of a halt, from a thread: a dead webhook must not keep anything waiting."""
-    if not url:
-        return
-    outcome: list[str] = []
-
-    def post() -> None:
-        try:
-            answer = requests.post(url, json={"paper": name, "state": HALTED, "why": why}, timeout=5)
-            outcome.append(f"webhook told: HTTP {answer.status_code}")
-        except requests.RequestException as error:
-            outcome.append(f"webhook could not be told ({type(error).__name__})")
-
-    thread = threading.Thread(target=post, daemon=True)
-    thread.start()
-    thread.join(6.0)
-    journal.event("webhook", outcome[0] if outcome else "webhook is slow")
 
 
 class _View:
@@ -239,6 +225,13 @@ class _View:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
                 seen = line
         journal.close()
+
+
+def _close(alerts: Alerts, journal: Journal) -> None:
+    told = alerts.close()
+    with suppress(JournalError):  # a full disk: they are told all the same
+        for outcome in told:
+            journal.event("alert", outcome)
 
 
 def _json(values: dict[str, Any]) -> str:

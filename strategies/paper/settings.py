@@ -8,8 +8,10 @@ from pathlib import Path
 from pydantic import field_validator
 
 from data.commandline import JSON_HELP, QUIET_HELP
+from data.panel import InputError
 from data.settings import Count, Settings, Share, setting
 from data.symbols import parse_symbols
+from strategies.paper.alerts import target_of
 
 VENUES = ("testnet", "demo", "local")
 TRADED, LIMITS, ENDING, RUNNING = "What is traded, and where", "Limits that halt", "When it stops", "How to run"
@@ -61,7 +63,18 @@ class PaperSettings(Settings):
         None, "Search again in a second process: weekly or drift.", RUNNING, choices=("weekly", "drift")
     )
     any_code: bool = setting(False, "Trade a model made by another version of the code.", RUNNING)
-    webhook: str | None = setting(None, "URL told of a halt (JSON POST).", ENDING, envvar="PAPER_WEBHOOK")
+    webhook: str | None = setting(
+        None,
+        "URLs told of what matters (Discord, Slack, Telegram, ntfy, else JSON), with commas.",
+        ENDING,
+        envvar="PAPER_WEBHOOK",
+    )
+    heartbeat: str | None = setting(
+        None,
+        "URL asked every minute while all goes well; its service tells when that ends.",
+        ENDING,
+        envvar="PAPER_HEARTBEAT",
+    )
     bars: Count | None = setting(None, "Stop after so many bars.", ENDING)
     history: Count | None = setting(
         None, "Closed bars loaded at the first start (default: what the model needs).", RUNNING
@@ -89,9 +102,12 @@ class PaperSettings(Settings):
             raise ValueError(f"--symbol takes symbols like BTCUSDT or BTCUSDT,ETHUSDT, each once, not {value!r}")
         return ",".join(names)
 
-    @field_validator("webhook")
+    @field_validator("webhook", "heartbeat")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"https?://[^/\s]", value):
-            raise ValueError(f"--webhook must be a URL like https://example.org/hook, not {value!r}")
+        try:
+            for text in (value or "").replace(",", " ").split():
+                target_of(text)
+        except InputError as error:
+            raise ValueError(str(error)) from None
         return value

@@ -135,6 +135,11 @@ def _folders(out: Path, name: str | None) -> list[Path]:
     return chosen
 
 
+def newest(out: Path, name: str | None) -> Path:
+    """Folder of an account: of that name, or the one written to last."""
+    return max(_folders(out, name), key=lambda folder: (folder / "journal.sqlite").stat().st_mtime)
+
+
 def show_status(out: Path, name: str | None, as_json: bool = False) -> int:
     console = console_of()
     accounts = []

@@ -11,7 +11,7 @@ import queue
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,13 @@ from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.orders.ret_codes import advice
-from strategies.paper.orders.risk import Halt, Risk
+from strategies.paper.orders.risk import DAY_MS, Halt, Risk
 from strategies.paper.orders.rules import Rules
 from strategies.paper.orders.stops import Stops
 from strategies.paper.records.journal import Journal, JournalError, now_ms
 from strategies.paper.timing import Timing
 
+_NEAR_LIQUIDATION = 0.5  # of the margin balance is maintenance margin
 RUNNING, RECONCILING, HALTED, STOPPING, STOPPED = "running", "reconciling", "halted", "stopping", "stopped"
 
 
@@ -70,7 +71,8 @@ class Trader:
     most_bars: int | None = None
     flatten_on_stop: bool = False
     flatten_on_halt: bool = False
-    on_halt: Callable[[str], None] = lambda _: None
+    tell: Callable[[str, str], None] = lambda _kind, _text: None  # what a person must notice (strategies.paper.alerts)
+    beat: Callable[[], list[str]] = list  # the loop has gone round; what became of alerts
     on_change: Callable[[], None] = lambda: None
     reload: Callable[[], Strategy | None] = lambda: None
     at_end: Callable[[], None] = lambda: None
@@ -82,6 +84,9 @@ class Trader:
     _coming: Strategy | None = None  # the model that takes over
     _waits_for: str = ""
     _told_left: bool = False
+    _told_start: bool = False
+    _looked_s: float = field(default_factory=time.monotonic)
+    _near: bool = False  # liquidation
 
     def __post_init__(self) -> None:
         self.symbols = self.strategy.traded
@@ -104,12 +109,13 @@ class Trader:
         rules = Rules(self.exchange, self.journal, self.leverage)
         self.stops = Stops(
             self.exchange, self.journal, rules, self.stop_loss, self.strategy.model.interval_ns, close=self._close_beyond_stop,
-            told=self.on_halt,
+            told=lambda text: self.tell("stop hit", text),
         )  # fmt: skip
         self.books.take_stops, self.books.stops_ours = self.stops.take, bool(self.stop_loss)
         self.orders = Rebalancer(
             self.exchange, self.journal, self.desk, self.books, self.risk, rules, self.stops, self.listen, self.hedge,
             self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
+            told=lambda text: self.tell("refusal", text),
         )  # fmt: skip
         self.journal.set(**{f"model:{self.strategy.name}": str(self.strategy.folder)})
         self._doubt = "starting"  # why journal and exchange must be compared before the next order
@@ -128,12 +134,14 @@ class Trader:
         try:
             while not self._stop_asked():
                 self.step()
+                for outcome in self.beat():
+                    self.journal.event("alert", outcome)
                 if self.most_bars is not None and self.bars >= self.most_bars:
                     break
                 self.listen(self.timing.poll_s)
             return self.shut()
         except JournalError as error:  # nothing can be traded without it, but what rests can be cancelled
-            self.on_halt(f"{error}; {self._close_without_journal().words}")
+            self.tell("halt", f"{error}; {self._close_without_journal().words}")
             raise
         except InputError as error:
             self._enter(STOPPED, f"could not start: {error}")
@@ -150,6 +158,7 @@ class Trader:
             if self._doubt:
                 self._recover()
             self._candles()
+            self._look()
         except Halt as halt:
             self._halt(str(halt))
         except KeysRefused as error:
@@ -228,6 +237,9 @@ class Trader:
             self._doubt = ""
         if self.status != HALTED:
             self._enter(RUNNING, "")
+            if not self._told_start:
+                self._told_start = True
+                self.tell("start", f"trading {', '.join(self.symbols)} with model {self.strategy.name}")
 
     def _prepare(self, symbol: str) -> None:
         """Order rules, position mode and leverage. One of several that does not trade at present is skipped until it does."""
@@ -273,12 +285,65 @@ class Trader:
             self._doubt = f"no new candle for {self.feed.silent_s:.0f} s: data is stale, nothing is entered"
             self._enter(RECONCILING, self._doubt)
 
+    def _look(self) -> None:
+        """Between bars: what a person or the exchange changes is noticed now, not at the next bar."""
+        now = time.monotonic()
+        if self.status != RUNNING or now - self._looked_s < self.timing.look_s or self.journal.unsettled():
+            return
+        self._looked_s = now
+        for symbol in self.symbols:
+            held, rows = self.books.held(symbol)
+            if held != self.books.size(symbol):
+                self.books.sync_executions(self.history.next_ms + 2 * self.interval_ms, None, (symbol,))
+            if held != self.books.size(symbol) or self.journal.get("foreign"):
+                self._doubt = self._doubt or f"the position of {symbol} was changed between bars"
+            elif not self._doubt:
+                self.stops.hold(symbol, rows)
+            if self.books.strange_orders(symbol):
+                self._doubt = self._doubt or f"an order of {symbol} that is not ours appeared between bars"
+        self._watch_margin(self.exchange.wallet().margin_rate)
+
+    def _watch_margin(self, rate: float) -> None:
+        """rate: maintenance margin over margin balance; at 1 the exchange liquidates."""
+        if rate >= _NEAR_LIQUIDATION and not self._near:
+            self._near = True
+            text = f"maintenance margin is {rate:.0%} of the margin balance; at 100% the exchange closes the positions"
+            self.journal.event("margin", text)
+            self.tell("liquidation near", text)
+        elif rate < 0.8 * _NEAR_LIQUIDATION:
+            self._near = False
+
+    def _digest(self, open_ms: int, equity: Decimal) -> None:
+        """Once a day (of the bars), after its first bar: what the last one was like."""
+        day = (open_ms + self.interval_ms) // DAY_MS
+        before = self.journal.get("digest_day")
+        if before == str(day):
+            return
+        self.journal.set(digest_day=str(day))
+        if not before:
+            return
+        since = int(before) * DAY_MS
+        was = self.journal.rows(
+            "SELECT equity FROM equity WHERE open_ms >= ? ORDER BY open_ms LIMIT 1", since - self.interval_ms
+        )
+        fills = self.journal.rows("SELECT COUNT(*) AS n FROM executions WHERE kind = 'Trade' AND time_ms >= ?", since)[
+            0
+        ]["n"]
+        change = float(equity) / float(was[0]["equity"]) - 1.0 if was and float(was[0]["equity"]) else 0.0
+        held = ", ".join(f"{self.books.size(symbol)} {symbol}" for symbol in self.symbols)
+        self.tell(
+            "daily digest", f"equity {equity:.2f} ({change:+.2%} since the day before), {fills} fills, holds {held}"
+        )
+
     def _take_over(self, new: Strategy) -> None:
         """Another model from the next bar on; what it reads is fetched first (Unavailable: tried again, the old one goes on)."""
         self.companions.follow(new.companions)
         if self.history.count:
             self.companions.take(self.companions.news(new.companions, self.history.first_ms, self.history.next_ms))
         self.journal.event("model", f"model {self.strategy.name} gives way to {new.name}")
+        self.tell(
+            "model changed", f"model {self.strategy.name} gives way to {new.name} ({new.folder.parent.parent.name})"
+        )
         self.strategy, self._coming = new, None
         self.journal.set(**{f"model:{new.name}": str(new.folder)})
 
@@ -335,6 +400,8 @@ class Trader:
         held, wallet = self.books.agree(until_ms)
         self._hold_stops()
         self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
+        self._watch_margin(wallet.margin_rate)
+        self._digest(open_ms, wallet.equity)
         if self.status == HALTED:
             self.journal.acted(open_ms, f"halted: {self.why}")
             return
@@ -378,7 +445,7 @@ class Trader:
         self._cleaned_s = 0.0
         # before anybody is told: a slow webhook must not keep orders alive
         left = self._clean_after_halt()
-        self.on_halt(f"{why}; {left}" if left else why)
+        self.tell("halt", f"{why}; {left}" if left else why)
 
     def _clean_after_halt(self) -> str:
         """What a halt leaves to do is tried until it is done, with growing pauses, also by the next process. What is left, or ""."""
@@ -393,7 +460,7 @@ class Trader:
             self.journal.set(cleanup="", halt_left="")
             self.journal.event("halt", f"cleaned up: {ending.words}")
             if again:
-                self.on_halt(f"halted ({self.why}): cleaned up by now: {ending.words}")
+                self.tell("halt", f"halted ({self.why}): cleaned up by now: {ending.words}")
             return ""
         if self.journal.get("halt_left") != ending.words:
             self.journal.set(halt_left=ending.words)
@@ -440,7 +507,7 @@ class Trader:
 
     def _still_closing(self, left: str) -> None:
         if not self._told_left:  # the first time; the words change with every part that fills
-            self.on_halt(f"stopping: {left}")
+            self.tell("halt", f"stopping: {left}")
         self._told_left = True
         with suppress(JournalError):
             if self.status != HALTED:

@@ -28,7 +28,7 @@ from data.sources import load_market
 from nas.space.genotype import Genotype
 from nas.tasks.engine import Store
 from nas.tasks.windows import Window
-from nas.tasks.work import SearchTask, TaskResult, TrainTask, run_task
+from nas.tasks.work import SearchTask, Task, TaskResult, TrainTask, run_task
 from strategies.backtest.accounting import account_for
 from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
@@ -38,6 +38,7 @@ from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.provenance import code_version
+from strategies.walkforward.risk import directional, tasks_of
 from strategies.walkforward.trading import trading_terms
 
 BAR_BY_BAR = {"runonce": False, "preload": False, "exactbars": 1}
@@ -175,9 +176,23 @@ class Audit:
         settings = Competition.settings_of(self.config)
         known = cut - window.test.start
 
-        def result(task: SearchTask | TrainTask) -> TaskResult:
+        def result(task: Task) -> TaskResult:
             return store.get(store.key(task)) or run_task(task, pipeline.samples)
 
+        for risk in (t for t in tasks_of(self.config, self.panel, pipeline.windows) if t.window == window):
+            before, after = result(risk), run_task(risk, other.samples)
+            told = [k for k in before.arrays if not k.endswith(".realised")]
+            same = all(
+                _equal(*(r.arrays[k][:known] if k.startswith("test.") else r.arrays[k] for r in (before, after)))
+                for k in told
+            )
+            yield Check(
+                f"{risk.target}: training and forecasts before a replaced future",
+                same,
+                f"window {window.number}, {known} bars",
+            )
+        if not directional(self.config):
+            return
         genotype = Genotype.from_dict(said["genotype"])
         if said["searched"]:
             search = SearchTask(window, said["variant"], said["seed"], pipeline.space, settings[0])

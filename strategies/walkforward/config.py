@@ -66,6 +66,9 @@ class RunConfig(MarketSettings):
     )
     warm_start: bool = setting(False, "Each search starts from the last window's relaxed weights.", SEARCH)
     ensemble: bool = setting(False, "Trade the mean forecast of the seeds instead of the best seed.", SEARCH)
+    mean_of: Count = setting(
+        1, "Likeliest architectures of every search whose mean forecast trades; 12 where nothing can be chosen.", SEARCH
+    )
     variant: tuple[str, ...] = setting(
         ("darts",), "Search variants that compete (docs/variants.md); validation chooses.", SEARCH, min_length=1
     )

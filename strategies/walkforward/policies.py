@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -73,9 +74,9 @@ class Competition:
                 epochs=config.search_epochs,
                 fraction=config.search_fraction,
                 loss=config.loss,
-                finalists=config.finalists,
-                finalist_epochs=config.finalist_epochs,
-                finalist_starts=config.finalist_starts,
+                finalists=max(config.finalists, config.mean_of),  # of a mean nothing is chosen: an epoch is enough
+                finalist_epochs=config.finalist_epochs if config.finalists > 1 or config.mean_of == 1 else 1,
+                finalist_starts=config.finalist_starts if config.finalists > 1 or config.mean_of == 1 else 1,
                 finalist_learning_rate=config.finalist_learning_rate,
                 length=config.search_length,
                 batch=config.search_batch,
@@ -98,27 +99,29 @@ class Competition:
         return [SearchTask(window, v, s, self.space, self.search_settings) for s in self.seeds for v in variants]
 
     def trainings(self, window: Window, searches: Sequence[SearchTask], found: Sequence[TaskResult]) -> list[TrainTask]:
-        """For each finished search of a window, the training of its genotype from scratch."""
+        """For each finished search of a window, the training of its genotype from scratch; with `mean_of` of its likeliest ones."""
         return [
-            TrainTask(
-                window,
-                task.variant,
-                task.seed,
-                self.space,
-                self.training,
-                Genotype.from_dict(result.report["genotype"]),
-            )
+            TrainTask(window, task.variant, task.seed, self.space, self.training, Genotype.from_dict(told))
             for task, result in zip(searches, found, strict=True)
+            for told in self.averaged(result)
         ]
+
+    def averaged(self, found: TaskResult) -> list[Any]:
+        """The architectures of one search whose forecasts are averaged, as JSON has them: what it found, alone without `mean_of`."""
+        if self.config.mean_of == 1:
+            return [found.report["genotype"]]
+        likeliest: list[Any] = found.report["likeliest"] or [found.report["genotype"]]
+        return likeliest[: self.config.mean_of]
 
     def expected_tasks(self) -> tuple[int, int]:
         """(searches, trainings) of all policies: exact for static ones, the least for `drift`."""
         searches = trainings = 0
         for policy in self.policies:
             mine = len(self.searches(policy, self.windows[0]))
+            networks = mine * self.config.mean_of
             searched = {policy.search_window(w.number) for w in self.windows} if policy.static else {0}
             searches += mine * len(searched)
-            trainings += mine * (1 if policy.frozen_weights else len(self.windows))
+            trainings += networks * (1 if policy.frozen_weights else len(self.windows))
         return searches, trainings
 
     def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
@@ -164,7 +167,7 @@ class Competition:
                     first = [c for c in outcome.contenders if c.window.number == window.number]
                     singles = [single for contender in first for single in contender.members or (contender,)]
                     moved = [self._moved(single, later) for single in singles]
-                    outcome.contenders += ensembles(moved) if self.config.ensemble else moved
+                    outcome.contenders += self._joined(moved)
                     outcome.decisions.append(Decision(later.number, False, source))
         for policy in self.policies:
             if policy.drift:
@@ -186,11 +189,21 @@ class Competition:
         trained: Sequence[TaskResult],
     ) -> list[Contender]:
         kind = "random" if outcome.policy.variants == (RANDOM_VARIANT,) else "searched"
+        sources = [(task, before) for task, before in zip(searches, found, strict=True) for _ in self.averaged(before)]
         singles = [
             Contender(outcome.strategy, kind, window, task.variant, task.seed, after, before)
-            for task, before, after in zip(searches, found, trained, strict=True)
+            for (task, before), after in zip(sources, trained, strict=True)
         ]
-        return ensembles(singles) if self.config.ensemble else singles
+        return self._joined(singles)
+
+    def _joined(self, singles: Sequence[Contender]) -> list[Contender]:
+        """Means over seeds (`ensemble`), over the likeliest architectures of a search (`mean_of`), or every network by itself."""
+        if self.config.ensemble:
+            return ensembles(singles)
+        if self.config.mean_of == 1:
+            return list(singles)
+        keys = dict.fromkeys((single.variant, single.seed) for single in singles)
+        return [mean for key in keys for mean in ensembles([s for s in singles if (s.variant, s.seed) == key])]
 
     def _moved(self, contender: Contender, window: Window) -> Contender:
         """The same trained network, forecasting a later window."""

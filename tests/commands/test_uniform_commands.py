@@ -20,7 +20,8 @@ from tests.commands.small_run import CONFIG, environment, market
 NEEDED: dict[str, tuple[str, ...]] = {
     "walkforward": (), "search": (), "audit": ("--run", "R"), "doctor": (), "download": ("--symbol", "BTCUSDT"),
     "record": ("--symbol", "BTCUSDT"), "info": (), "report": (), "compare": ("A", "B"), "tensorboard": (), "mlflow": (),
-    "paper": (), "paper status": (), "paper stop": (), "paper replay": (), "paper verify": (), "paper selftest": (), "standin": (),
+    "paper": (), "paper status": (), "paper stop": (), "paper replay": (), "paper verify": (), "paper selftest": (),
+    "paper live": (), "standin": (),
     "lab null": (), "lab power": (), "lab search-vs-random": (), "lab forecast": ("--csv", "F"),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ def written(index: pd.DatetimeIndex, how: str, step: pd.Timedelta) -> list[Any]:
     return list(index.strftime(form))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=200,
     deadline=None,
@@ -165,6 +167,7 @@ def packed(table: pd.DataFrame, kind: str, header: bool, separator: str, above: 
     return path
 
 
+@pytest.mark.slow
 @settings(
     max_examples=500, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from data.series import SeriesKey
 from nas.features.bank import FeatureBank
 from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
-from nas.network.model import TrainedModel, load_model
+from nas.network.model import ENSEMBLE_FILE, TrainedModel, load_model
 from nas.network.model_check import known_keys
 from nas.targets import Scale
 from nas.targets.scale import sizing_bars
@@ -28,6 +29,7 @@ from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.paper.decisions.side_inputs import companions_of
 from strategies.walkforward.provenance import decision_version
 
+MOST_MEMBERS = 1_000
 VOLATILITY_SPAN = 48  # of nas.features.bank.causal_volatility
 
 
@@ -37,7 +39,8 @@ class Strategy:
 
     symbols: of the model, in order. traded: all of them, or some that do not depend on the others. companions: series that its
     inputs need beside candles and funding of the traded ones. sizing, risk: by what positions are sized, and every risk forecast of the
-    model, for the symbols of `assets`. holds: it forecasts no direction and is always in the market.
+    model, for the symbols of `assets`.
+    others_of_mean: networks whose forecasts are averaged with the model's. holds: it forecasts no direction and is always in the market.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Strategy:
     symbols: tuple[str, ...]
     traded: tuple[str, ...]
     companions: tuple[SeriesKey, ...]
+    others_of_mean: tuple[TrainedModel, ...] = ()
     sizing: Sizing = field(default_factory=lambda: Sizing(Scale()))
     risk: Mapping[str, RiskForecast] = field(default_factory=dict)
     holds: bool = False
@@ -71,14 +75,15 @@ class Strategy:
     @property
     def history_bars(self) -> int:
         """Bars until the first target no longer depends on where the history began."""
-        named = [raw_input(name) for name in inputs_read(self.model, self.risk)]
+        named = [raw_input(name) for name in inputs_read((self.model, *self.others_of_mean), self.risk)]
         needed = {field for raw in named if raw is not None for field in raw.needs}
         fields = (*CANDLE_FIELDS, *sorted(needed - {*CANDLE_FIELDS}))
         stamps = np.datetime64(0, "ns") + np.arange(8) * np.timedelta64(self.model.interval_ns, "ns")
         ones = Panel(
             stamps, self.assets, fields, np.ones((8, len(self.assets), len(fields))), self.model.interval_ns, "none"
         )
-        warmup = self.model.bank(ones).warmup_bars
+        members = (self.model, *self.others_of_mean)
+        reach = max(m.bank(ones).warmup_bars + m.network.receptive_field for m in members)
         hours = self.sizing.scale.memory_hours
         sized = ewm_memory(VOLATILITY_SPAN) + (bars_of_hours(hours, self.model.interval_ns) if hours else 0)
         for forecast in self.risk.values():
@@ -90,7 +95,7 @@ class Strategy:
             portfolio = ewm_memory(COVARIANCE_SPAN_BARS)
         if weighting in OPTIMISED:
             portfolio = max(portfolio, self.portfolio.estimation_bars + self.portfolio.rebalance_bars)
-        return max(warmup + self.model.network.receptive_field, sized, portfolio) + 8
+        return max(reach, sized, portfolio) + 8
 
     def volatility(self, whole: Panel) -> FloatArray:
         """[T, A] per bar of the traded symbols, by which positions are sized. whole: a panel with all that the inputs read."""
@@ -111,22 +116,29 @@ class Strategy:
             assert self.sizing.forecast is not None
             return np.where(np.isfinite(self.sizing.forecast.volatility(panel)[start:stop, at]), 1.0, np.nan)
         if bank is not None:
-            return self.model.predict_bank(bank, start, stop)[:, at]
-        return self.model.predict(panel, start, stop)[:, at]
+            first = self.model.predict_bank(bank, start, stop)[:, at]
+        else:
+            first = self.model.predict(panel, start, stop)[:, at]
+        if not self.others_of_mean:
+            return first
+        told = [first, *(member.predict(panel, start, stop)[:, at] for member in self.others_of_mean)]
+        mean: FloatArray = np.mean(told, axis=0)
+        return mean
 
 
-def inputs_read(model: TrainedModel, risk: Mapping[str, RiskForecast]) -> list[str]:
-    """Raw inputs of the network and of the risk forecasts beside it."""
-    own = [name for name, _ in model.genotype.features]
+def inputs_read(models: Sequence[TrainedModel], risk: Mapping[str, RiskForecast]) -> list[str]:
+    """Raw inputs of the networks and of the risk forecasts beside them."""
+    own = [name for model in models for name, _ in model.genotype.features]
     return list(dict.fromkeys([*own, *(name for f in risk.values() for name, _ in f.model.features)]))
 
 
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
     """chosen: symbols of the model, separated by commas (None: all). InputError where the model does not fit, naming what differs."""
-    model = load_model(folder)
+    model, *others = [load_model(place) for place in members_of(folder)]
     try:
-        _check_extra(model.extra)
-        return _strategy_of(folder, model, chosen, interval, any_code)
+        for each in (model, *others):
+            _check_extra(each.extra)
+        return _strategy_of(folder, model, others, chosen, interval, any_code)
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -134,8 +146,28 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
         raise InputError(f"{folder}: features.json: {reason}; rerun the walk-forward with --fresh") from None
 
 
+def members_of(folder: Path) -> list[Path]:
+    """The model folder itself, or those of the networks whose mean was traded. InputError where the file that says so is damaged."""
+    try:
+        count = json.loads((folder / ENSEMBLE_FILE).read_text())["members"]
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_MEMBERS:
+            raise ValueError(f"{count!r} members")
+    except FileNotFoundError:
+        return [folder]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{folder / ENSEMBLE_FILE} is damaged ({error}); rerun the walk-forward with --fresh"
+        ) from None
+    return [folder / "members" / str(k) for k in range(count)]
+
+
 def _strategy_of(
-    folder: Path, model: TrainedModel, chosen: str | None, interval: str | None, any_code: bool
+    folder: Path,
+    model: TrainedModel,
+    others: Sequence[TrainedModel],
+    chosen: str | None,
+    interval: str | None,
+    any_code: bool,
 ) -> Strategy:
     trained_for = interval_name(model.interval_ns)
     if interval is not None and interval != trained_for:
@@ -164,7 +196,7 @@ def _strategy_of(
     portfolio = model.extra.get("portfolio", {})
     if traded != symbols:
         _check_apart(folder, model, portfolio, symbols)
-    companions = companions_of(inputs_read(model, risk), symbols, traded, trained_for)
+    companions = companions_of(inputs_read((model, *others), risk), symbols, traded, trained_for)
     weighed = Portfolio(**portfolio)
     category = model.extra.get("category", "linear")
     if category != "linear":
@@ -181,12 +213,19 @@ def _strategy_of(
             f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
             f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
         )
-    name = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
+    weights = b"".join((place / "weights.safetensors").read_bytes() for place in members_of(folder))
+    name = hashlib.sha256(weights).hexdigest()[:12]
     rule = PositionRule(**model.extra["rule"])
     found = Strategy(name, folder.resolve(), model, rule, weighed, symbols, traded, companions)
     places = [symbols.index(symbol) for symbol in found.assets]
     of = {name: forecast.of_assets(places) for name, forecast in risk.items()}
-    return replace(found, sizing=sizing.of_assets(places), risk=of, holds=model.extra.get("direction") == "hold")
+    return replace(
+        found,
+        others_of_mean=tuple(others),
+        sizing=sizing.of_assets(places),
+        risk=of,
+        holds=model.extra.get("direction") == "hold",
+    )
 
 
 _EXTRA = (

@@ -85,11 +85,13 @@ class Position:
 
 @dataclass(frozen=True)
 class Wallet:
-    """Unified account: USDT equity (with open profit) and balance; other coins move with their own prices. available: in USD."""
+    """Unified account: USDT equity (with open profit) and balance; other coins move with their own prices. available: in USD. margin_rate:
+    maintenance margin over margin balance of the account (0 where the exchange does not say)."""
 
     equity: Decimal
     balance: Decimal
     available: Decimal
+    margin_rate: float = 0.0
 
 
 def rows_of(result: Any, symbol: str = "") -> list[Any]:
@@ -134,7 +136,9 @@ def wallet_of(result: Any) -> Wallet:
     if coin is None:
         raise BadAnswer(NO_USDT)
     available = _number(rows[0], "totalAvailableBalance", empty=True)  # empty under isolated margin
-    return Wallet(_number(coin, "equity"), _number(coin, "walletBalance"), available)
+    keep, worth = (_number(rows[0], name, empty=True) for name in ("totalMaintenanceMargin", "totalMarginBalance"))
+    rate = float(keep / worth) if worth > 0 else 0.0
+    return Wallet(_number(coin, "equity"), _number(coin, "walletBalance"), available, rate)
 
 
 def instrument_of(result: Any, symbol: str) -> Instrument | None:

@@ -53,6 +53,7 @@ class Rebalancer:
     band: float
     reprice_s: float
     order_poll_s: float
+    told: Callable[[str], None] = lambda _: None  # of refusals
     closed: dict[str, str] = field(default_factory=dict)  # symbols that do not trade at present: why
 
     def carry_out(
@@ -161,8 +162,11 @@ class Rebalancer:
             self.closed[symbol] = str(error)
             return f"{note}; {error}", reached
         if not changed:
+            self.told(f"{symbol}: {leg.side} {leg.qty}: {note}")
             return note, reached
         again, reached = self._trade_once(change, leg, number, open_ms)
+        if again.startswith("refused"):
+            self.told(f"{symbol}: {leg.side} {leg.qty}: {note}; rounded anew: {again}")
         return f"{note}; rounded anew: {again}", reached
 
     def _trade_once(self, change: _Change, leg: Leg, number: int, open_ms: int) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from data.panel import InputError
-from strategies.paper.orders.account_rows import NO_USDT, Position, Wallet
+from strategies.paper.orders.account_rows import NO_USDT, OrderState, Position, Wallet
 from strategies.paper.orders.connection import Unavailable
 from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.placement import OWN_ID, Desk
@@ -170,6 +170,16 @@ class Books:
             self.desk.look_up(link)
         self.sync_executions(until_ms)
         return self.agree(until_ms)
+
+    def strange_orders(self, symbol: str) -> list[OrderState]:
+        """Open orders that are not ours and about which nothing was decided yet."""
+        if self.foreign == "adopt":
+            return []
+        known = self.journal.intent
+        return [
+            order for order in self.exchange.open_orders(symbol)
+            if known(order.link_id) is None and not (order.stop_loss and self.stops_ours)
+        ]  # fmt: skip
 
     def _open_orders(self, symbol: str) -> None:
         for order in self.exchange.open_orders(symbol):

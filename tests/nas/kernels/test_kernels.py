@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -285,3 +286,42 @@ def test_wrong_arguments_are_refused() -> None:
         kernels.rolling_quantile(x, 3, 1.5)
     with pytest.raises(ValueError, match="they must be equal"):
         kernels.rolling_beta(x, np.zeros((1, 4)), 3)
+
+
+def test_log_is_within_one_unit_of_the_last_place_and_the_same_bits_anywhere() -> None:
+    rng = np.random.default_rng(3)
+    special = [
+        1.0,
+        np.nextafter(1.0, 0),
+        np.nextafter(1.0, 2),
+        0.5,
+        2.0,
+        np.sqrt(0.5),
+        np.sqrt(2.0),
+        5e-324,
+        1e-310,
+        2.3e-308,
+        1.7e308,
+    ]
+    x = np.concatenate(
+        [special, np.exp(rng.uniform(-700, 700, 3_000)), 1.0 + rng.normal(0, 1e-9, 3_000), rng.uniform(0, 3, 3_000)]
+    )
+    exact = np.array([math.log(v) for v in x])
+    got = kernels.log(x[None])[0]
+    assert np.all(np.abs(got - exact) <= np.spacing(np.abs(exact)))
+    assert got[0] == 0.0
+    for k in (1, 7, 511, 512, 513, 1_025, 4_000):
+        assert np.array_equal(kernels.log(x[None, :k])[0], got[:k])
+        assert np.array_equal(kernels.log(x[None, k:])[0], got[k:])
+        assert np.array_equal(kernels.log(x[None, ::k])[0], got[::k])
+    assert np.isnan(kernels.log(np.array([[0.0, -0.0, -1.0, -5e-324, np.inf, -np.inf, np.nan]]))).all()
+
+
+@pytest.mark.parametrize("lag", [1, 3, 511, 512, 513, 1_700])
+def test_log_return_of_any_lag_is_the_difference_of_the_logarithms(lag: int) -> None:
+    x = np.exp(np.random.default_rng(4).normal(0, 1, (2, 1_600)))
+    x[0, 700:720] = np.nan
+    log = kernels.log(x)
+    expected = np.full(x.shape, np.nan)
+    expected[:, lag:] = log[:, lag:] - log[:, : max(0, 1_600 - lag)]
+    assert np.array_equal(kernels.log_return(x, lag), expected, equal_nan=True)

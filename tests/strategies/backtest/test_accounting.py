@@ -16,7 +16,7 @@ from strategies.backtest.contributions import contributions
 from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.sensitivity import break_even_bps, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
-from tests.strategies.reference_account import reference_account
+from tests.strategies.backtest.reference_account import reference_account
 
 HOUR = 3_600_000_000_000
 

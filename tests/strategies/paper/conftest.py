@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.strategies.paper.rig import Rig
+    from tests.strategies.paper.rig import Hook, Rig
 
 
 @pytest.fixture
@@ -31,3 +31,14 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A webhook on loopback."""
+    from tests.strategies.paper.rig import Hook
+
+    made = Hook()
+    yield made
+    made.shutdown()
+    made.server_close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,8 @@ class Rig:
         self.with_streams = options.pop("streams", False)
         self.limits = options.pop("limits", Limits(drawdown=0.99, daily_loss=0.99, stale_s=60.0))
         self.options = options
-        self.halts: list[str] = []
+        self.halts: list[str] = []  # of alerts: those of halts
+        self.alerts: list[tuple[str, str]] = []
         self.journal: Journal
         self.trader: Trader
         self.start()
@@ -183,14 +186,21 @@ class Rig:
             for stream in streams:
                 stream._ping_s, stream._longest_wait_s = 0.3, 0.1
                 stream.start()
-        timing = Timing(poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, late_s=0.05, check_clock=False)
+        timing = Timing(
+            poll_s=0.0, order_poll_s=0.002, settle_s=1.0, reprice_s=0.02, late_s=0.05, check_clock=False, look_s=1e9
+        )
         self.trader = Trader(
             interval="60", strategy=self.strategy, journal=self.journal, exchange=venue.exchange,
             market=venue.market, data=venue.data, risk=Risk(self.limits, self.journal, HOUR_MS), streams=streams, inbox=venue.inbox,
             timing=self.options.get("timing", timing), kill_file=self.folder / "STOP", history_bars=HISTORY,
-            on_halt=self.halts.append, **{k: v for k, v in self.options.items() if k != "timing"},
+            tell=self.told, **{k: v for k, v in self.options.items() if k != "timing"},
         )  # fmt: skip
         return self.trader
+
+    def told(self, kind: str, text: str) -> None:
+        self.alerts.append((kind, text))
+        if kind == "halt":
+            self.halts.append(text)
 
     def crash(self) -> None:
         """SIGKILL: nothing is said goodbye to; only what was committed is left."""
@@ -306,6 +316,33 @@ class Rig:
 
     def orders_of(self, open_ms: int) -> list[Any]:
         return self.journal.rows("SELECT * FROM intents WHERE open_ms = ? ORDER BY written_ms, link_id", open_ms)
+
+
+class Hook(HTTPServer):
+    """A webhook on loopback: `told` holds the JSON of every POST, `asked` the paths of every request."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.answers: list[int] = []  # status codes to come; 204 after them
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                hook.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                hook.asked.append(f"{self.command} {self.path}")
+                self.send_response(hook.answers.pop(0) if hook.answers else 204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 def rest_order(r: Rig, price: str = "10000", qty: str = "0.001") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from data.panel import InputError
 from data.standin.private import fill_row, stream_order_row
 from strategies.paper.decisions.streams import DATA, Note
-from strategies.paper.orders.exchange import Exchange
+from strategies.paper.orders.exchange import Exchange, ExchangeError
 from strategies.paper.orders.keys import Keys, load_keys
 from strategies.paper.records.database import _SOUND, JournalError
 from strategies.paper.records.journal import Journal
@@ -173,3 +174,57 @@ def test_an_unusable_journal_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").mkdir()
     with pytest.raises(JournalError, match="cannot be used as a journal"):
         Journal(tmp_path / "journal.sqlite")
+
+
+@fault(
+    "27,000 malformed rows of positions, wallet, orders, executions, rules, fees",
+    "refused as unreadable; never a value",
+)
+def test_malformed_rows_of_answers(rig: Make) -> None:
+    """Whatever stands in a row, a parser gives values of the right kind or says that it cannot be read."""
+    r = rig(stop_loss=3.0)
+    r.bar(2)
+    exchange, sound = r.trader.exchange, dict[str, Any]()
+    real = exchange._send
+    exchange._send = lambda call, arguments: sound.setdefault(call.__name__, real(call, arguments))  # type: ignore[method-assign]
+    calls: list[Callable[[], object]] = [
+        lambda: exchange.positions(SYMBOL), exchange.wallet, lambda: exchange.instrument(SYMBOL), lambda: exchange.tiers(SYMBOL),
+        lambda: exchange.fees(SYMBOL), exchange.account, lambda: exchange.open_orders(SYMBOL), lambda: exchange.executions(SYMBOL, 0),
+        lambda: exchange.ticker(SYMBOL),
+    ]  # fmt: skip
+    for call in calls:
+        call()
+    assert len(sound) == len(calls)
+    exchange._tries, dice, good, bad = 1, random.Random(2), 0, 0
+    for k in range(27_000):
+        call = calls[k % len(calls)]
+        exchange._send = lambda c, _: _broken(sound[c.__name__], dice)  # type: ignore[method-assign]
+        try:
+            call()
+            good += 1
+        except (ExchangeError, InputError):
+            bad += 1
+    assert good + bad == 27_000
+    assert bad > 9_000, "most damage is seen; the rest is in parts that nobody reads"
+
+
+def _broken(answer: Any, dice: random.Random) -> Any:
+    """The answer with some of its values, at any depth, replaced or gone."""
+    out = copy.deepcopy(answer)
+    places: list[tuple[Any, Any]] = []
+
+    def walk(at: Any) -> None:
+        for key in at if isinstance(at, dict) else range(len(at)):
+            places.append((at, key))
+            if isinstance(at[key], (dict, list)):
+                walk(at[key])
+
+    walk(out["result"])
+    for at, key in dice.sample(places, min(len(places), dice.randrange(1, 5))):
+        if isinstance(at, dict) and dice.random() < 0.2:
+            at.pop(key, None)
+        elif isinstance(at, dict) or key < len(at):
+            at[key] = dice.choice(
+                (None, "", "x", [], {}, -1, 2**70, True, "1e5", "NaN", "-0", "9" * 40, "\ud800", 1.5, [[]], "0")
+            )
+    return out

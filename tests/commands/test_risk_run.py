@@ -111,7 +111,7 @@ def test_saved_risk_forecasts_are_those_of_the_run(held: Path) -> None:
 
 
 def test_sizes_come_from_the_scale_where_the_forecast_is_not_known(held: Path) -> None:
-    from tests.nas.test_targets import PANEL
+    from tests.nas.targets.test_targets import PANEL
 
     found: dict[str, RiskForecast] = load_risk(held / "models" / "0")
     sized = Sizing(Scale(), found["range"]).volatility(PANEL)
