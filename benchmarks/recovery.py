@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,39 +127,38 @@ def tables(store: Path, variants: list[str], targets: list[str], seeds: int) -> 
     """Markdown of everything in `store`, whole seeds and begun ones alike, with the number of searches in every cell."""
     from nas.search.variants import VARIANTS
 
-    done: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    done: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for trial in trials(variants, [*targets, COLLAPSE], seeds):
         if (store / trial.file).is_file():
-            done.setdefault((trial.variant, trial.target), []).append(json.loads((store / trial.file).read_text()))
+            found = json.loads((store / trial.file).read_text())
+            done.setdefault((trial.variant, trial.target, trial.colour), []).append(found)
     lines = [
-        "| variant | " + " | ".join(targets) + " | all | by the relaxed weights alone |",
-        "|---" * (len(targets) + 3) + "|",
+        "| variant | inputs | " + " | ".join(targets) + " | all | by the relaxed weights alone |",
+        "|---" * (len(targets) + 4) + "|",
     ]
-    variants = [v for v in variants if any(done.get((v, target)) for target in (*targets, COLLAPSE))]
-    mistaken: dict[str, dict[str, int]] = {}
+    mistaken: dict[str, Counter[str]] = {}
     for variant in variants:
-        row, hits, total, plain = [], 0, 0, 0
-        for target in targets:
-            found = done.get((variant, target), [])
-            good = sum(f["recovered"] for f in found)
-            hits, total, plain = hits + good, total + len(found), plain + sum(f["plain"] for f in found)
-            row.append(f"{good}/{len(found)}")
-            for f in found:
-                if not f["recovered"]:
-                    taken = mistaken.setdefault(target, {})
-                    taken["+".join(f["chosen"])] = taken.get("+".join(f["chosen"]), 0) + 1
-        lines.append(
-            f"| `{variant}` | " + " | ".join(row) + f" | {hits / max(1, total):.0%} | {plain / max(1, total):.0%} |"
-        )
+        for colour in COLOURS:
+            cells = [done.get((variant, target, colour), []) for target in targets]
+            every = [f for cell in cells for f in cell]
+            if not every:
+                continue
+            row = [f"{sum(f['recovered'] for f in cell)}/{len(cell)}" if cell else "" for cell in cells]
+            shares = [f"{sum(f[name] for f in every) / len(every):.0%}" for name in ("recovered", "plain")]
+            lines.append(f"| `{variant}` | {colour} | " + " | ".join([*row, *shares]) + " |")
+            for target, cell in zip(targets, cells, strict=True):
+                missed = ["+".join(f["chosen"]) for f in cell if not f["recovered"]]
+                mistaken.setdefault(target, Counter()).update(missed)
     lines += ["", "Chosen instead (all variants together):", ""]
     for target, taken in mistaken.items():
-        most = sorted(taken.items(), key=lambda item: -item[1])[:4]
-        lines.append(f"- {target}: " + ", ".join(f"{name} {count}" for name, count in most))
-    lines += ["", "| variant | share of skips where every skip is wrong | searches |", "|---|---|---|"]
-    for variant in variants:
-        found = done.get((variant, COLLAPSE), [])
-        share = f"{sum(f['skips'] for f in found) / len(found):.0%}" if found else "not run"
-        lines.append(f"| {VARIANTS[variant].title} (`{variant}`) | {share} | {len(found)} |")
+        if taken:
+            lines.append(f"- {target}: " + ", ".join(f"{name} {count}" for name, count in taken.most_common(4)))
+    skips = {variant: done[variant, COLLAPSE, "white"] for variant in variants if (variant, COLLAPSE, "white") in done}
+    if skips:
+        lines += ["", "| variant | share of skips where every skip is wrong | searches |", "|---|---|---|"]
+    for variant, cell in skips.items():
+        share = sum(f["skips"] for f in cell) / len(cell)
+        lines.append(f"| {VARIANTS[variant].title} (`{variant}`) | {share:.0%} | {len(cell)} |")
     return "\n".join(lines)
 
 
