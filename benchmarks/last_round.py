@@ -30,7 +30,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     histories = histories_of(data)
-    print("problem        training, s  " + "  ".join(f"{way}, in trainings" for way in SEARCH_COST))
+    print("problem        training, s  " + "  ".join(f"{way}, in trainings" for way in SEARCH_COST[space]))
     for seed in range(seeds):
         tasks = {"planted": planted(seed, 0.3, space)}
         if histories:
@@ -44,7 +44,7 @@ def main(
             final(drawn, task.space, task.tensors, splits, SearchSettings(**SEARCH), seed)
             training = (time.process_time() - began) / CANDIDATES
             line = f"{name:8} {seed:3}   {training:11.3f}"
-            for way in SEARCH_COST:
+            for way in SEARCH_COST[space]:
                 began = time.process_time()
                 search_by(task, way, seed, SEARCH)
                 line += f"  {(time.process_time() - began) / training:{len(way) + 14}.1f}"

@@ -31,13 +31,16 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "smaller space": ("darts", {}),
     "fair": ("fair", {}),
     "first op where undecided": ("darts", {"undecided": "first"}),
+    "no decay of alpha": ("darts", {"alpha_weight_decay": 0.0}),
+    "ten times the decay of alpha": ("darts", {"alpha_weight_decay": 1.0}),
     "best of random": ("random", {}),
 }
 SMALL_OPS = ("zero", "conv3", "ema12", "diff1")
 FINALISTS = (3, 5, 8)
-#: ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: 3.4 to 3.6 and
-#: 5.8 to 6.1 on planted and real problems (`python -m benchmarks.last_round`). A rival of equal compute trains as many more.
-SEARCH_COST = {"darts": 4, "perturbation": 6}
+#: space -> ways that are tried with a last round, and how many trainings of a finalist one search takes the time of, rounded up: measured
+#: 2.2 to 2.9 and 2.7 to 3.7 in the small space, 3.4 to 3.6 and 5.8 to 6.1 in the large (`python -m benchmarks.last_round`), on planted and
+#: real problems. A rival of equal compute trains as many more.
+SEARCH_COST = {"small": {"darts": 3, "perturbation": 4}, "large": {"darts": 4, "perturbation": 6}}
 
 
 def units(
@@ -93,10 +96,10 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
     task = task_of(unit, histories)
     generator = torch.Generator().manual_seed(90_000 + seed)
     random = [judge_genotype(task, random_genotype(task.space, generator), seed) for _ in range(settings["randoms"])]
-    largest = max(settings["finalists"], default=1)
+    largest, costs = max(settings["finalists"], default=1), SEARCH_COST[settings["space"]]
     ways, proposals = {}, {}
     for way in settings["ways"]:
-        rounds = way in SEARCH_COST and largest > 1
+        rounds = way in costs and largest > 1
         found = search_by(task, way, seed, settings["search"], largest if rounds else 1)
         genotype = found.finalists[0][0] if rounds else found.genotype  # what the search alone would have given
         loss, correlation = judge_genotype(task, genotype, seed)
@@ -106,7 +109,7 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
             proposals[way] = {"score": [score for _, score in found.finalists], "test": [correlation, *others]}
     if proposals:  # drawn apart from `random`, which every way is measured against
         generator = torch.Generator().manual_seed(91_000 + seed)
-        drawn = [random_genotype(task.space, generator) for _ in range(largest + max(SEARCH_COST.values()))]
+        drawn = [random_genotype(task.space, generator) for _ in range(largest + max(costs.values()))]
         how = SearchSettings(**settings["search"])
         scores = final(drawn, task.space, task.tensors, ((task.train,), (task.validation,)), how, seed)[1]
         proposals["random"] = {"score": scores, "test": [judge_genotype(task, each, seed)[1] for each in drawn]}

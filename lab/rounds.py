@@ -28,13 +28,14 @@ class Arm:
 def arms(record: Record) -> list[Arm]:
     """Every way of choosing among the proposals of one problem: the one with the least validation loss, the first of equals."""
     proposals, sizes = record.result["proposals"], record.settings["finalists"]
+    spent = SEARCH_COST[record.settings.get("space", "small")]
 
     def best(*parts: tuple[str, int]) -> float:
         pool = [pair for name, count in parts for pair in _pairs(proposals[name])[:count]]
         return min(pool, key=lambda pair: pair[0])[1]
 
     found = []
-    for way, cost in SEARCH_COST.items():
+    for way, cost in spent.items():
         if way not in proposals:
             continue
         found.append(Arm(way, 1, cost, proposals[way]["test"][0]))
@@ -43,7 +44,7 @@ def arms(record: Record) -> list[Arm]:
             found.append(Arm(f"{way}, last round of {size}", size, cost + size, best((way, size))))
             mixed = f"{way}, {own} of its own + {size - own} random"
             found.append(Arm(mixed, size, cost + size, best((way, own), ("random", size - own))))
-    counts = {*sizes, *(size + cost for size in (0, *sizes) for way, cost in SEARCH_COST.items() if way in proposals)}
+    counts = {*sizes, *(size + cost for size in (0, *sizes) for way, cost in spent.items() if way in proposals)}
     found += [Arm(f"{RANDOM}, {count}", count, count, best(("random", count))) for count in sorted(counts)]
     return found
 
@@ -62,12 +63,11 @@ TABLES = {
     "median": "Mean correlation, and its difference from the median random architecture",
 }
 
-COUNTED = ", ".join(f"{way} {cost}" for way, cost in SEARCH_COST.items())
 TEXT = (
     "`last round of n`: the n likeliest architectures of a search, each trained apart for 20 epochs, the best by validation "
     "(docs/variants.md). `random + validation, n`: n random architectures (others than those of the median), trained and chosen "
     "in exactly that way. `n of its own + m random`: both kinds of candidates in one round. Cost: in trainings of one candidate, "
-    f"by processor time; a search counts as {COUNTED} (measured 2.2 to 2.9 and 2.7 to 3.7; `python -m benchmarks.last_round`): equal "
+    "by processor time (`python -m benchmarks.last_round`); a search counts as {counted}: equal "
     "compute means so many more random candidates. Differences are paired by problem; medians, but against the search alone the "
     "mean, since many a last round keeps what the search chose.\n\n"
 )
@@ -134,7 +134,9 @@ def rounds_table(found: Sequence[Record]) -> tuple[str, str]:
             if row and not (name.startswith(RANDOM) and costs[name] not in shown)  # the others only serve as rivals
         ]
         tables.append(f"**{title}**\n\n{markdown(['way', 'cost', *names], rows)}")
-    return "\n".join(verdicts), TEXT + "\n\n".join(tables) + WHY + markdown(QUALITY, quality)
+    spent = SEARCH_COST[found[0].settings.get("space", "small")]
+    counted = ", ".join(f"{way} {cost}" for way, cost in spent.items())
+    return "\n".join(verdicts), TEXT.format(counted=counted) + "\n\n".join(tables) + WHY + markdown(QUALITY, quality)
 
 
 def _quality(market: str, mine: Sequence[Record]) -> list[list[str]]:

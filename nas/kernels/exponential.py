@@ -30,10 +30,10 @@ def _ewm(
             stop = min(start + CHUNK, bars)
             v = x[column, start:stop]
             n = len(v)
-            zero = 0.0
+            lacking = False  # a flag, not a sum: the compiler looks at several bars at once
             for k in range(n):
-                zero += v[k] - v[k]
-            clean = zero == 0.0
+                lacking |= v[k] - v[k] != 0.0
+            clean = not lacking
             for s in range(spans):
                 decay, enough = decays[s], least[s]
                 weight, squared, distance, variance = state[s, 0], state[s, 1], state[s, 2], state[s, 3]
@@ -183,6 +183,7 @@ def _relative_strength(x: FloatArray, span: int, out: FloatArray) -> None:
     columns, bars = x.shape
     ups, downs = np.empty(CHUNK), np.empty(CHUNK)
     gain = 1.0 / span
+    keep = 1.0 - gain
     for column in range(columns):
         up = down = 0.0
         seen = 0
@@ -191,6 +192,25 @@ def _relative_strength(x: FloatArray, span: int, out: FloatArray) -> None:
             stop = min(start + CHUNK, bars)
             v = x[column, start:stop]
             n = len(v)
+            target = out[column, start:stop]
+            lacking = seen < span
+            for k in range(n):
+                change = v[k] - (v[k - 1] if k > 0 else last)
+                lacking |= change - change != 0.0
+                rise = change if change > 0.0 else 0.0
+                ups[k] = gain * rise
+                downs[k] = gain * (rise - change)
+            if not lacking:
+                for k in range(n):
+                    up = keep * up + ups[k]
+                    down = keep * down + downs[k]
+                    ups[k] = up
+                    downs[k] = down
+                last = v[n - 1]
+                for k in range(n):
+                    total = ups[k] + downs[k]
+                    target[k] = 100.0 * (ups[k] / total) if total != 0.0 else 50.0
+                continue
             for k in range(n):
                 change = v[k] - last
                 last = v[k]
@@ -203,11 +223,10 @@ def _relative_strength(x: FloatArray, span: int, out: FloatArray) -> None:
                         down += fall * gain
                         seen += 1
                     else:
-                        up += (rise - up) * gain
-                        down += (fall - down) * gain
+                        up = keep * up + gain * rise
+                        down = keep * down + gain * fall
                 ups[k] = up if known and seen >= span else np.nan
                 downs[k] = down
-            target = out[column, start:stop]
             for k in range(n):
                 total = ups[k] + downs[k]
                 target[k] = 100.0 * (ups[k] / total) if total != 0.0 else 50.0

@@ -94,7 +94,7 @@ class Pipeline:
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
-        for note in (*self.panel.notes, *self.said, cost_of_share(self.space)):
+        for note in (*self.said, cost_of_share(self.space)):
             if note:
                 self.console.print(note, markup=False, soft_wrap=True)
 

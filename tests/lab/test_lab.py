@@ -273,7 +273,7 @@ def test_a_tiny_comparison_tells_its_verdict() -> None:
     assert "Last round (candidates), planted, 2 problems: better than random architectures of equal compute" in verdict
     assert table.split("### The last round")[0].count("| planted |") == 5
     assert all(len(record.result["random"]) == 2 for record in found)
-    task = planted(0, 0.3)  # the command's arm of 2 is the search's own last round of 2, trained alike
+    task = planted(0, 0.3, "large")  # the command's arm of 2 is the search's own last round of 2, trained alike
     won = comparison.search_by(task, "darts", 0, units[0].settings["search"], finalists=2).genotype
     there = {arm.name: arm for arm in arms(found[0])}
     assert there["darts, last round of 2"].test == judge_genotype(task, won, 0)[1]
