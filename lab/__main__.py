@@ -181,6 +181,26 @@ def risk(
     _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
+@command(app, "python -m lab kinds --data BTCUSDT_1h.parquet", interrupted=KEPT)
+def kinds(
+    data: Annotated[list[Path], typer.Option(help="Candles, any symbols, years and bar lengths; repeatable.")],
+    target: Annotated[str, typer.Option(help="Target and bars ahead.")] = "range:6",
+    group: Annotated[int, typer.Option(help="Files that pool their evidence.", min=1)] = 4,
+    forecast: Annotated[int, typer.Option(help="Groups whose networks are fitted as they ship, too.", min=0)] = 1,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Kinds of architectures: whether evidence pooled over windows and files decides between them, and whether that pays."""
+    from lab import kinds as experiment  # start-up time
+    from lab.risk import targets_of
+
+    histories = histories_of(data, None)
+    wanted = [u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast)]
+    _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
 @command(app, "python -m lab evidence", interrupted=KEPT)
 def evidence(
     store: Store = STORE,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.panel import FloatArray
+from lab.kinds import replayed
 from lab.risk import SHIPPED
 from lab.tables import bootstrap_interval, markdown, with_interval
 from lab.units import Record, grouped
@@ -66,6 +67,8 @@ def _one(target: str, horizon: int, mine: Sequence[Record]) -> tuple[str, str]:
         told.append(_goal(mine, SHIPPED, rival, least))
     told.append(_goal(mine, *SEARCH_GOAL))
     text += "\n\n" + _choice(mine)
+    if len({r.settings.get("turn") for r in mine}) == 1:
+        text += "\n\n" + replayed(mine)
     slots = len({r.settings["slot"] for r in mine})
     symbols = len({r.settings["symbol"] for r in mine})
     return "; ".join(told) + f" ({len(mine)} problems, {slots} test stretches, {symbols} symbols).", text

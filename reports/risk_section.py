@@ -59,6 +59,21 @@ class Band:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of architectures: the share of the base's squared error that its networks saved on validation, pooled over windows, with its
+    interval, the same behind the leader, and in how many windows the forecast used it."""
+
+    name: str
+    gain: float
+    low: float
+    high: float
+    behind: float
+    behind_low: float
+    behind_high: float
+    used: int
+
+
+@dataclass(frozen=True)
 class RiskTarget:
     """All that the page says of one target."""
 
@@ -73,6 +88,9 @@ class RiskTarget:
     bands: tuple[Band, ...]
     sentence: str
     figures: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    probe: str
+    windows: int
 
 
 def risk_section(run: Run) -> tuple[list[RiskTarget], list[Figure]]:
@@ -114,8 +132,22 @@ def _target(name: str, facts: Mapping[str, Any], mine: pd.DataFrame, figures: tu
             bands.append(Band(level, float(np.mean(shares)), min(shares), max(shares)))
     return RiskTarget(
         name, facts["title"], facts["about"], facts["unit"], facts["naive"], facts["horizon"], len(daily), tuple(rows),
-        tuple(bands), _sentence(rows), figures,
+        tuple(bands), _sentence(rows), figures, *_kinds(facts),
     )  # fmt: skip
+
+
+def _kinds(facts: Mapping[str, Any]) -> tuple[tuple[Kind, ...], str, int]:
+    """(records after the last window, what the probe says, windows); empty for runs of before there were records."""
+    told = [d for d in facts["kinds"] if isinstance(d, dict)]
+    if not told:
+        return (), "", 0
+    rows = []
+    for record in told[-1]["records"]:
+        fields = ("gain", "low", "high", "behind", "behind_low", "behind_high")
+        numbers = {f: math.nan if record[f] is None else float(record[f]) for f in fields}
+        used = sum(record["kind"] in d["networks"] for d in told)
+        rows.append(Kind(name=record["kind"], used=used, **numbers))
+    return tuple(sorted(rows, key=lambda row: -row.gain)), told[-1]["probe"]["sentence"], len(told)
 
 
 def title_of(method: str) -> str:

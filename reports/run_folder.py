@@ -88,6 +88,11 @@ class Run:
         return bool(self.provenance.get("simulated", False))
 
     @property
+    def directional(self) -> bool:
+        """Whether the run forecast which way; one that did not holds, and its size alone is forecast."""
+        return "return" in (_mapping(self.info.get("config")).get("target") or ["return"])
+
+    @property
     def funding_charged(self) -> str:
         """`all`, `part` or `none` of what a perpetual account pays; `no` where the account pays none by its nature."""
         said = _mapping(self.info.get("costs")).get("funding")

@@ -51,7 +51,8 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
         measured += f", 95% interval {interval.low:.2f} to {interval.high:.2f}"
     if not math.isnan(chance.dsr):
         measured += f"; deflated Sharpe {chance.dsr:.2f}"
-    headline = f"The searched strategy {verb} {sort} ({name}) after {run.charged} ({measured})."
+    subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
+    headline = f"{subject} {verb} {sort} ({name}) after {run.charged} ({measured})."
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown "
         f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} (Sharpe {against.sharpe:.2f}, "

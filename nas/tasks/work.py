@@ -21,6 +21,7 @@ from nas.search.settings import SearchSettings
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
+from nas.tasks.kinds import KindsTask
 from nas.tasks.result import TaskResult as TaskResult
 from nas.tasks.risk import RiskTask
 from nas.tasks.windows import Window
@@ -56,14 +57,14 @@ class TrainTask:
     genotype: Genotype | None = None
 
 
-Task = SearchTask | TrainTask | RiskTask
+Task = SearchTask | TrainTask | RiskTask | KindsTask
 
 
 def stage_of(task: Task) -> str:
     """What a run's profile counts this task under."""
     if isinstance(task, SearchTask):
         return "search"
-    if isinstance(task, RiskTask):
+    if isinstance(task, RiskTask | KindsTask):
         return "risk"
     return "rivals" if task.genotype is None else "training"
 
@@ -77,7 +78,7 @@ def task_key(task: Task, data_fingerprint: str, code_version: str) -> str:
 def run_task(task: Task, samples: Samples, watch: Path | None = None) -> TaskResult:
     """Single-threaded, so that the same task gives the same bytes in any process. watch: folder for `nas.search.watch`."""
     torch.set_num_threads(1)
-    if isinstance(task, RiskTask):
+    if isinstance(task, RiskTask | KindsTask):
         return task.compute(samples)
     return _search(task, samples, watch) if isinstance(task, SearchTask) else _train(task, samples)
 

@@ -32,7 +32,7 @@ from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
-from strategies.walkforward.risk import RiskRun, directional, least_gap, notes_of, tasks_of, wanted_of
+from strategies.walkforward.risk import RiskRun, directional, kinds_tasks_of, least_gap, notes_of, tasks_of, wanted_of
 from strategies.walkforward.run_files import Finished, claimed, write_run
 from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
 
@@ -155,10 +155,14 @@ class Pipeline:
         return Processes(self.samples, self._jobs(), watch)
 
     def _forecast_risk(self, engine: Engine) -> RiskRun:
-        """Base and networks of every risk target on every window, and their rivals."""
+        """Kinds by their pooled evidence, then base and networks of every risk target on every window, and their rivals."""
         with self._progress("risk forecasts") as (advance, expect):
-            expect(len(self.windows) * len(wanted_of(self.config)))
-            return RiskRun.run(self.config, self.panel, self.windows, self.scale, engine, advance)
+            expect(2 * len(self.windows) * len(wanted_of(self.config)))
+            found = RiskRun.run(self.config, self.panel, self.windows, self.scale, engine, advance)
+        for line in found.said():
+            self.console.print(line, markup=False, soft_wrap=True)
+        self.said += found.said()
+        return found
 
     @contextlib.contextmanager
     def _progress(self, what: str) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
@@ -222,11 +226,13 @@ class Pipeline:
     def _risk_s(self) -> float:
         """About the seconds of all risk tasks, from one task of every target on the first window."""
         total = 0.0
-        for task in tasks_of(self.config, self.panel, self.windows)[:: len(self.windows)]:
+        count = len(self.windows)
+        cheap, whole = (f(self.config, self.panel, self.windows) for f in (kinds_tasks_of, tasks_of))
+        for task in (*cheap[::count], *whole[::count]):
             run_task(task, self.samples)  # compiles and loads what every later task finds ready
             began = time.perf_counter()
             run_task(task, self.samples)
-            total += (time.perf_counter() - began) * len(self.windows)
+            total += (time.perf_counter() - began) * count
         return total / min(self._jobs(), os.cpu_count() or 1)
 
 

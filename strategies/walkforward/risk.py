@@ -6,8 +6,8 @@ what it is told to trade, sized by the first of its volatility forecasts: the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from data.panel import FloatArray, Panel
 from nas.baselines import BASELINES
 from nas.network.residual import residual_inputs
 from nas.network.residual_fit import ResidualSettings
+from nas.search.pooling import Decision as KindsDecision
+from nas.search.pooling import Score, decide
 from nas.space.genotype import Genotype
 from nas.targets import BASES, Scale, get_target
 from nas.targets.bases import base_that_fits
 from nas.targets.scores import coverage
 from nas.tasks.engine import Engine
+from nas.tasks.kinds import KindsTask
 from nas.tasks.result import TaskResult
 from nas.tasks.risk import SHIPPED, RiskTask, memory_bars, risk_model, rivals_of
 from nas.tasks.windows import Window
@@ -93,16 +96,41 @@ def least_gap(config: RunConfig, panel: Panel) -> int:
     )  # fmt: skip
 
 
-def tasks_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list[RiskTask]:
-    """One per target and window."""
+def tasks_of(
+    config: RunConfig,
+    panel: Panel,
+    windows: Sequence[Window],
+    decisions: Mapping[str, Sequence[KindsDecision]] | None = None,
+) -> list[RiskTask]:
+    """One per target and window. decisions: by target, whose networks every window's forecast is the mean of; None for all kinds."""
     networks = tuple(name for name in config.baselines if BASELINES[name].build is not None)
     found = []
     for w in wanted_of(config):
         base = base_that_fits(panel, get_target(w.target), w.horizon, windows[0].train)
         rivals = rivals_of(w.target, config.baselines, base)
-        settings = ResidualSettings(base)
-        found += [RiskTask(window, w.target, w.horizon, config.seed, settings, rivals, networks) for window in windows]
+        for k, window in enumerate(windows):
+            settings = ResidualSettings(base)
+            if decisions is not None:
+                settings = replace(settings, kinds=decisions[w.target][k].kinds)
+            found.append(RiskTask(window, w.target, w.horizon, config.seed, settings, rivals, networks))
     return found
+
+
+def kinds_tasks_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list[KindsTask]:
+    """The cheap evidence on kinds, one per target and window; bars that an earlier window validated on count once."""
+    found = []
+    for w in wanted_of(config):
+        base = base_that_fits(panel, get_target(w.target), w.horizon, windows[0].train)
+        validated = 0
+        for window in windows:
+            found.append(KindsTask(window, w.target, w.horizon, config.seed, base, validated=validated))
+            validated = max(validated, window.validation.stop)
+    return found
+
+
+def decided(scores: Sequence[Score], windows: Sequence[Window]) -> tuple[KindsDecision, ...]:
+    """Per window, from its own scores and those of windows before it."""
+    return tuple(decide(scores, window.number) for window in windows)
 
 
 def notes_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list[str]:
@@ -129,6 +157,7 @@ class RiskRun:
     windows: tuple[Window, ...]
     results: dict[str, list[TaskResult]]
     scale: Scale
+    decisions: dict[str, tuple[KindsDecision, ...]]
 
     @staticmethod
     def run(
@@ -139,12 +168,25 @@ class RiskRun:
         engine: Engine,
         advance: Callable[[], None],
     ) -> RiskRun:
-        tasks = tasks_of(config, panel, windows)
+        cheap = kinds_tasks_of(config, panel, windows)
+        scores: dict[str, list[Score]] = {}
+        for trial, result in zip(cheap, engine.run(cheap, lambda _index, _cached: advance()), strict=True):
+            scores.setdefault(trial.target, []).extend(Score(**raw) for raw in result.report["scores"])
+        decisions = {target: decided(mine, windows) for target, mine in scores.items()}
+        tasks = tasks_of(config, panel, windows, decisions)
         found = engine.run(tasks, lambda _index, _cached: advance())
         results: dict[str, list[TaskResult]] = {}
         for task, result in zip(tasks, found, strict=True):
             results.setdefault(task.target, []).append(result)
-        return RiskRun(config, panel, windows, results, scale)
+        return RiskRun(config, panel, windows, results, scale, decisions)
+
+    def said(self) -> list[str]:
+        """Per target, whether choosing kinds could help, as known before the last window."""
+        return [f"{get_target(t).title.lower()}: {mine[-1].probe.sentence()}" for t, mine in self.decisions.items()]
+
+    def kinds(self, window: int) -> dict[str, Any]:
+        """By target, for windows.json: every kind's record so far, the probe, and the kinds whose networks the forecast is the mean of."""
+        return {target: mine[window].to_dict() for target, mine in self.decisions.items()}
 
     def forecasts(self, window: int) -> dict[str, RiskForecast]:
         """By target, what a window's model folder holds."""
@@ -253,7 +295,7 @@ class RiskRun:
             found[target] = {
                 "title": entry.title, "about": entry.about, "unit": entry.unit, "horizon": horizon, "power": entry.power,
                 "naive": entry.naive_title, "base": results[0].report["model"]["base"]["name"],
-                "share": results[0].report["model"]["share"], "kinds": list(ResidualSettings().kinds), "windows": windows,
+                "share": results[0].report["model"]["share"], "kinds": [d.to_dict() for d in self.decisions[target]], "windows": windows,
             }  # fmt: skip
         return found
 

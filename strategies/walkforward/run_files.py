@@ -222,6 +222,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
     return {
         "window": window.number,
         **{name: run.span(getattr(window, name)) for name in ("train", "validation", "test")},
+        **({} if run.risk is None else {"kinds": run.risk.kinds(window.number)}),
         "purge_bars": window.purge_bars,
         "embargo_bars": window.embargo_bars,
         "policy": headline.policy.name,

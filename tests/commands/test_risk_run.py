@@ -124,3 +124,15 @@ def test_sizes_come_from_the_scale_where_the_forecast_is_not_known(held: Path) -
 def test_a_model_whose_forecast_is_missing_is_told(held: Path) -> None:
     with pytest.raises(InputError, match="rerun the walk-forward"):
         Sizing.of(held, {"sized_by": "range"}, {})
+
+
+def test_every_window_tells_the_record_of_kinds_that_its_forecast_used(held: Path) -> None:
+    windows = json.loads((held / "windows.json").read_text())
+    for window in windows:
+        for target in ("range", "volume"):
+            told = window["kinds"][target]
+            assert {r["kind"] for r in told["records"]} >= set(told["networks"])
+            assert "sentence" in told["probe"]
+    forecast = load_risk(held / "models" / "0")["range"].model
+    assert len(forecast.members) == len(windows[0]["kinds"]["range"]["networks"])
+    assert "which kinds of networks" in (held / "index.html").read_text()
