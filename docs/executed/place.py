@@ -23,6 +23,7 @@ ops = ["zero", "identity", "conv3", "ema4", "diff1"]
 nodes = 1
 channels = 4
 search_epochs = 2
+search_repeats = 1
 training_epochs = 3
 evidence = 0.0
 """

@@ -36,9 +36,8 @@ def calibrate(
     x = spread(tensors, parts, STRETCH_BARS, reach, SAMPLE_BARS // STRETCH_BARS)[0]
 
     def hear(cell: Cell, k: int, before: Tensor, after: Tensor) -> None:
-        kind = cell.entries[k][1].kind
         loud, wanted = (part[reach:].std((0, 1)).square().mean().sqrt() for part in (after, before))
-        if kind not in ("zero", "skip") and float(loud) > 0.0 and float(wanted) > 0.0:
+        if float(loud) > 0.0 and float(wanted) > 0.0:  # silent: zero, and what joins after the node's norm
             cell.calibration[k] = (wanted / loud).clamp(1.0 / MOST, MOST)
 
     for cell in cells:

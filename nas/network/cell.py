@@ -140,6 +140,13 @@ class Cell(nn.Module):
                 self.weights[f"point{source}"] = nn.Parameter(torch.randn(len(plan.separable), c, c) * c**-0.5)
                 taps = max(len(op.lags) for _, op, _ in plan.separable)
                 self.weights[f"depth{source}"] = nn.Parameter(torch.randn(len(plan.separable), taps, c) * taps**-0.5)
+            if plan.residuals:
+                # of the source as it is, all channels of it: neither norm nor activation stands before (Bai et al. 2018)
+                count, taps = len(plan.residuals), max(len(op.lags) for _, _, op in plan.residuals)
+                self.weights[f"residual{source}"] = nn.Parameter(
+                    torch.randn(count, taps, channels, channels) * (taps * channels) ** -0.5
+                )
+                self.weights[f"residualbias{source}"] = nn.Parameter(torch.zeros(count, channels))
             attention, gated = plan.count("attention"), plan.count("gated")
             if attention:
                 self.weights[f"attention{source}"] = nn.Parameter(torch.randn(attention, c, 3 * c) * c**-0.5)
@@ -294,6 +301,9 @@ class Cell(nn.Module):
                 folded = scale * scale.new_tensor([op.name != "identity" for _, op in self.entries])
                 for node, entries in plan.identities.items():
                     sums[node] = added(sums[node], scale[entries].sum() * self.thinned(active))
+            for position, (k, node, _) in enumerate(plan.residuals):
+                block = self.block(source, position, values[source], mix is not None)
+                residual[node] = added(residual[node], scale[k] * block)
             product = self.product(source, active, folded, mix is not None, market)
             for node, part in zip(plan.nodes, product.unbind(2), strict=True):
                 sums[node] = added(sums[node], part)
@@ -305,6 +315,16 @@ class Cell(nn.Module):
                 for node, entries in plan.skips.items():
                     residual[node] = added(residual[node], scale[entries].sum() * self.thinned(values[source]))
         return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
+
+    def block(self, source: int, position: int, x: Tensor, supernet: bool) -> Tensor:
+        """x + relu(dilated convolution of x), the residual block of a TCN, by one of those that leave `source`. [time, batch, channel]."""
+        kernel, bias = self.weights[f"residual{source}"][position], self.weights[f"residualbias{source}"][position]
+        lags = self._plans[source].residuals[position][2].lags
+        kernel = kernel[: len(lags)]
+        if supernet:
+            kernel = kernel * self.unit_gain(kernel.square().sum(), self.channels)
+        seen = torch.cat([lagged(x, lag) for lag in lags], -1)
+        return x + torch.relu(seen @ kernel.reshape(-1, self.channels) + bias)
 
     def thinned(self, x: Tensor) -> Tensor:
         """x with a share of its elements left out and the others larger by as much; x itself where nothing is to be dropped."""
@@ -327,7 +347,9 @@ class _Plan:
     """Where each op's taps land among the blocks of one source; index arrays made once."""
 
     def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
-        mine = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        every = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        self.residuals = [(k, edge.node, op) for k, edge, op in every if op.kind == "residual"]
+        mine = [item for item in every if item[2].kind != "residual"]
         self.nodes = sorted({e.node for e, _ in entries if e.source == source})
         order = list(dict.fromkeys(e for e, _ in entries))
         self.edge_of = {e.node: k for k, e in enumerate(order) if e.source == source}

@@ -43,6 +43,8 @@ def reference_forward(
             weight = cell.calibration[k] if mix is None else cell.calibration[k] * mix[k]
             if op.kind == "skip":
                 residual = added(residual, weight * values[edge.source])
+            if op.kind == "residual":
+                residual = added(residual, weight * _block(cell, k, values[edge.source], mix is not None))
             total = added(total, weight * out)
         for k, edge in enumerate(cell.edges):
             if cell.partial > 1 and edge.node == node and edge.source in values:
@@ -60,11 +62,23 @@ def reference_forward(
     return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
 
 
+def _block(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:
+    """A residual block on the source as it is: [time, batch, channel]."""
+    edge, op = cell.entries[k]
+    place = [entry for entry, _, _ in cell._plans[edge.source].residuals].index(k)
+    kernel = cell.weights[f"residual{edge.source}"][place][: len(op.lags)]
+    if supernet:
+        kernel = kernel * (x.shape[-1] / kernel.square().sum()).sqrt()
+    inner = torch.stack([lagged(x, lag) @ kernel[i] for i, lag in enumerate(op.lags)]).sum(0)
+    out: Tensor = x + (inner + cell.weights[f"residualbias{edge.source}"][place]).clamp_min(0.0)
+    return out
+
+
 def _apply(cell: Cell, k: int, x: Tensor, supernet: bool, market: Market | None) -> Tensor:
     """Op of entry k on the activated source x: [time, batch, channel]. In a supernet learned ops have unit gain."""
     edge, op = cell.entries[k]
     source, c = edge.source, x.shape[-1]
-    if op.kind in ("zero", "skip"):  # a skip joins after the norm
+    if op.kind in ("zero", "skip", "residual"):  # a skip joins after the norm
         return torch.zeros_like(x)
     if op.kind == "constant":
         taps = zip(op.lags, op.coefficients, strict=True)

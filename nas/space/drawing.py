@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.space.genotype import when
+from nas.space.genotype import source_name, when
 
 NODE_WIDTH, NODE_HEIGHT = 92, 34
 COLUMN_GAP, ROW_GAP = 96, 42
@@ -71,7 +71,7 @@ def _draw_cell(cell: Mapping[str, Any], top: float, number: int, count: int) -> 
     for column, members in columns.items():
         for row, index in enumerate(members):
             y = middle + (row - (len(members) - 1) / 2) * (NODE_HEIGHT + ROW_GAP)
-            label = ("input" if inputs == 1 else f"input {index}") if index < inputs else f"node {index - inputs + 1}"
+            label = source_name(index, inputs, " ") if inputs < 3 else f"source {index}"
             boxes[index] = _Box(
                 MARGIN + column * (NODE_WIDTH + COLUMN_GAP), y, label, "input" if index < inputs else "node"
             )

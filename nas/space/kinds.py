@@ -17,6 +17,7 @@ Features = tuple[tuple[str, str], ...]
 Draw = Callable[[Features, tuple[int, ...], int], Genotype]
 KINDS: dict[str, tuple[str, Draw]] = {}
 CONVOLUTIONS = ("conv3", "dilated3", "dilated3x4", "dilated3x8")  # 3 taps at dilations 1, 2, 4, 8
+BLOCKS = ("residual3", "residual3x2", "residual3x4", "residual3x8")  # x + relu(convolution) at the same dilations
 SMALL_OPS = ("identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1")
 CHANNELS = 16
 
@@ -57,6 +58,11 @@ def ladder(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype
 @kind("convolutions", "random cells of four nodes, dilated convolutions only, all inputs")
 def convolutions(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
     return _random(features, horizons, seed, CONVOLUTIONS, 4)
+
+
+@kind("tcn", "the TCN by hand as a cell: residual blocks of dilated convolutions, 16 channels, all inputs")
+def tcn(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
+    return Genotype(tuple((Connection(op, k),) for k, op in enumerate(BLOCKS)), CHANNELS, 1, horizons, features)
 
 
 @kind("small", "random cells of two nodes of the default ops, all inputs")

@@ -20,10 +20,10 @@ from typing import Any, Literal, get_args
 from data.errors import InputError, known_word
 
 Kind = Literal[
-    "zero", "skip", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated", "module",
+    "zero", "skip", "residual", "constant", "matrix", "separable", "ema", "attention", "maxpool", "gated", "module",
     "market", "cross_zscore", "cross_rank", "cross_attention", "correlation", "lead_lag",
 ]  # fmt: skip
-TAPPED = ("constant", "matrix", "separable")  # kinds that read single lags
+TAPPED = ("constant", "matrix", "separable", "residual")  # kinds that read single lags
 SPANNED = ("ema", "attention", "maxpool", "gated", "module")  # kinds that look back a span
 OWN = ("attention", "gated", "module")  # kinds with weights of their own on every edge
 ACROSS = (
@@ -178,8 +178,8 @@ class Op:
 
     def parameters(self, channels: int) -> int:
         """Learned numbers of this op on one edge."""
-        if self.kind == "matrix":
-            return len(self.lags) * channels * channels
+        if self.kind in ("matrix", "residual"):
+            return len(self.lags) * channels * channels + (channels if self.kind == "residual" else 0)
         if self.kind == "separable":
             return channels * channels + len(self.lags) * channels
         if self.kind == "attention":
@@ -229,6 +229,18 @@ add_op(Op("conv5", "matrix", "convolution of 5 bars", (0, 1, 2, 3, 4)))
 add_op(Op("dilated3", "matrix", "dilated convolution, lags 0 2 4", (0, 2, 4)))
 add_op(Op("dilated3x4", "matrix", "dilated convolution, lags 0 4 8", (0, 4, 8)))
 add_op(Op("dilated3x8", "matrix", "dilated convolution, lags 0 8 16", (0, 8, 16)))
+add_op(Op("dilated3x16", "matrix", "dilated convolution, lags 0 16 32", (0, 16, 32)))
+for _dilation in (1, 2, 4, 8, 16):
+    _lags = (0, _dilation, 2 * _dilation)
+    _name = "residual3" if _dilation == 1 else f"residual3x{_dilation}"
+    add_op(
+        Op(
+            _name,
+            "residual",
+            f"residual block: x + relu(convolution of x, lags {_lags[0]} {_lags[1]} {_lags[2]})",
+            _lags,
+        )
+    )
 add_op(Op("separable3", "separable", "depthwise then pointwise convolution of 3 bars", (0, 1, 2)))
 for _span in (4, 12, 36):
     add_op(Op(f"ema{_span}", "ema", f"exponential moving average, span {_span} bars", span=_span))

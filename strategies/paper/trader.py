@@ -27,7 +27,7 @@ from strategies.paper.decisions.history import History
 from strategies.paper.decisions.side_inputs import Companions
 from strategies.paper.decisions.strategy import Strategy
 from strategies.paper.decisions.streams import DOWN, UP, Note, Stream
-from strategies.paper.orders.account_rows import execution_of, order_state
+from strategies.paper.orders.account_rows import Instrument, execution_of, order_state
 from strategies.paper.orders.closing import Closing, Ending
 from strategies.paper.orders.connection import ExchangeError, KeysRefused, Refused, Unavailable
 from strategies.paper.orders.exchange import Exchange
@@ -242,24 +242,30 @@ class Trader:
                 self.tell("start", f"trading {', '.join(self.symbols)} with model {self.strategy.name}")
 
     def _prepare(self, symbol: str) -> None:
-        """Order rules, position mode and leverage. One of several that does not trade at present is skipped until it does."""
+        """Order rules, position mode and leverage. InputError at a start; later a symbol that does not trade is skipped until it does."""
         try:
-            instrument = self.exchange.instrument(symbol)
+            instrument = self._set_up(symbol)
         except InputError as error:
-            if len(self.symbols) == 1 or not self.journal.get("baseline_wallet"):
+            several = len(self.symbols) > 1 and bool(self.journal.get("baseline_wallet"))
+            if not (several or self._told_start):
                 raise
             if symbol not in self.orders.closed:
                 self.journal.event("closed", str(error))
+                self.tell("refusal", str(error))
             self.orders.closed[symbol] = str(error)
             return
+        self.orders.rules.take(instrument)
+        self.orders.closed.pop(symbol, None)
+
+    def _set_up(self, symbol: str) -> Instrument:
+        instrument = self.exchange.instrument(symbol)
         try:
             self.exchange.set_mode(symbol, self.hedge)
             self.exchange.set_leverage(symbol, min(Decimal(self.leverage), instrument.max_leverage))
         except Refused as error:
             what = advice(error.code) or "look at the account at the exchange"
             raise InputError(f"{symbol}: the exchange refuses position mode or leverage ({error}); {what}") from None
-        self.orders.rules.take(instrument)
-        self.orders.closed.pop(symbol, None)
+        return instrument
 
     # bars
 

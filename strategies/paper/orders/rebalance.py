@@ -71,6 +71,7 @@ class Rebalancer:
         """
         for symbol, why in self.rules.daily(open_ms).items():
             self.journal.event("closed", why)
+            self.told(why)
             self.closed[symbol] = why
         targets = dict(
             zip(

@@ -76,6 +76,10 @@ def test_the_check_is_of_the_computation_not_of_the_words(monkeypatch: pytest.Mo
     monkeypatch.setattr(cell, "max_pool", lambda x, span: pool(x, span).roll(-1, 0))
     with pytest.raises(InputError, match="reads ahead in use"):
         check_op(OPS["maxpool6"])
+    block = cell.Cell.block
+    monkeypatch.setattr(cell.Cell, "block", lambda *given: block(*given).roll(-1, 0))
+    with pytest.raises(InputError, match="reads ahead in use"):
+        check_op(OPS["residual3"])
 
 
 @pytest.mark.parametrize(("op", "said"), [

@@ -283,3 +283,25 @@ def test_an_id_that_belongs_to_another_order_is_not_adopted(rig: Make) -> None:
     assert status == "rejected"
     assert "belongs to another order" in str(r.journal.intent("p-taken")["reason"])
     assert len(r.world.calls(CREATE)) >= 1
+
+
+@fault(
+    "the only symbol stops trading while it runs",
+    "skipped and told at every bar until it trades again; the process goes on",
+)
+def test_the_only_symbol_stops_trading(rig: Make) -> None:
+    from dataclasses import replace
+
+    r = rig()
+    r.bar()
+    instruments = r.world.market.instruments
+    trading = instruments[SYMBOL]
+    instruments[SYMBOL] = replace(trading, status="Closed")
+    r.trader.orders.rules._day = -1
+    notes = [r.bar()["note"] for _ in range(3)]
+    assert all("not trading" in note for note in notes), notes
+    assert "not trading" in dict(r.alerts)["refusal"]
+    instruments[SYMBOL] = trading
+    assert "not trading" not in r.bar()["note"]
+    r.settle()
+    r.check()
