@@ -73,14 +73,23 @@ def accounts_for(
 
     Parameters
     ----------
+    panel : Panel
+        The market.
     targets : float64 [P, n, A]
         Of each plan, as `strategies.backtest.execution.backtest` takes them.
     costs : Costs or sequence of P Costs
         Of all plans, or of each.
+    start, stop, account, orders, instruments
+        As `strategies.backtest.execution.backtest` takes them.
     kept : int64 [m], optional
         Bars (from `start`, increasing) whose equity is kept: the result is [P, m]. Ends of days are a twenty-fourth of hours.
     threads : int
         Plans are shared out among so many; the bits do not depend on it.
+
+    Returns
+    -------
+    float64 [P, n]
+        At each bar's close, quote currency.
 
     Raises
     ------
@@ -89,12 +98,12 @@ def accounts_for(
 
     Examples
     --------
-    Luck of a position: what its shifts would have earned.
-
     >>> import numpy as np
     >>> from data import load_panel
+    >>> from strategies.backtest import accounts_for
     >>> panel = load_panel(["BTCUSDT"], source="simulated", start="2024-01-01", end="2024-03-01")
     >>> held = np.sign(np.sin(np.arange(1440) / 50.0))[:, None]
+    >>> # what shifts of a position would have earned
     >>> shifts = np.stack([np.roll(held, shift, axis=0) for shift in range(0, 1440, 10)])
     >>> accounts_for(panel, shifts, start=0, stop=1440).shape
     (144, 1440)
