@@ -41,7 +41,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "all of them": dict(PINS),
     "initial weights + 1e-6": {"REGIME_TEST_WEIGHT_NOISE": "1e-6", "PYTHONPATH": str(ROOT / "tests" / "weight_noise")},
 }  # fmt: skip
-JOB = ("--preset", "quick", "--baselines", "none", "--evidence", "0", "--no-pages", "--jobs", "1", "--quiet")
+JOB = ("--preset", "quick", "--baselines", "none", "--evidence", "1", "--no-pages", "--jobs", "1", "--quiet")
 SIMULATED = ("--source", "simulated", "--symbol", "BTCUSDT", "--start", "2022-01-01", "--end", "2023-07-01")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -179,6 +179,66 @@ def risk(
     pairs = experiment.targets_of(target)
     wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]))
     _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab verdict --seeds 200 --looks 1,20")
+def verdict(
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Candles whose days are drawn in random order and signs; repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Markets.", min=1)] = 400,
+    first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="Unseen days.", min=20)] = 730,
+    looks: Annotated[str, typer.Option(help="Looks at the same days, comma separated.")] = "1,20,100",
+    sharpe: Annotated[str, typer.Option(help="True annual Sharpe ratios of the strategies, comma separated.")] = "0,2",
+    correlation: Annotated[
+        float, typer.Option(help="Of strategies and rivals with each other.", min=0.0, max=0.99)
+    ] = 0.44,
+    rivals: Annotated[int, typer.Option(help="Rivals without skill; the best one counts.", min=1)] = 2,
+    json_: Json = False,
+) -> None:
+    """Size and power of the verdict: how often does it say `beat` where there is nothing, and where there is something?"""
+    from lab import verdict as experiment  # start-up time
+
+    strengths = [float(part) for part in sharpe.split(",") if part.strip()]
+    markets = {"garch": None} | {"+".join(h.assets): experiment.daily_of(h) for h in histories_of(data, None)}
+    rows = [
+        {"market": name, "sharpe": strength, "looks": count, **experiment.beats(
+            range(first_seed, first_seed + seeds), days, count, strength, correlation, rivals, daily)}
+        for name, daily in markets.items() for strength in strengths for count in _numbers("--looks", looks, "1,20,100")
+    ]  # fmt: skip
+    _shown(rows, json_)
+
+
+@command(app, "python -m lab bar --runs 50 --steps 7,30 --plans 12")
+def bar(
+    runs: Annotated[int, typer.Option(help="Markets per line.", min=1)] = 200,
+    first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    steps: Annotated[str, typer.Option(help="Days from window to window, comma separated.")] = "1,7,14,30,60",
+    plans: Annotated[str, typer.Option(help="Plans to choose among, comma separated.")] = "1,12,60",
+    days: Annotated[int, typer.Option(help="Days of a run.", min=100)] = 720,
+    json_: Json = False,
+) -> None:
+    """The bar of evidence: what share of windows trades where no plan has skill? It is to be 10%."""
+    from lab import verdict as experiment  # start-up time
+
+    rows = [
+        {"step_days": step, "plans": count, "traded": experiment.traded_share(step, count, runs, days, first_seed)}
+        for step in _numbers("--steps", steps, "7,30")
+        for count in _numbers("--plans", plans, "1,12")
+    ]
+    _shown(rows, json_)
+
+
+def _shown(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """Figures as a table."""
+    from lab.verdict import table  # start-up time
+
+    if as_json:
+        typer.echo(json.dumps({"rows": rows}))
+        return
+    told = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    typer.echo(table(told, [name.replace("_", " ") for name in rows[0]]))
 
 
 @command(app, "python -m lab kinds --data BTCUSDT_1h.parquet", interrupted=KEPT)

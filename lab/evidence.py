@@ -102,7 +102,7 @@ NOTES: dict[str, str] = {
         "command goes on. So few cannot carry a verdict, and an interval of three problems that leaves zero out (`darts (5)` on"
         " real candles, among 18 intervals) is no finding. What it says so far does not contradict the table of before: against"
         " the median random architecture plain DARTS gains +0.138 on planted problems (before +0.141) and DARTS-PT +0.276 "
-        "(+0.171); on weak ones +0.128 (+0.052), not told apart from random; on real candles nothing.\n\nDecay of alpha, "
+        "(+0.171); on weak ones +0.133 (+0.052), not told apart from random; on real candles nothing.\n\nDecay of alpha, "
         "decided on six further problems of each strength (60 to 65): test correlation 0.423 and 0.162 with the decay of 0.1 "
         "sizes of the gradient that is shipped, 0.421 and 0.155 with none, 0.382 and 0.191 with 1.0: no difference that six "
         "problems could show. It stays, since it lets chance fade from the logits. Where nothing was decided, the simpler op "

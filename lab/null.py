@@ -74,7 +74,7 @@ def compute(unit: Unit, histories: list[Panel]) -> Result:
     with tempfile.TemporaryDirectory() as text:
         folder, code = Path(text), code_version()
         options = Options(out=folder, jobs=1, quiet=True, pages=False)
-        for name, changes in (("shipped", {}), ("bare", {**free, "evidence": 0.0})):
+        for name, changes in (("shipped", {}), ("bare", {**free, "evidence": 1.0})):
             if (folder / "shipped" / "tasks").is_dir():  # the same searches and trainings, traded on other terms
                 shutil.copytree(folder / "shipped" / "tasks", folder / name / "tasks")
             traded = config.model_copy(update=changes)

@@ -19,7 +19,7 @@ LATEST = Path("reports/latest")
 def build(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) -> None:
     """Rebuild the pages of a run from its files, and the list of all runs.
 
-    Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI (each with --help).
+    Other commands: compare RUN RUN ..., tensorboard RUN, mlflow RUN --uri URI, looks, unseal RUN (each with --help).
     """
     from reports.page import build_pages  # start-up time: `--help` needs none of it
 
@@ -57,6 +57,52 @@ def mlflow(
     _tell("run", log_mlflow(load_run(run), uri), json_)
 
 
+def unseal(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) -> None:
+    """Open the sealed holdout of a run, once: its walk-forward goes on over it; the register and the page keep what it showed."""
+    from data.progress import console_of  # start-up time
+    from reports.page import build_pages
+    from reports.unsealing import unseal as open_holdout
+
+    found = open_holdout(run, console_of(json_, quiet))
+    build_pages(run)
+    print(json.dumps(found) if json_ else found["told"])
+
+
+def looks(
+    register: Annotated[
+        Path | None, typer.Option(help="Folder of the register (default: looks/ of the cache folder).")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List every look at an unseen stretch, and verify that no row was edited, moved or removed (exit code 2 where one was)."""
+    from strategies.walkforward.looks import Register, counted  # start-up time
+
+    kept = Register(register)
+    rows = kept.rows()
+    found = {row.look: counted(rows, row.look, row.stretch) for row in rows}
+    shown = [
+        {"when": row.when, "what": row.what, "run": row.look, "look": found[row.look].number, "of": found[row.look].total,
+         "market": list(row.stretch.market), "start": row.stretch.start, "stop": row.stretch.stop, "figures": dict(row.figures)}
+        for row in rows
+    ]  # fmt: skip
+    if json_:
+        print(json.dumps({"register": str(kept.path), "begun": rows[0].when if rows else None, "rows": shown}))
+        return
+    for row in rows:
+        look = found[row.look]
+        best = "; ".join(f"{name} {value:.2f}" for name, value in row.figures.items() if value is not None)
+        print(
+            f"{row.when[:16]}  {'+'.join(row.stretch.market)[:24]:24}  {row.stretch}  look {look.number} of {look.total}  {row.what:10}  "
+            f"{row.look}  {best}"
+        )
+    if rows:
+        print(
+            f"{len(rows)} rows since {rows[0].when[:16]}, {len(found)} looks: every row is what was written ({kept.path})"
+        )
+    else:
+        print(f"no look is registered in {kept.path}")
+
+
 def _tell(what: str, found: Path | str, as_json: bool) -> None:
     print(json.dumps({what: str(found)}) if as_json else found)
 
@@ -66,6 +112,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "tensorboard": tensorboard,
     "mlflow": mlflow,
+    "looks": looks,
+    "unseal": unseal,
 }
 
 
@@ -73,6 +121,8 @@ EXAMPLES = {
     "build": ("python -m reports", "python -m reports reports/runs/RUN --quiet"),
     "compare": ("python -m reports compare RUN RUN --out both.html",),
     "tensorboard": ("python -m reports tensorboard reports/latest",),
+    "looks": ("python -m reports looks",),
+    "unseal": ("python -m reports unseal reports/latest",),
     "mlflow": ("python -m reports mlflow reports/latest --uri http://127.0.0.1:5000",),
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 from data.atomic import write_text
 from data.panel import InputError
 from reports.figures import POINTS, SERIES_COLOURS, Figure, label, significant, thinned
-from reports.luck import luck_section
+from reports.luck import look_of, luck_section
 from reports.page import environment, flat, json_for_script, plotly_script
 from reports.performance import performance
 from reports.run_folder import BENCHMARK, SEARCHED, Run, load_run
@@ -59,17 +59,18 @@ def _origin(run: Run) -> Mapping[str, Any]:
 
 
 def _described(run: Run) -> dict[str, Any]:
-    luck = luck_section(run)
+    luck = luck_section(run, look_of(run, "comparison"))
     rival = best_by_hand(run)
     rows = []
     for name in dict.fromkeys([SEARCHED, rival, BENCHMARK]):
         if name is not None and name in run.equity.columns:
             interval = None if luck.resampled is None else luck.resampled.interval(name)
-            rows.append((run.short(name), performance(run, name), interval, luck.strategies[name].dsr))
+            rows.append((run.short(name), performance(run, name), interval, luck.strategies[name].after_looks))
     return {
         "id": run.run_id,
         "folder": run.folder.name,
         "period": f"{run.equity.index[0]:%Y-%m-%d} to {run.equity.index[-1]:%Y-%m-%d}",
+        "look": luck.look.told,
         "rows": rows,
         "pbo": None if luck.overfitting is None else luck.overfitting.pbo,
     }

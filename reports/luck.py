@@ -22,11 +22,15 @@ from reports.statistics import (
     overfitting,
     resample,
 )
+from strategies.walkforward.looks import Look, Register
 
 
 @dataclass(frozen=True, eq=False)
 class LuckSection:
-    """daily: [day, strategy] returns. None where the run is too short or lacks the file, said on the page."""
+    """daily: [day, strategy] returns. look: at these days, by the register.
+
+    None where the run is too short or lacks the file, said on the page.
+    """
 
     daily: pd.DataFrame
     strategies: dict[str, Luck]
@@ -36,6 +40,7 @@ class LuckSection:
     against: AgainstBenchmark | None
     resampled: Resampled | None
     control: Control | None
+    look: Look
 
     def figures(self) -> list[Figure]:
         drawn = []
@@ -46,20 +51,28 @@ class LuckSection:
         return drawn
 
 
-def luck_section(run: Run) -> LuckSection:
+def look_of(run: Run, what: str) -> Look:
+    """The look that a run is, counted in the register when `what` shows it (once, however often it does)."""
+    first, last = run.equity.index[0], run.equity.index[-1]
+    info = {"run_id": run.run_id, "provenance": run.provenance, "headline": run.info.get("headline")}
+    return Register().enter_run(what, info, str(first), str(last))
+
+
+def luck_section(run: Run, look: Look) -> LuckSection:
     daily = daily_frame(run.equity)[list(run.strategies)]
     trials = trial_matrix(run, daily.index)
     rows = len(run.trials)
     subject = SEARCHED if SEARCHED in daily.columns else next(iter(daily.columns))
     return LuckSection(
         daily=daily,
-        strategies={name: luck(name, daily[name].to_numpy(), rows, trials) for name in daily.columns},
+        strategies={name: luck(name, daily[name].to_numpy(), rows, trials, look.total) for name in daily.columns},
         ledger_rows=rows,
         configurations=trials.shape[1],
         overfitting=overfitting(trials) if trials.shape[1] > 1 else None,
         against=against_benchmark(daily, BENCHMARK),
         resampled=resample(daily, run.days_per_year),
         control=control(subject, daily[subject].to_numpy(), rows, trials, run.days_per_year),
+        look=look,
     )
 
 

@@ -18,7 +18,7 @@ from data.atomic import write_text
 from nas.space.drawing import draw_genotype
 from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
 from reports.figures import drawdown_figure, equity_figure
-from reports.luck import LuckSection, luck_section
+from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
@@ -90,7 +90,7 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
 def write_page(run: Run) -> Path:
     """The comparison page of a run alone; returns its path."""
     rows = [performance(run, strategy) for strategy in run.strategies]
-    luck = luck_section(run)
+    luck = luck_section(run, look_of(run, "page"))
     rival = best_by_hand(run)
     windows = [_window(run, number, window) for number, window in enumerate(run.windows)]
     figures = [equity_figure(run), drawdown_figure(run), cost_figure(run, rows), *luck.figures(), *candle_figures(run)]
@@ -138,7 +138,10 @@ def write_page(run: Run) -> Path:
             facts=_provenance(run),
             settings=flat(run.info.get("config") or {}),
             costs=flat(run.info.get("costs") or {}),
-            timings=flat(run.info.get("timings") or {}),
+            timings=[
+                *flat(run.info.get("timings") or {}),
+                ("register of looks begins", luck.look.begun or "not known"),
+            ],
             packages=flat(run.provenance.get("packages") or {}),
             notes=[str(note) for note in run.provenance.get("notes") or []],
             command=_command(run),
@@ -295,14 +298,22 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
 def _decision(window: Mapping[str, Any]) -> str:
     """Why the window was traded by its plan, or not at all, in words."""
     evidence = window.get("evidence")
-    if not isinstance(evidence, Mapping) or not _finite(evidence.get("standard_errors")):
+    if not isinstance(evidence, Mapping) or not _finite(evidence.get("by_luck")):
         return ""
-    found, needed = float(evidence["standard_errors"]), float(evidence.get("needed") or 0.0)
+    flat, days = window.get("plan") == "flat", int(evidence.get("record_days") or 0)
+    by_luck, needed = float(evidence["by_luck"]), float(evidence.get("needed") or 0.0)
+    plan = f"the best plan on validation was to {evidence.get('in_words') or evidence.get('best_plan')}"
+    if needed >= 1.0:
+        return (
+            f"Stayed flat: {plan}, and it earned nothing there." if flat else f"Traded: {plan}; no record is asked for."
+        )
     record = (
-        f"the best plan ({evidence.get('best_plan')}) had earned {found:.2f} standard errors on validation so far, and "
-        f"{max(needed, 0.0):.2f} are what the best of so many worthless plans shows by luck"
+        f"what was chosen so earned, on {days} unseen day{'s' * (days != 1)} of earlier windows, what luck alone earns or exceeds with "
+        f"{by_luck:.1%}; at most {needed:.0%} is asked for"
+        if days
+        else "no unseen days of earlier windows tell yet whether such choices earn anything"
     )
-    return f"Stayed flat: {record}." if window.get("plan") == "flat" else f"Traded: {record}."
+    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}."
 
 
 def _is_plain_svg(text: str) -> bool:

@@ -123,6 +123,12 @@ class Run:
         return float(self.provenance.get("days_per_year") or 365.0)
 
     @property
+    def unsealed(self) -> str:
+        """What the sealed holdout showed when it was opened (`python -m reports unseal`); empty before."""
+        path = self.folder / "unsealed.json"
+        return str(_mapping(_json(path)).get("told") or "") if path.is_file() else ""
+
+    @property
     def strategies(self) -> tuple[str, ...]:
         """Searched strategies first, the benchmark last, the others as the run wrote them."""
         names = [str(name) for name in self.equity.columns]

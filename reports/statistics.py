@@ -5,6 +5,7 @@ Sharpe ratios in here are per observation (per day) unless the name says annual.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ CONTROL_BLOCK_DAYS = 5
 SEED = 20_240_101
 FEWEST_DAYS = 20  # below that no interval and no test is shown
 CSCV_BLOCKS = 16
+COSTS_RANK = -0.5  # measured where costs decide: -0.6 to -0.8 (issue 28); skill and luck give about 0
 MIN_SPREAD = 1e-12  # a standard deviation below this is rounding
 
 
@@ -44,7 +46,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Luck:
-    """Of one strategy. psr: P(true Sharpe > 0). dsr: the same after the trials of the ledger. min_track_days: days of such
+    """Of one strategy. psr: P(true Sharpe > 0). after_looks: the same, of the best of so many looks at these days (NaN: looks unknown).
+    dsr: the same had the trials of the ledger been chosen among on these days, which they were not. min_track_days: days of such
     returns that would make psr 0.95 (infinite where the Sharpe ratio is not positive)."""
 
     strategy: str
@@ -53,16 +56,46 @@ class Luck:
     dsr_configurations: float
     min_track_days: float
     days: int
+    after_looks: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether a strategy named before the run is better than nothing and than its rival, at the looks that its days have had.
+
+    positive: P(true Sharpe > 0). ahead: P(true Sharpe > the rival's). confidence: the smaller one, after the looks: the probability
+    that the best of so many looks without skill shows less. detectable: the annual Sharpe ratio that such days show in 80% of cases.
+    """
+
+    positive: float
+    ahead: float
+    looks: int | None
+    confidence: float
+    detectable: float
+    detectable_two_years: float
+
+    @property
+    def holds(self) -> bool:
+        return self.looks is not None and self.confidence >= CONFIDENCE
 
 
 @dataclass(frozen=True, eq=False)
 class Overfitting:
-    """pbo: share of splits where the best configuration in sample fell to the lower half out of sample."""
+    """pbo: share of splits where the best configuration in sample fell to the lower half out of sample. loss: share where it lost
+    there. activity_rank: Spearman correlation of a configuration's days with a return and its Sharpe ratio; far below zero, costs rank
+    the configurations, the same ones in both halves, and a low PBO is no sign of skill."""
 
     pbo: float
     logits: FloatArray
     configurations: int
     observations: int
+    loss: float
+    activity_rank: float
+
+    @property
+    def telling(self) -> bool:
+        """Whether pbo is about choosing: not where costs rank the configurations, nor where the chosen one mostly loses."""
+        return not self.activity_rank <= COSTS_RANK and self.loss < 0.5
 
 
 @dataclass(frozen=True)
@@ -154,7 +187,83 @@ def sharpes(matrix: FloatArray) -> FloatArray:
     return np.where(still, 0.0, matrix.mean(axis=0) / np.where(still, 1.0, spread))
 
 
-def luck(strategy: str, daily: FloatArray, ledger_rows: int, trial_returns: FloatArray) -> Luck:
+def after_looks(probability: float, looks: int | None) -> float:
+    """Probability that the best of so many independent looks without skill shows less (Sidak); of looks alike it is too low, never too
+    high. López de Prado and Lewis (2019) correct the false positives of a family of Sharpe ratios so. NaN where looks are not known.
+
+    Examples
+    --------
+    >>> round(after_looks(0.99, 1), 3), round(after_looks(0.99, 7), 3)
+    (0.99, 0.932)
+    """
+    return math.nan if looks is None else probability ** max(1, looks)
+
+
+def difference_probability(own: FloatArray, rival: FloatArray) -> float:
+    """P(own true Sharpe > the rival's), of paired days [T]: delta method with Newey-West covariance, Ledoit and Wolf (2008), section 3.1.
+
+    Returns that do not move have a Sharpe ratio of 0. NaN where neither moves.
+    """
+    from scipy.stats import norm  # takes seconds to load
+
+    days = len(own)
+    difference, slope, parts = 0.0, [], []
+    for sign, values in ((1.0, own), (-1.0, rival)):
+        mean, square = float(values.mean()), float(np.mean(values**2))
+        variance = square - mean**2
+        if variance < MIN_SPREAD**2:
+            continue
+        difference += sign * mean / math.sqrt(variance)
+        slope += [sign * square / variance**1.5, -sign * 0.5 * mean / variance**1.5]
+        parts += [values - mean, values**2 - square]
+    if not parts or days < 3:
+        return math.nan
+    influence = np.stack(parts, 1) @ np.array(slope)
+    lags = int(4 * (days / 100) ** (2 / 9))
+    spectrum = float(influence @ influence) / days
+    for lag in range(1, lags + 1):
+        spectrum += 2 * (1 - lag / (lags + 1)) * float(influence[lag:] @ influence[:-lag]) / days
+    return float(norm.cdf(difference / math.sqrt(max(spectrum, MIN_SPREAD**2) / days)))
+
+
+def detectable_sharpe(days: int, looks: int, skew: float = 0.0, kurtosis: float = 3.0, power: float = 0.8) -> float:
+    """The true Sharpe ratio per day that the test `after_looks(psr) >= 0.95` finds with this power, Lopez de Prado and Lewis (2019).
+
+    Examples
+    --------
+    >>> round(detectable_sharpe(730, 1) * 365**0.5, 2)
+    1.76
+    """
+    from scipy.stats import norm  # takes seconds to load
+
+    if days < 3:
+        return math.nan
+    distance = float(norm.ppf(CONFIDENCE ** (1.0 / max(1, looks))) + norm.ppf(power)) / math.sqrt(days - 1)
+    found = distance
+    for _ in range(50):  # its own standard error grows with it; from 0 skew on this settles within a few rounds
+        found = distance * math.sqrt(max(0.1, 1.0 - skew * found + (kurtosis - 1.0) / 4.0 * found**2))
+    return found
+
+
+def proof(own: FloatArray, rival: FloatArray, looks: int | None, days_per_year: float = DAYS_PER_YEAR) -> Proof:
+    """own, rival: daily returns [T]. looks: at these days, None where they are not known (then nothing is proven)."""
+    of = moments(own)
+    positive, ahead = probabilistic_sharpe(of), difference_probability(own, rival)
+    shape = (of.skew, of.kurtosis) if math.isfinite(of.skew) else (0.0, 3.0)
+    annual = math.sqrt(days_per_year)
+    return Proof(
+        positive,
+        ahead,
+        looks,
+        after_looks(min(positive, ahead), looks),
+        annual * detectable_sharpe(of.observations, looks or 1, *shape),
+        annual * detectable_sharpe(2 * int(days_per_year), looks or 1, *shape),
+    )
+
+
+def luck(
+    strategy: str, daily: FloatArray, ledger_rows: int, trial_returns: FloatArray, looks: int | None = None
+) -> Luck:
     """daily: [T] of the strategy. ledger_rows: everything tried. trial_returns: [T, N], one column per configuration."""
     of = moments(daily)
     variance = (
@@ -168,6 +277,7 @@ def luck(strategy: str, daily: FloatArray, ledger_rows: int, trial_returns: Floa
         deflated_sharpe(of, configurations, variance),
         minimum_track_record(of),
         of.observations,
+        after_looks(probabilistic_sharpe(of), looks),
     )
 
 
@@ -177,7 +287,8 @@ def overfitting(trial_returns: FloatArray, blocks: int = CSCV_BLOCKS) -> Overfit
     Columns that repeat another one say nothing new and are counted once. None below two configurations or two
     observations a block.
     """
-    from phacker.cscv import cscv  # wants (observations, configurations)
+    from phacker.cscv import cscv
+    from scipy.stats import spearmanr  # both take long to load; cscv wants (observations, configurations)
 
     distinct = np.unique(np.asarray(trial_returns, dtype=np.float64), axis=1)
     observations, configurations = distinct.shape
@@ -186,7 +297,25 @@ def overfitting(trial_returns: FloatArray, blocks: int = CSCV_BLOCKS) -> Overfit
     if configurations < 2 or observations < 2 * blocks:
         return None
     pbo, logits = cscv(distinct, blocks)
-    return Overfitting(float(pbo), np.asarray(logits), configurations, observations)
+    active, score = (np.abs(distinct) > MIN_SPREAD).sum(0), sharpes(distinct)
+    rank = float(spearmanr(active, score).statistic) if np.ptp(active) and np.ptp(score) else math.nan
+    loss = _loss_of_the_best(distinct, blocks)
+    return Overfitting(float(pbo), np.asarray(logits), configurations, observations, loss, rank)
+
+
+def _loss_of_the_best(returns: FloatArray, blocks: int) -> float:
+    """Share of the splits of CSCV where the best Sharpe ratio in sample lost out of sample: [T, N]."""
+    size = len(returns) // blocks
+    parts = returns[: size * blocks].reshape(blocks, size, -1)
+    total, square = parts.sum(1), (parts**2).sum(1)
+    chosen = np.zeros((math.comb(blocks, blocks // 2), blocks))
+    for row, inside in enumerate(itertools.combinations(range(blocks), blocks // 2)):
+        chosen[row, list(inside)] = 1.0
+    mean, power = chosen @ total, chosen @ square
+    spread = np.sqrt(np.maximum(power - mean**2 / (size * blocks / 2), MIN_SPREAD**2))
+    best = np.argmax(np.where(power > 0.0, mean / spread, 0.0), axis=1)
+    outside = (total.sum(0) - mean)[np.arange(len(best)), best]
+    return float(np.mean(outside < 0.0))
 
 
 def against_benchmark(daily: pd.DataFrame, benchmark: str) -> AgainstBenchmark | None:

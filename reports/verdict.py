@@ -1,4 +1,4 @@
-"""The run's answer in words, made from its numbers."""
+"""The run's answer in words, made from its numbers; tests hold every sentence to its figures on a grid of cases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reports.luck import LuckSection
 from reports.performance import Performance
 from reports.run_folder import SEARCHED, Run
-from reports.statistics import CONFIDENCE, Luck
+from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, proof
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Verdict:
 
 
 def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict:
+    """`beat` needs both: a true Sharpe ratio above zero and above the rival's, each at 95% after every look at these days."""
     searched = _best([row for row in rows if run.kind(row.strategy) == "searched"])
     rival = _best([row for row in rows if run.kind(row.strategy) in {"rule", "network"}])
     benchmark = _best([row for row in rows if run.kind(row.strategy) == "benchmark"])
@@ -33,43 +34,89 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     name = run.title(against.strategy)
     sort = "the best hand-designed one" if rival else "the benchmark"
     chance = luck.strategies[searched.strategy]
+    other = f"{sort} ({name})"
     if math.isnan(searched.sharpe):
         return Verdict(
-            f"The searched strategy made no trade, so it did not beat {sort} ({name}).",
-            (
-                f"It stayed flat and returned 0.0%; {name} returned {against.total_return:+.1%}.",
-                *_too_short(luck, chance),
-            ),
-            "bad",
+            _flat_headline(against, other),
+            (f"It returned 0.0%; {name} returned {against.total_return:+.1%}.", *_too_short(luck, chance)),
+            "open" if against.total_return < 0.0 else "bad",
         )
-    difference = searched.sharpe - (0.0 if math.isnan(against.sharpe) else against.sharpe)
-    interval = None if luck.resampled is None else luck.resampled.difference(searched.strategy, against.strategy)
-    certain = interval is not None and interval.low > 0.0 and chance.dsr >= CONFIDENCE
-    verb = "did not beat" if difference <= 0 else "beat" if certain else "was ahead of, but did not provably beat,"
+    difference = searched.sharpe - _sharpe(against)
+    found = proof(
+        luck.daily[searched.strategy].to_numpy(),
+        luck.daily[against.strategy].to_numpy(),
+        luck.look.total,
+        run.days_per_year,
+    )
+    enough = luck.resampled is not None
+    certain = enough and found.holds and difference > 0.0 and searched.total_return > 0.0
     measured = f"difference {difference:+.2f} Sharpe"
-    if interval is not None:
-        measured += f", 95% interval {interval.low:.2f} to {interval.high:.2f}"
-    if not math.isnan(chance.dsr):
-        measured += f"; deflated Sharpe {chance.dsr:.2f}"
+    if enough and not math.isnan(found.ahead):
+        measured += f", above zero with {chance_of(found.ahead)}"
     subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
-    headline = f"{subject} {verb} {sort} ({name}) after {run.charged} ({measured})."
+    if searched.bankrupt:
+        headline = f"{subject} lost everything; it did not beat {other}"
+    elif certain:
+        headline = f"{subject} beat {other}"
+    elif difference <= 0.0:
+        headline = f"{subject} did not beat {other}"
+    elif searched.total_return <= 0.0 or searched.sharpe <= 0.0:
+        headline = f"{subject} earned nothing; {other} did worse"
+    else:
+        headline = f"{subject} was ahead of, but did not provably beat, {other}"
+    headline = f"{headline}, after {run.charged} ({measured})."
     details = [
-        f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown "
-        f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} (Sharpe {against.sharpe:.2f}, "
-        f"maximum drawdown {against.max_drawdown:.1%})."
+        f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown bar by bar "
+        f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} ({_sharpe_words(against)}, "
+        f"maximum drawdown bar by bar {against.max_drawdown:.1%})."
     ]
     if benchmark is not None and benchmark is not against:
-        details.append(f"Buy and hold returned {benchmark.total_return:+.1%} (Sharpe {benchmark.sharpe:.2f}).")
+        details.append(f"Buy and hold returned {benchmark.total_return:+.1%} ({_sharpe_words(benchmark)}).")
     flat = sum(window.get("plan") == "flat" for window in run.windows)
     if flat and searched.strategy == SEARCHED:
-        details.append(
-            f"It stayed flat in {flat} of {len(run.windows)} windows, where no plan's record was good enough."
-        )
+        details.append(f"It stayed flat in {flat} of {len(run.windows)} windows, where its record was not good enough.")
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
-    details += _too_short(luck, chance) or [_could_it_be_luck(luck, chance)]
-    tone = "bad" if difference <= 0 else "good" if certain else "open"
-    return Verdict(headline, tuple(details), tone)
+    if enough:
+        details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
+        details += _overfitting(luck.overfitting)
+    details += _too_short(luck, chance)
+    details += [run.unsealed] if run.unsealed else []
+    lost = difference <= 0.0 or searched.bankrupt
+    return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
+
+
+def _flat_headline(against: Performance, other: str) -> str:
+    if against.total_return < 0.0:
+        return f"The searched strategy made no trade; staying flat did better than {other}, which lost {-against.total_return:.1%}."
+    if against.total_return > 0.0:
+        return f"The searched strategy made no trade, so it did not beat {other}."
+    return f"The searched strategy made no trade, and {other} earned nothing either."
+
+
+def _sharpe(row: Performance) -> float:
+    return 0.0 if math.isnan(row.sharpe) else row.sharpe
+
+
+def _sharpe_words(row: Performance) -> str:
+    return "no trade" if math.isnan(row.sharpe) else f"Sharpe {row.sharpe:.2f}"
+
+
+def chance_of(probability: float) -> str:
+    """A probability that is never rounded over the bar or to certainty: 94.96% is not 95%.
+
+    Examples
+    --------
+    >>> chance_of(0.9496), chance_of(0.951), chance_of(0.9999), chance_of(0.00001), chance_of(0.5)
+    ('94.9%', '95.1%', 'more than 99.9%', 'less than 0.1%', '50%')
+    """
+    if probability > 0.999:
+        return "more than 99.9%"
+    if probability < 0.001:
+        return "less than 0.1%"
+    if abs(probability - CONFIDENCE) < 0.01 or not 0.01 < probability < 0.99:
+        return f"{math.floor(probability * 1000 + 1e-9) / 10:.1f}%"
+    return f"{probability:.0%}"
 
 
 def _too_short(luck: LuckSection, chance: Luck) -> list[str]:
@@ -79,19 +126,54 @@ def _too_short(luck: LuckSection, chance: Luck) -> list[str]:
     return [f"The run traded {days}: too few to tell luck from skill."]
 
 
-def _could_it_be_luck(luck: LuckSection, chance: Luck) -> str:
-    words = [f"Could it be luck? {luck.ledger_rows:,} trials are in the ledger"]
-    if not math.isnan(chance.dsr):
-        believed = "enough" if chance.dsr >= CONFIDENCE else "not enough"
-        words.append(
-            f"the probability that its true Sharpe ratio is above what the best of so many worthless ones would show is "
-            f"{chance.dsr:.0%} ({believed} at the usual 95%)"
-        )
-    if luck.overfitting is not None:
-        words.append(f"the probability of backtest overfitting is {luck.overfitting.pbo:.0%} (choosing by chance: 50%)")
-    return "; ".join(words) + "."
+def _could_it_be_luck(luck: LuckSection, found: Proof) -> str:
+    told = luck.look.told
+    words = (
+        f"Could it be luck? This is {told}"
+        if found.looks is not None
+        else f"Could it be luck? {told[0].upper()}{told[1:]}"
+    )
+    if math.isnan(found.positive):
+        return f"{words}."
+    words += f"; its true Sharpe ratio is above zero with {chance_of(found.positive)}"
+    if not math.isnan(found.ahead):
+        words += f" and above the rival's with {chance_of(found.ahead)}"
+    if found.looks is None:
+        return f"{words}, before any count of looks: nothing is proven without it."
+    if math.isnan(found.confidence):
+        return f"{words}."
+    believed = "enough" if found.holds else "not enough"
+    if found.looks > 1:
+        words += f"; the best of {found.looks} looks without skill would show less with {chance_of(found.confidence)}"
+    return f"{words} ({believed}: 95% is asked of the weaker of the two)."
+
+
+def _power(luck: LuckSection, found: Proof, days: int, days_per_year: float) -> str:
+    """What this run could have shown at all."""
+    looks = "" if (found.looks or 1) == 1 else f" after {found.looks} looks"
+    return (
+        f"What it could have shown: {days} days miss a true Sharpe ratio below {found.detectable:.1f}{looks} more often than once in "
+        f"five times; {2 * int(days_per_year)} days would do for {found.detectable_two_years:.1f}. Being ahead of a rival takes more."
+    )
+
+
+def _overfitting(found: Overfitting | None) -> list[str]:
+    if found is None:
+        return []
+    told = (
+        f"Of {found.configurations} configurations, the best in one half of the days fell below the median in the other in "
+        f"{found.pbo:.0%} of the splits (PBO; choosing by chance: 50%) and lost money there in {found.loss:.0%}"
+    )
+    if found.telling:
+        return [f"{told}."]
+    why = (
+        "those that trade less did better in both halves, which is their costs and no skill"
+        if found.activity_rank <= -0.5
+        else "a choice that loses is no good choice, however it ranks"
+    )
+    return [f"{told}: a low PBO says nothing here, {why}."]
 
 
 def _best(rows: Sequence[Performance]) -> Performance | None:
-    """Highest Sharpe; a strategy without one comes last."""
-    return max(rows, key=lambda row: -math.inf if math.isnan(row.sharpe) else row.sharpe, default=None)
+    """Highest Sharpe; a strategy without one (no trade) stands at zero, behind an equal one that traded."""
+    return max(rows, key=lambda row: (_sharpe(row), not math.isnan(row.sharpe)), default=None)

@@ -36,7 +36,9 @@ def main(
     from strategies.walkforward.auditing import Audit
 
     console = console_of(json_, quiet)
-    checks = Audit.open(run, console).checks(windows)
+    audit = Audit.open(run, console)
+    console.print(audit.looked().told, markup=False, soft_wrap=True)
+    checks = audit.checks(windows)
     failed = [check for check in checks if not check.passed]
     table = Table.grid(padding=(0, 2))
     for check in checks:

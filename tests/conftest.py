@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import runpy
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,12 @@ for folder in (ROOT, *([NOISE] if float(os.environ.get("REGIME_TEST_WEIGHT_NOISE
         if folder == NOISE:
             runpy.run_path(str(NOISE / "sitecustomize.py"))  # for this process, which has begun without it
 os.environ["PYTHONPATH"] = os.pathsep.join(found)
+
+
+#: runs that tests make are no looks at a market of whoever runs them, nor of each other
+if "REGIME_CACHE" not in os.environ:
+    os.environ["REGIME_CACHE"] = tempfile.mkdtemp(prefix="regime-tests-")
+    atexit.register(shutil.rmtree, os.environ["REGIME_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ channels = 4
 search_epochs = 2
 search_repeats = 1
 training_epochs = 3
-evidence = 0.0
+evidence = 1.0
 """
 SETTINGS = f"""
 start = "2024-01-01"

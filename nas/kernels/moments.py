@@ -134,7 +134,9 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
                     for k in range(n):
                         spread[k] = math.sqrt(spread[k] * one_less)
                     if want & STD:
-                        outs[1][column, start : start + n] = spread[:n]
+                        target = outs[1][column, start : start + n]
+                        for k in range(n):  # an array assigned to a slice takes as long to compile as all the rest
+                            target[k] = spread[k]
                 if want & ZSCORE:
                     target = outs[2][column, start : start + n]
                     for k in range(n):

@@ -21,6 +21,10 @@ WordArray = npt.NDArray[np.uint64]
 RUN = 64  # runs of this length are sorted by counting the smaller ones (a vectorised loop) before merging
 GROUP = 8  # words per leaf of the tree
 ONE, FULL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+# numbers with a type: a literal argument would have the kernel compiled once more
+SET: int = np.int64(1)  # type: ignore[assignment]
+CLEAR: int = np.int64(-1)  # type: ignore[assignment]
+NONE: int = np.int64(0)  # type: ignore[assignment]
 
 
 @compiled
@@ -105,8 +109,9 @@ def _sorted_block(v: FloatArray, keys: FloatArray, bars: IntArray, spare_keys: F
         from_keys, from_bars, to_keys, to_bars = to_keys, to_bars, from_keys, from_bars
         width *= 2
         runs //= 2
-    keys[:n] = from_keys[:n]
-    bars[:n] = from_bars[:n]
+    for k in range(n):  # an array assigned to a slice takes as long to compile as all the rest
+        keys[k] = from_keys[k]
+        bars[k] = from_bars[k]
     keys[n:] = np.inf
     bars[n:] = nobody
     return n
@@ -166,7 +171,7 @@ def _below(bits: WordArray, tree: IntArray, place: int) -> int:
 
 @compiled
 def _change(bits: WordArray, tree: IntArray, place: int, by: int) -> None:
-    """Set (by = 1) or clear (by = -1) a place."""
+    """Set (by = SET) or clear (by = CLEAR) a place."""
     bits[place >> 6] ^= ONE << np.uint64(place & 63)
     group = (place >> 9) + 1
     while group < len(tree):
@@ -215,12 +220,12 @@ def _ranks(
     for k in range(len(out)):
         gone, place = places[k], places[window + 1 + k]
         if gone >= 0:
-            _change(bits, tree, gone, -1)
+            _change(bits, tree, gone, CLEAR)
             total -= 1
         if place < 0:
             out[k] = np.nan
             continue
-        _change(bits, tree, place, 1)
+        _change(bits, tree, place, SET)
         total += 1
         if total < least:
             out[k] = np.nan
@@ -238,7 +243,7 @@ def _quantiles(
 ) -> None:
     """One block. total: known values of the older block."""
     window = len(places) // 2 - 1
-    at = behind = 0  # where the quantile stands, and how many ones lie before it
+    at = behind = NONE  # where the quantile stands, and how many ones lie before it
     for k in range(len(out)):
         gone, place = places[k], places[window + 1 + k]
         if gone >= 0:
@@ -269,8 +274,8 @@ def _quantiles(
 
 
 @compiled
-def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: FloatArray) -> None:
-    """A quantile in [0, 1], or the rank of the newest value where `quantile` is negative."""
+def _order(x: FloatArray, window: int, min_periods: int, quantile: float | None, out: FloatArray) -> None:
+    """A quantile in [0, 1], or the rank of the newest value where it is None: each compiles only what it needs."""
     columns, bars = x.shape
     old_keys, old_bars = np.empty(window), np.empty(window, dtype=np.int64)
     new_keys, new_bars = np.empty(window), np.empty(window, dtype=np.int64)
@@ -283,7 +288,7 @@ def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: F
     groups = (words - 1) // GROUP + 1
     bits, tree = np.zeros(words, dtype=np.uint64), np.zeros(groups, dtype=np.int64)
     for column in range(columns):
-        old_n = 0
+        old_n = NONE
         old_keys[:] = np.inf
         old_bars[:] = window
         for start in range(0, bars, window):
@@ -295,8 +300,8 @@ def _order(x: FloatArray, window: int, min_periods: int, quantile: float, out: F
             tree[:] = 0
             for k in range(window):
                 if places[k] >= 0:
-                    _change(bits, tree, places[k], 1)
-            if quantile < 0.0:
+                    _change(bits, tree, places[k], SET)
+            if quantile is None:
                 if ties:
                     _runs(keys, old_n + new_n, first, last)
                 _ranks(places, ties, first, last, old_n, min_periods, bits, tree, target)
@@ -312,7 +317,7 @@ def rolling_rank(
 ) -> FloatArray:
     """Rank of the newest value among the known ones of the last `window` (1 = smallest; ties share the average rank)."""
     out, least = np.empty(x.shape), periods(window, min_periods)
-    over_columns(lambda part: _order(x[part], window, least, -1.0, out[part]), x.shape, threads)
+    over_columns(lambda part: _order(x[part], window, least, None, out[part]), x.shape, threads)
     return out
 
 

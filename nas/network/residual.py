@@ -17,7 +17,7 @@ from nas.features.inputs import has, inputs_of
 from nas.network.model import forecast_sequence, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.space.genotype import Genotype
-from nas.space.kinds import Features
+from nas.space.kinds import BASE_INPUT, Features, own
 from nas.targets.bases import FittedBase, base_columns
 from nas.targets.columns import Columns
 from nas.targets.target import Target, get_target
@@ -57,7 +57,14 @@ class ResidualModel:
             return base
         columns = problem.places(self.features)
         x, known = self.scaler.apply(problem.bank.values[:, columns])
-        moved = np.mean([forecast_sequence(m.network, x, bars.start, bars.stop)[:, 0] for m in self.members], 0)
+        seen = [x[:, read_by(m.genotype, self.features)] for m in self.members]
+        moved = np.mean(
+            [
+                forecast_sequence(m.network, x, bars.start, bars.stop)[:, 0]
+                for m, x in zip(self.members, seen, strict=True)
+            ],
+            0,
+        )
         out: FloatArray = base + self.share * np.where(known[:, bars], moved, np.nan) * self.base.residual[:, None]
         return out
 
@@ -78,15 +85,23 @@ class Problem:
     label: FloatArray
 
     @staticmethod
-    def of(panel: Panel, target: str, horizon: int, base: str = "", features: Features | None = None) -> Problem:
-        """base: "" for the target's own. features: None for `residual_inputs`. InputError where the panel lacks fields."""
+    def of(
+        panel: Panel, target: str, horizon: int, base: str = "", features: Features | None = None, columns: bool = False
+    ) -> Problem:
+        """base: "" for the target's own. features: None for `residual_inputs`. columns: networks may read those of the base, too (so they
+        may where `features` names them). InputError where the panel lacks fields."""
         found = get_target(target)
         base = base or found.bases[0]
-        inputs = residual_inputs(panel) if features is None else {name: (pipeline,) for name, pipeline in features}
-        return Problem(
-            panel, found, horizon, base, build_bank(panel, inputs),
-            base_columns(base, panel, found, horizon), found.label(panel, horizon),
-        )  # fmt: skip
+        inputs = residual_inputs(panel) if features is None else {name: (pipeline,) for name, pipeline in own(features)}
+        bank, read = build_bank(panel, inputs), base_columns(base, panel, found, horizon)
+        if columns or (features is not None and own(features) != tuple(features)):
+            bank = replace(
+                bank, inputs=(*bank.inputs, *(BASE_INPUT + name for name in read.names)),
+                pipelines=(*bank.pipelines, *(("raw",) for _ in read.names)),
+                values=np.concatenate([bank.values, read.values.astype(np.float32)], 1),
+                warmup_bars=max(bank.warmup_bars, read.memory),
+            )  # fmt: skip
+        return Problem(panel, found, horizon, base, bank, read, found.label(panel, horizon))
 
     @property
     def reach(self) -> int:
@@ -95,9 +110,16 @@ class Problem:
     @property
     def features(self) -> Features:
         """What networks read: the first pipeline of every input."""
-        return tuple(
-            sorted((name, pipelines[0]) for name, pipelines in zip(self.bank.inputs, self.bank.pipelines, strict=True))
-        )
+        return tuple(sorted(own(self._first)))
+
+    @property
+    def readable(self) -> Features:
+        """`features`, and the base's columns where networks may read them."""
+        return (*self.features, *(item for item in self._first if item[0].startswith(BASE_INPUT)))
+
+    @property
+    def _first(self) -> Features:
+        return tuple((name, group[0]) for name, group in zip(self.bank.inputs, self.bank.pipelines, strict=True))
 
     def places(self, features: Features) -> npt.NDArray[np.int64]:
         """Columns of the bank."""
@@ -113,6 +135,11 @@ class Problem:
         """Inputs of networks, and what the base left as their label."""
         samples = Samples(self.panel, self.bank, self.residual(base), (self.horizon,))
         return Tensors.of(samples, scaler, self.places(features))
+
+
+def read_by(genotype: Genotype | None, features: Features) -> list[int]:
+    """Places among `features` of what a network reads; a hand-made one reads all."""
+    return list(range(len(features))) if genotype is None else [features.index(item) for item in genotype.features]
 
 
 def residual_inputs(panel: Panel) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from data.panel import FloatArray
 from nas.network.model import forecast_sequence, network_of
-from nas.network.residual import Member, Problem, ResidualModel
+from nas.network.residual import Member, Problem, ResidualModel, read_by
 from nas.network.stretches import Scaler
 from nas.network.training import TrainingSettings, train
 from nas.space.genotype import Genotype
@@ -80,7 +80,10 @@ def fit_residual(
     else:
         chosen = genotypes
         if chosen is None:
-            chosen = [draw(name, features, (problem.horizon,), seed + k) for k, name in enumerate(settings.kinds)]
+            every = problem.readable
+            chosen = [draw(name, every, (problem.horizon,), seed + k) for k, name in enumerate(settings.kinds)]
+        read = {item for genotype in chosen for item in genotype.features}
+        features = tuple(item for item in problem.readable if item in read) or features
         made = [(g, lambda g=g, k=k: network_of(g, seed + k)) for k, g in enumerate(chosen)]  # type: ignore[misc]
     if settings.share == 0.0:
         made = []
@@ -96,14 +99,14 @@ def fit_residual(
     base_validation = first.forecast(part)
     members, deviations = [], []
     for k, (genotype, build) in enumerate(made):
-        network = build()
-        outcome = train(network, early, train_bars, validation, settings.training, seed + k)
+        network, places = build(), read_by(genotype, features)
+        outcome = train(network, early.only(places), train_bars, validation, settings.training, seed + k)
         epochs = outcome.best_epoch + 1
-        moved = forecast_sequence(network, x, validation.start, validation.stop)[:, 0]
+        moved = forecast_sequence(network, x[:, places], validation.start, validation.stop)[:, 0]
         deviations.append(np.where(known[:, validation], moved, np.nan) * first.residual[:, None])
         if refit:
             network = build()
-            train(network, late, both, (), settings.training, seed + k, stop_after=epochs)
+            train(network, late.only(places), both, (), settings.training, seed + k, stop_after=epochs)
         members.append(Member(genotype, network, epochs))
     forecast = base_validation if not deviations else base_validation + settings.share * np.mean(deviations, 0)
     label = problem.label[:, validation]

@@ -11,12 +11,12 @@ import torch
 
 from data.panel import FloatArray
 from nas.network.model import Network, network_of
-from nas.network.residual import Problem
+from nas.network.residual import Problem, read_by
 from nas.network.residual_fit import TRAINING, ResidualSettings
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import TrainingSettings, train
 from nas.search.pooling import Score
-from nas.space.kinds import draw
+from nas.space.kinds import COLUMNS_KIND, draw
 from nas.targets.bases import fit_base
 from nas.tasks.result import TaskResult
 from nas.tasks.risk import problem_of
@@ -46,7 +46,7 @@ class KindsTask:
 
     def compute(self, samples: Samples) -> TaskResult:
         """The report has `scores`, fields of `Score` each."""
-        problem = problem_of(samples, self.target, self.horizon, self.base)
+        problem = problem_of(samples, self.target, self.horizon, self.base, COLUMNS_KIND in self.kinds)
         return TaskResult({}, {"scores": [asdict(score) for score in scores_of(problem, self)]})
 
 
@@ -61,7 +61,7 @@ def scores_of(problem: Problem, task: KindsTask) -> list[Score]:
 
     The whole stretch ends the training (patience), so what it cuts off is not crossed; nothing after the stretch is read.
     """
-    window, features = task.window, problem.features
+    window, features = task.window, problem.readable
     base = fit_base(problem.base, problem.columns, problem.label, window.train)
     scaler = Scaler.fit(problem.bank.values[:, problem.places(features)], window.train)
     tensors = problem.tensors(base, scaler, features)
@@ -69,8 +69,10 @@ def scores_of(problem: Problem, task: KindsTask) -> list[Score]:
     fresh = [max(0, bars.stop - max(bars.start, task.validated)) / (bars.stop - bars.start) for bars in folds]
     found = []
     for k, (kind, member) in enumerate(itertools.product(task.kinds, range(task.per_kind))):
-        network = network_of(draw(kind, features, (task.horizon,), task.seed + k), task.seed + k)
-        gains = _gains(network, tensors, window, folds, task.training, task.seed + k)
+        genotype = draw(kind, features, (task.horizon,), task.seed + k)
+        network = network_of(genotype, task.seed + k)
+        mine = tensors.only(read_by(genotype, features))
+        gains = _gains(network, mine, window, folds, task.training, task.seed + k)
         for fold in range(len(folds)):
             # an asset that is not known on a fold has no score there
             stopped = gains[int(np.argmax(np.nan_to_num(gains[:, 1 - fold]).sum(-1)))]

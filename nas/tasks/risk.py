@@ -14,7 +14,7 @@ from nas.baselines import build_baseline
 from nas.network.residual import Problem, ResidualModel, from_plain, plain, weights_of
 from nas.network.residual_fit import ResidualSettings, fit_residual
 from nas.network.stretches import Samples
-from nas.space.kinds import Features, draw
+from nas.space.kinds import COLUMNS_KIND, Features, draw
 from nas.targets import RIVALS, base_columns, bias, correlation, fit_base, forecast_by, get_target, series
 from nas.targets.bases import BASES
 from nas.targets.scale import sizing_bars, volatility_of
@@ -42,7 +42,9 @@ class RiskTask:
 
     def compute(self, samples: Samples) -> TaskResult:
         """Arrays [bar, asset] per method, `stop.<method>` and `test.<method>`, labels `stop.realised` and `test.realised`; the model."""
-        problem = problem_of(samples, self.target, self.horizon, self.settings.base)
+        problem = problem_of(
+            samples, self.target, self.horizon, self.settings.base, COLUMNS_KIND in self.settings.kinds
+        )
         window, target = self.window, problem.target
         found = fit_residual(problem, window.train, window.validation, self.settings, self.seed)
         stop = slice(window.stop.start - window.validation.start, window.validation.stop - window.validation.start)
@@ -104,9 +106,9 @@ def return_factor(problem: Problem, forecast: FloatArray, bars: slice) -> FloatA
 
 
 @lru_cache(maxsize=8)
-def problem_of(samples: Samples, target: str, horizon: int, base: str) -> Problem:
+def problem_of(samples: Samples, target: str, horizon: int, base: str, columns: bool = False) -> Problem:
     """Computed once for all windows of a process."""
-    return Problem.of(samples.panel, target, horizon, base)
+    return Problem.of(samples.panel, target, horizon, base, columns=columns)
 
 
 def risk_model(result: TaskResult) -> ResidualModel:

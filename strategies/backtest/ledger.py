@@ -56,6 +56,8 @@ class Stretch(NamedTuple):
 #: (signed), its price, the bar it was sent at, its place in the queue, whether a stop was triggered (1), the distance of the protective
 #: stop that it brings; that stop's price (0: none), the average entry, the side on which the asset was stopped out
 SIZE, MARK, AIMED, LEFT, PRICE, SENT, QUEUE, TRIGGERED, DISTANCE, LEVEL, ENTRY, BARRED = range(12)
+# truths with a type: for a literal one the kernel would be compiled once more
+YES, NO = np.True_, np.False_
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -94,21 +96,21 @@ def run(
             if flow:
                 cash += _settle(candles, flows, first, t, 1.0, state, total)
             if pending > 0 or (terms.stops and held > 0):
-                if held > 0 and _short_of_margin(cash, candles, t, state, terms, False):
-                    cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, False)
+                if held > 0 and _short_of_margin(cash, candles, t, state, terms, NO):
+                    cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, NO)
                 if terms.stops:
-                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, True)
+                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, YES)
                 cash = _execute(cash, candles, t, limits, state, turn, slip, rate, terms, total)
                 held, pending, flow = 0, 0, first[t] < first[t + 1]
                 for a in range(assets):
                     held += state[a, SIZE] != 0.0
                     pending += state[a, LEFT] != 0.0
             if held > 0:
-                if _short_of_margin(cash, candles, t, state, terms, True):
-                    cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, True)
+                if _short_of_margin(cash, candles, t, state, terms, YES):
+                    cash = _liquidate(cash, candles, t, state, slip, rate, terms, total, YES)
                     held, pending = 0, 0
                 if terms.stops:
-                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, False)
+                    cash = _stop_out(cash, candles, t, limits, state, slip, rate, total, NO)
                     held, pending = 0, 0
                     for a in range(assets):
                         held += state[a, SIZE] != 0.0
@@ -130,7 +132,8 @@ def run(
                 equity[p, written] = cash
                 written += 1
             if len(holdings) > 0:
-                holdings[p, t] = state[:, SIZE]
+                for a in range(assets):  # an array assigned to a row takes as long to compile as many a kernel
+                    holdings[p, t, a] = state[a, SIZE]
             if cash <= floor:
                 continue
             for a in range(assets):

@@ -224,7 +224,8 @@ def _held(wanted: FloatArray, gross: float, net: float, penalty: float) -> Float
                     now[a] = held[a] + math.copysign(max(abs(move) - penalty, 0.0), move)
             _limit(now, gross, net)
         held = now
-        out[t] = now
+        for a in range(assets):  # an array assigned to a row takes as long to compile as all the rest
+            out[t, a] = now[a]
     return out
 
 

@@ -68,8 +68,8 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
     make_folder(folder, "--out")
     if strategy.stays_flat:
         console.print(
-            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 0 in the run's "
-            "settings lowers that bar)"
+            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 1 in the run's "
+            "settings takes that bar away)"
         )
     with Held(folder):
         journal = Journal(folder / "journal.sqlite")

@@ -34,6 +34,8 @@ from strategies.backtest.execution import backtest
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import daily_sharpe
 from strategies.walkforward.config import RunConfig
+from strategies.walkforward.holdout import seen
+from strategies.walkforward.looks import Look, Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
@@ -75,7 +77,7 @@ class Audit:
                 f"{folder} is no finished run: it has no readable run.json; give e.g. reports/latest"
             ) from None
         config = RunConfig(**{k: v for k, v in info["config"].items() if k in RunConfig.model_fields})
-        panel = load_market(config, config.seed, echo=lambda text: console.print(text, markup=False))
+        panel = seen(config, load_market(config, config.seed, echo=lambda text: console.print(text, markup=False)))
         if panel.fingerprint() != info["provenance"]["data_fingerprint"]:
             raise InputError(
                 f"the data of {folder} are no longer the same (fingerprint differs); rerun the walk-forward, then the audit"
@@ -84,6 +86,11 @@ class Audit:
         if not same:
             console.print("made by another version of the code: trades are audited, training is not repeated")
         return Audit(folder, config, panel, same, console)
+
+    def looked(self) -> Look:
+        """The audit shows Sharpe ratios of the run: the same look, counted where the run itself was made elsewhere."""
+        info = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return Register().enter_run("audit", info, str(self.equity.index[0]), str(self.equity.index[-1]))
 
     def checks(self, windows: int) -> list[Check]:
         """Every check, in the order of this module's list. windows: how many windows are searched and trained again."""

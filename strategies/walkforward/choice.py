@@ -1,8 +1,9 @@
 """Choices made before a window is traded, on stop stretches only (never on test bars): which network trades, by which plan, or none.
 
 A plan says how forecasts become orders. All plans of all candidates are tried on the stop stretch (the last half of validation)
-of the window; a plan's record is its net returns there and on the stop stretches of all earlier windows. The best record trades
-only if it beats what the best of as many worthless plans would show by luck; otherwise the strategy stays flat.
+of the window; a plan's record is its net returns there and on the stop stretches of all earlier windows, each bar counted once.
+The best plan trades only if what this way of choosing earned on earlier *test* stretches, which none of its choices had seen, is
+unlikely to be luck; otherwise the strategy stays flat (docs/decisions/111-evidence-is-a-rate.md).
 """
 
 from __future__ import annotations
@@ -47,6 +48,21 @@ class Plan:
             return "flat"
         return f"threshold{self.threshold:g}-smoothing{self.smoothing:g}-hurdle{self.hurdle:g}"
 
+    @property
+    def words(self) -> str:
+        """What pages call it.
+
+        Examples
+        --------
+        >>> Plan(0.5, 2.0, 1.0).words
+        'enter beyond 0.5 standard deviations of the forecast averaged over 2 horizons, where the move pays 1 round trip'
+        """
+        if self.always or math.isinf(self.threshold):
+            return "always in the market" if self.always else "stay flat"
+        averaged = f" averaged over {self.smoothing:g} horizons" if self.smoothing else ""
+        paid = f", where the move pays {self.hurdle:g} round trip{'s' * (self.hurdle != 1)}" if self.hurdle else ""
+        return f"enter beyond {self.threshold:g} standard deviations of the forecast{averaged}{paid}"
+
 
 FLAT = Plan(math.inf)
 HOLD = Plan(0.0, always=True)
@@ -69,51 +85,93 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Choice(Generic[C]):
-    """What trades a window. evidence: standard errors by which the record of the best plan beat zero; needed: by luck alone."""
+    """What trades a window.
+
+    best: the plan with the best record on stop stretches. by_luck: how likely a way of choosing without skill shows a record as good as
+    the one on the earlier test stretches (1 before there is one). needed: how likely it may be. record: blocks of that record.
+    """
 
     candidate: C
     plan: Plan
     best: Plan
-    evidence: float
+    by_luck: float
     needed: float
+    record: int
 
 
 class Records(Generic[C]):
-    """The stop-stretch returns of every configuration (key, plan), window after window, of one strategy."""
+    """Two records of one strategy, window after window. Which plan is best: by the stop-stretch returns of every configuration (key,
+    plan). Whether it may trade: by what the plans chosen so far earned on the test stretches that came after, where no training stopped, no
+    weight of an architecture moved and no plan was chosen: `learn` tells them, whether they traded or not.
 
-    def __init__(self, strictness: float) -> None:
-        self.strictness = strictness
-        self._past: dict[tuple[str, Plan], list[FloatArray]] = {}
+    rate: share of windows that may trade where no plan has skill; 1 asks only that the best plan earned anything on validation.
+    block: bars of the record that count as one observation (a day).
+    """
 
-    def choose(self, candidates: Sequence[tuple[str, C, Sequence[Tried]]]) -> Choice[C]:
-        """Choose among the (configuration key, candidate, its trials) of the next window in time, and remember them."""
-        entries = [
-            (_evidence([*self._past.get((key, tried.plan), ()), tried.returns]), candidate, tried.plan)
-            for key, candidate, trials in candidates
-            for tried in trials
-        ]
-        evidence, candidate, plan = max(entries, key=lambda entry: entry[0])
-        needed = self.strictness * expected_maximum(len(entries))
-        for key, _, trials in candidates:
+    def __init__(self, rate: float, block: int = 1) -> None:
+        self.rate = rate
+        self.block = block
+        self._stop: dict[tuple[str, Plan], tuple[FloatArray, int]] = {}
+        self._unseen: list[FloatArray] = []
+
+    def choose(self, candidates: Sequence[tuple[str, C, Sequence[Tried]]], start: int = 0) -> Choice[C]:
+        """Choose among the (configuration key, candidate, its trials) of the next window in time, and remember them.
+
+        start: first bar of its stop stretch; bars of earlier ones from there on are not counted again.
+        """
+        entries = []
+        for key, candidate, trials in candidates:
             for tried in trials:
-                self._past.setdefault((key, tried.plan), []).append(tried.returns)
-        trades = plan.always or evidence > max(needed, 0.0)
-        return Choice(candidate, plan if trades else FLAT, plan, evidence, needed)
+                past, stop = self._stop.get((key, tried.plan), (np.empty(0), start))
+                known = np.concatenate([past[: len(past) - max(0, stop - start)], tried.returns])
+                self._stop[key, tried.plan] = known, start + len(tried.returns)
+                entries.append((_record(known), candidate, tried.plan))
+        record, candidate, plan = max(entries, key=lambda entry: entry[0])
+        blocks = in_blocks(np.concatenate([np.empty(0), *self._unseen]), self.block)
+        by_luck = luck_of(blocks)
+        trades = plan.always or (by_luck <= self.rate if self.rate < 1.0 else record > 0.0)
+        return Choice(candidate, plan if trades else FLAT, plan, by_luck, self.rate, int(np.count_nonzero(blocks)))
+
+    def learn(self, returns: FloatArray) -> None:
+        """What the best plan of the last choice earned on the test stretch of its window, per bar: for the windows after it."""
+        self._unseen.append(returns)
 
 
-def _evidence(parts: Sequence[FloatArray]) -> float:
+def _record(returns: FloatArray) -> float:
     """Mean return in standard errors; 0 where nothing was earned or lost."""
-    returns = np.concatenate(parts)
     deviation = float(returns.std())
     return 0.0 if deviation < 1e-12 else float(returns.mean() / deviation * math.sqrt(len(returns)))
 
 
-def expected_maximum(trials: int) -> float:
-    """Expected best of `trials` independent standard normal draws, as in Bailey and Lopez de Prado (2014), equation 6."""
-    if trials < 2:
-        return 0.0
-    normal, gamma = NormalDist(), 0.5772156649015329
-    return (1 - gamma) * normal.inv_cdf(1 - 1 / trials) + gamma * normal.inv_cdf(1 - 1 / (trials * math.e))
+def in_blocks(returns: FloatArray, size: int) -> FloatArray:
+    """Sums over so many bars, the last one shorter: what hangs together within them is one observation."""
+    return np.add.reduceat(returns, np.arange(0, len(returns), max(1, size))) if len(returns) else returns
+
+
+EXACT = 12  # blocks up to which every assignment of signs is counted
+
+
+def luck_of(blocks: FloatArray) -> float:
+    """P-value of a sum under random signs: how likely returns as large, of either sign with equal chance, add up to as much.
+
+    The magnitudes are kept, so that neither fat tails nor spells of volatility matter. Every assignment up to EXACT blocks that
+    moved; above, the normal limit of the self-normalised sum, which errs to the safe side in the tail (Efron 1969). 1 where nothing moved.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> luck_of(np.array([1.0, 2.0, 3.0]))  # one of eight assignments
+    0.125
+    """
+    moved = blocks[np.abs(blocks) > 1e-12]
+    if not len(moved):
+        return 1.0
+    if len(moved) > EXACT:
+        return 1.0 - NormalDist().cdf(float(moved.sum() / math.sqrt(float(moved @ moved))))
+    sums = np.zeros(1)
+    for size in np.abs(moved):
+        sums = np.concatenate([sums - size, sums + size])
+    return float(np.mean(sums >= moved.sum() - 1e-9 * float(np.abs(moved).max())))
 
 
 def net_returns(

@@ -54,6 +54,9 @@ class RunConfig(MarketSettings):
     test: Duration = setting("60d", "Unseen stretch that is traded.", WINDOWS)
     step: Duration | None = setting(None, "How far each window moves (default: the test length).", WINDOWS)
     anchored: bool = setting(False, "Every training stretch starts at the first bar.", WINDOWS)
+    holdout: Duration | None = setting(
+        None, "Last stretch that no run reads, until `python -m reports unseal RUN` opens it once, e.g. 90d.", WINDOWS
+    )
     purge: Duration | None = setting(
         None, "Bars between train and validation (default: what labels and network reach).", WINDOWS
     )
@@ -175,10 +178,12 @@ class RunConfig(MarketSettings):
         flag=False,
         min_length=1,
     )
-    evidence: Share = setting(
-        1.0,
-        "How far beyond luck a plan's record must be to trade; 0: whatever earned anything, 1: what luck explains.",
+    evidence: float = setting(
+        0.1,
+        "Share of windows that may trade where nothing has skill, by the record on earlier test stretches; 1: whatever earned anything.",
         TRADING,
+        gt=0,
+        le=1,
     )
     no_trade_band: float = setting(
         0.2, "A held side is resized only where the size differs by more than this, in equities.", TRADING, flag=False

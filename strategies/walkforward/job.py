@@ -20,6 +20,8 @@ from data.progress import console_of, download_progress
 from data.sources import load_market
 from nas.tasks.device import resolve_device
 from strategies.walkforward.config import RunConfig
+from strategies.walkforward.holdout import seen
+from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.provenance import code_version, run_id
@@ -51,7 +53,7 @@ class Job:
         console = console_of(options.as_json, options.quiet)
         config = config.model_copy(update={"device": resolve_device(config.device)})
         began = time.perf_counter()
-        panel = _load(config, console)
+        panel = seen(config, _load(config, console))
         timings = {"data": time.perf_counter() - began}
         config = with_order_rules(config, panel).model_copy(update={"interval": interval_name(panel.interval_ns)})
         code = code_version()
@@ -103,7 +105,7 @@ class Job:
     def run(self, watch: Path | None = None) -> Headline:
         """Searches, trains, trades and writes every file but the pages. watch: as of `nas.search.watch`."""
         pipeline = self._pipeline()
-        headline = pipeline.run(self.folder, watch)
+        headline = pipeline.run(self.folder, watch, Register())
         self.worker_mib = pipeline.worker_mib
         return headline
 

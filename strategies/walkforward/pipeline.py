@@ -30,6 +30,7 @@ from strategies.walkforward.config import RunConfig, bars_of
 from strategies.walkforward.contenders import Contender, PolicyOutcome
 from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
+from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, kinds_tasks_of, least_gap, notes_of, tasks_of, wanted_of
@@ -98,8 +99,13 @@ class Pipeline:
             if note:
                 self.console.print(note, markup=False, soft_wrap=True)
 
-    def run(self, folder: Path, watch: Path | None = None) -> dict[str, dict[str, float]]:
-        """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.search.watch`."""
+    def run(
+        self, folder: Path, watch: Path | None = None, register: Register | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Writes every file of the run folder but the pages; returns the headline figures. watch: as of `nas.search.watch`.
+
+        register: where the look at the test stretch is counted.
+        """
         config, panel = self.config, self.panel
         began = time.perf_counter()
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
@@ -133,7 +139,7 @@ class Pipeline:
             self.scale,
             risk,
         )
-        write_run(folder, finished)
+        write_run(folder, finished, register)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
 

@@ -31,6 +31,7 @@ from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.looks import Register
 from strategies.walkforward.provenance import decision_version, package_versions
 from strategies.walkforward.risk import RiskRun, directional, models_of
 from strategies.walkforward.trading import Book, long_table, portfolio_of, position_rule
@@ -151,13 +152,17 @@ class Finished:
         return [{"time": self.iso(a.bar), "detector": a.detector, "stream": a.stream} for a in heard]
 
 
-def write_run(folder: Path, run: Finished) -> None:
-    """Tables, models, windows.json; run.json last: it says that all others are there."""
+def write_run(folder: Path, run: Finished, register: Register | None = None) -> None:
+    """Tables, models, windows.json; run.json last: it says that all others are there. register: counts the look at the test stretch."""
     _write_tables(folder, run)
     _write_models(folder / "models", run)
     windows = [_window(run, window) for window in run.windows]
     write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
-    write_text(folder / "run.json", json.dumps(_summary(folder.name, run), indent=1) + "\n")
+    summary = _summary(folder.name, run)
+    if register is not None:
+        times = next(iter(run.book.backtests.values())).timestamps
+        summary["look"] = asdict(register.enter_run("run", summary, str(times[0]), str(times[-1])))
+    write_text(folder / "run.json", json.dumps(summary, indent=1) + "\n")
 
 
 def _write_tables(folder: Path, run: Finished) -> None:
@@ -248,8 +253,10 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
         "threshold": choice.best.threshold,
         "evidence": {
             "best_plan": choice.best.name,
-            "standard_errors": round(choice.evidence, 4),
-            "needed": round(choice.needed, 4),
+            "in_words": choice.best.words,
+            "by_luck": round(choice.by_luck, 4),
+            "needed": choice.needed,
+            "record_days": choice.record,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features")},
         # in the size in which it trades

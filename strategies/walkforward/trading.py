@@ -18,7 +18,18 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.rules import RULES
 from strategies.backtest.sensitivity import break_even_bps, daily_sharpe, sensitivity
 from strategies.backtest.terms import Account, Costs, Fees, Instrument, Orders
-from strategies.walkforward.choice import FLAT, HOLD, Choice, Records, Tried, plan_returns, plans, scaled_rule, sharpe
+from strategies.walkforward.choice import (
+    FLAT,
+    HOLD,
+    Choice,
+    Plan,
+    Records,
+    Tried,
+    plan_returns,
+    plans,
+    scaled_rule,
+    sharpe,
+)
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcome
 from strategies.walkforward.risk import directional, holders, sized_by
@@ -122,13 +133,24 @@ def trade(
 
 
 def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str]) -> Choices:
-    """Per strategy and window who trades it, window after window: a record grows."""
-    records: dict[str, Records[Candidate]] = {name: Records(stretch.config.evidence) for name in names}
-    return {
-        (name, window.number): records[name].choose([(c.key, c, c.trials) for c in _of(candidates, name, window)])
-        for window in stretch.windows
-        for name in names
-    }
+    """Per strategy and window who trades it, window after window: a record grows by the test stretches that are over."""
+    day = max(1, round(stretch.panel.bars_per_year / stretch.panel.days_per_year))
+    choices: Choices = {}
+    for name in names:
+        records: Records[Candidate] = Records(stretch.config.evidence, day)
+        for window in stretch.windows:
+            offered = [(c.key, c, c.trials) for c in _of(candidates, name, window)]
+            choice = choices[name, window.number] = records.choose(offered, window.stop.start)
+            held = _held(stretch, window, choice.candidate, choice.best)
+            records.learn(plan_returns(stretch.panel, held[None], window.test.start, **stretch.terms)[0])
+    return choices
+
+
+def _held(stretch: Stretch, window: Window, candidate: Candidate, plan: Plan) -> FloatArray:
+    """Targets [bar, asset] of a plan on the test stretch of a window."""
+    signal_of, trained = stretch.portfolio.signal, candidate.contender.trained
+    rule = scaled_rule(stretch.rule, signal_of(trained.stop_forecasts), plan)
+    return stretch.positions(signal_of(trained.test_forecasts), window.test.start, rule)
 
 
 def _of(candidates: Sequence[Candidate], name: str, window: Window) -> list[Candidate]:
@@ -140,22 +162,19 @@ def _of(candidates: Sequence[Candidate], name: str, window: Window) -> list[Cand
 def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, names: Sequence[str]) -> _Booked:
     """Forecasts and targets of whoever was chosen, and of every trial that was not."""
     booked = _Booked({name: stretch.filled(np.nan) for name in names}, {name: stretch.filled(0.0) for name in names})
-    signal_of = stretch.portfolio.signal
     for window in stretch.windows:
         place = stretch.place(window)
         for name in names:
             choice = choices[name, window.number]
             booked.forecasts[name][place] = choice.candidate.contender.trained.test_forecasts
             for candidate in _of(candidates, name, window):
-                trained = candidate.contender.trained
                 for tried in (*candidate.trials, FLAT_TRIAL):
                     key, selected = (
                         f"{candidate.key}/{tried.plan.name}",
                         candidate is choice.candidate and tried.plan == choice.plan,
                     )
                     if tried.plan != FLAT:
-                        rule = scaled_rule(stretch.rule, signal_of(trained.stop_forecasts), tried.plan)
-                        held = stretch.positions(signal_of(trained.test_forecasts), window.test.start, rule)
+                        held = _held(stretch, window, candidate, tried.plan)
                         booked.chains.setdefault(key, stretch.filled(0.0))[place] = held
                         if selected:
                             booked.targets[name][place] = held

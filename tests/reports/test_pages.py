@@ -291,10 +291,11 @@ def test_a_chart_of_many_strategies_draws_a_few_and_offers_the_rest(tmp_path: Pa
 def test_a_flat_window_says_why(tmp_path: Path) -> None:
     folder = build_run(tmp_path, bars=BARS)
     windows = json.loads((folder / "windows.json").read_text())
-    windows[0] |= {"plan": "flat", "evidence": {"best_plan": "threshold1", "standard_errors": 0.451, "needed": 1.66}}
+    windows[0] |= {"plan": "flat", "evidence": {"in_words": "wait", "by_luck": 0.451, "needed": 0.1, "record_days": 60}}
     (folder / "windows.json").write_text(json.dumps(windows))
     page = write_page(load_run(folder)).read_text()
-    assert "Stayed flat: the best plan (threshold1) had earned 0.45 standard errors" in page
+    assert "Stayed flat: the best plan on validation was to wait; what was chosen so earned, on 60 unseen days" in page
+    assert "with 45.1%; at most 10% is asked for" in page
     assert "It stayed flat in 1 of 3 windows" in page
 
 

@@ -20,6 +20,7 @@ from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
 from nas.network.model import ENSEMBLE_FILE, TrainedModel, load_model
 from nas.network.model_check import known_keys
+from nas.space.kinds import BASE_INPUT
 from nas.targets import Scale
 from nas.targets.scale import sizing_bars
 from nas.targets.series import bars_of_hours
@@ -129,7 +130,11 @@ class Strategy:
 def inputs_read(models: Sequence[TrainedModel], risk: Mapping[str, RiskForecast]) -> list[str]:
     """Raw inputs of the networks and of the risk forecasts beside them."""
     own = [name for model in models for name, _ in model.genotype.features]
-    return list(dict.fromkeys([*own, *(name for f in risk.values() for name, _ in f.model.features)]))
+    return list(
+        dict.fromkeys(
+            [*own, *(name for f in risk.values() for name, _ in f.model.features if not name.startswith(BASE_INPUT))]
+        )
+    )
 
 
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
@@ -144,6 +149,25 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{folder}: features.json: {reason}; rerun the walk-forward with --fresh") from None
+
+
+def _check_tradable(folder: Path, model: TrainedModel, any_code: bool) -> None:
+    """InputError where the model was made for another kind of market, or by other code."""
+    category = model.extra.get("category", "linear")
+    if category != "linear":
+        raise InputError(
+            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
+        )
+    if "rule" not in model.extra:
+        raise InputError(
+            f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"
+        )
+    code = decision_version()
+    if model.extra.get("decision_version") != code and not any_code:
+        raise InputError(
+            f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
+            f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
+        )
 
 
 def members_of(folder: Path) -> list[Path]:
@@ -198,21 +222,7 @@ def _strategy_of(
         _check_apart(folder, model, portfolio, symbols)
     companions = companions_of(inputs_read((model, *others), risk), symbols, traded, trained_for)
     weighed = Portfolio(**portfolio)
-    category = model.extra.get("category", "linear")
-    if category != "linear":
-        raise InputError(
-            f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
-        )
-    if "rule" not in model.extra:
-        raise InputError(
-            f"{folder}: the model holds no position rule (an older version wrote it); rerun the walk-forward"
-        )
-    code = decision_version()
-    if model.extra.get("decision_version") != code and not any_code:
-        raise InputError(
-            f"{folder}: the model was made by decision code {model.extra.get('decision_version', 'of an older kind')}, this is "
-            f"{code}; rerun the walk-forward, or give --any-code to trade it all the same"
-        )
+    _check_tradable(folder, model, any_code)
     weights = b"".join((place / "weights.safetensors").read_bytes() for place in members_of(folder))
     name = hashlib.sha256(weights).hexdigest()[:12]
     rule = PositionRule(**model.extra["rule"])

@@ -114,13 +114,49 @@ def test_training_for_so_many_epochs_is_the_schedule_cut_short() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_draws_the_same_architecture_for_a_seed(kind: str) -> None:
-    features = tuple(sorted((name, pipelines[0]) for name, pipelines in residual_inputs(PANEL).items()))
+    own = tuple(sorted((name, pipelines[0]) for name, pipelines in residual_inputs(PANEL).items()))
+    features = tuple(sorted((*own, ("base day", "raw"), ("base week", "raw"))))
     genotype = draw(kind, features, (6,), 3)
     assert genotype == draw(kind, features, (6,), 3)
-    assert genotype.features == features
+    if kind == "half":
+        assert set(genotype.features) < set(own)
+    else:
+        assert genotype.features == (features if kind == "columns" else own)
     assert network_of(genotype, 0).receptive_field <= 222
 
 
 def test_an_unknown_kind_is_answered_with_what_there_is() -> None:
     with pytest.raises(InputError, match="there are stack, ladder"):
         draw("tower", (), (6,), 0)
+
+
+def test_kinds_read_what_they_say_and_travel() -> None:
+    """Networks on half of the inputs, on all, and on the base's columns in one mean: the model read back forecasts the same."""
+    settings = replace(SHORT, kinds=("half", "columns", "small"))
+    problem = Problem.of(PANEL, "range", 6, columns=True)
+    model = fit_residual(problem, TRAIN, VALIDATION, settings, 0).model
+    assert [len(m.genotype.features) for m in model.members if m.genotype is not None] == [
+        len(problem.features) // 2, len(problem.readable), len(problem.features),
+    ]  # fmt: skip
+    back = from_plain(plain(model), weights_of(model))
+    again = Problem.of(PANEL, "range", 6, problem.base, back.features)
+    np.testing.assert_allclose(back.forecast(again, TEST), model.forecast(problem, TEST), rtol=1e-6)
+    moved = replace(problem, bank=replace(problem.bank, values=problem.bank.values.copy()))
+    moved.bank.values[:, moved.places(problem.readable[-1:])] *= 2.0
+    by = {k: replace(model, members=(m,)) for k, m in zip(settings.kinds, model.members, strict=True)}
+    assert (by["columns"].forecast(moved, TEST) != by["columns"].forecast(problem, TEST)).any()
+    np.testing.assert_array_equal(by["small"].forecast(moved, TEST), by["small"].forecast(problem, TEST))
+
+
+def test_networks_on_the_columns_of_the_base_ignore_the_future() -> None:
+    settings = replace(SHORT, kinds=("columns", "half"))
+    made = []
+    for panel in (PANEL, replaced(PANEL, TEST.stop - 1)):
+        problem = Problem.of(panel, "range", 6, columns=True)
+        made.append(fit_residual(problem, TRAIN, VALIDATION, settings, 0).model.forecast(problem, TEST))
+    np.testing.assert_array_equal(made[0], made[1])
+
+
+def test_the_columns_of_the_base_must_be_given() -> None:
+    with pytest.raises(InputError, match="columns=True"):
+        draw("columns", (("return", "raw"),), (6,), 0)

@@ -48,3 +48,14 @@ def test_what_an_earlier_window_validated_on_weighs_less() -> None:
     middle = 3_150 + 225
     found = scores_of(Problem.of(PANEL, "range", 6, "harx"), replace(TASK, validated=middle, kinds=("small",)))
     assert [s.weight for s in found] == pytest.approx([0.0, 0.5])
+
+
+def test_kinds_of_inputs_are_scored_too() -> None:
+    """On half of the inputs, and with the base's columns: what comes after validation changes neither."""
+    task = replace(TASK, kinds=("half", "columns"))
+    one, other = (
+        scores_of(Problem.of(panel, "range", 6, "harx", columns=True), task)
+        for panel in (PANEL, replaced(PANEL, WINDOW.validation.stop + 6))
+    )
+    assert one == other
+    assert len({s.gain for s in one}) == len(one)

@@ -74,7 +74,7 @@ class Soak:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.symbols = SYMBOLS[: self.count]
-        panel = market_panel(HISTORY + self.bars + 30, self.symbols)
+        panel = market_panel(HISTORY + self.bars + 3 * self.kills + 30, self.symbols)
         tables = replay_tables(panel)
         self.clock = Clock(int(tables[self.symbols[0]][0][0]) + HISTORY * HOUR_MS + 1, speed=0.0)
         self.private = Private(KEYS.key, KEYS.secret, tick_s=0.02, wallet=Decimal(1_000_000))

@@ -317,7 +317,7 @@ def test_decisions_are_the_positions_of_the_run_itself(tmp_path: Path) -> None:
     done = run(
         tmp_path, "--symbol", ",".join(SYMBOLS), *(word for path in files for word in ("--data", str(path))),
         "--ops", "zero,conv3,ema4,cross_zscore,market,correlation", "--weighting", "volatility_target", "--no-pages", "--jobs", "1",
-        "--baselines", "none", "--evidence", "0", "--taker-fee-bps", "0", "--slippage-bps", "0", "--out", "out",
+        "--baselines", "none", "--evidence", "1", "--taker-fee-bps", "0", "--slippage-bps", "0", "--out", "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = (path.parent for path in (tmp_path / "out" / "runs").glob("*/run.json"))

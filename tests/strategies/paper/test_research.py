@@ -23,7 +23,7 @@ from tests.strategies.paper.rig import HISTORY, SYMBOL, Rig
 
 SMALL = {
     "train": "200", "validation": "120", "horizon": (3,), "ops": ("zero", "identity", "ema4"), "nodes": 1, "channels": 4,
-    "search_epochs": 2, "training_epochs": 2, "evidence": 0.0, "features": {"open_interest": ("raw", "ewm32"),
+    "search_epochs": 2, "training_epochs": 2, "evidence": 1.0, "features": {"open_interest": ("raw", "ewm32"),
     "body@240": ("raw",)}, "timeframes": ("240",), "symbol": (SYMBOL,), "thresholds": (0.5,), "smoothings": (0.0,),
     "cost_hurdles": (0.0,),
 }  # fmt: skip

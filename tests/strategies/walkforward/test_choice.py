@@ -1,20 +1,25 @@
-"""What may trade a window: chosen on stop stretches, held to the luck of many trials, flat where nothing beats it."""
+"""What may trade a window: chosen on stop stretches, held to its record on unseen ones, flat where luck explains that."""
 
 from __future__ import annotations
+
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from data.panel import CANDLE_FIELDS, FloatArray, Panel
+from lab.verdict import traded_share
 from strategies.backtest.portfolio import book_of
 from strategies.backtest.positions import PositionRule, PositionState, smoothed, step, target_positions
 from strategies.backtest.terms import Account, Costs
 from strategies.walkforward.choice import (
+    EXACT,
     FLAT,
     Plan,
     Records,
     Tried,
-    expected_maximum,
+    in_blocks,
+    luck_of,
     net_returns,
     plans,
     scaled_rule,
@@ -36,48 +41,73 @@ def earning(standard_errors: float, bars: int = 400) -> FloatArray:
     return result
 
 
-def test_expected_maximum_is_that_of_normal_draws() -> None:
-    draws = np.random.default_rng(0).normal(size=(20_000, 12)).max(axis=1)
-    assert expected_maximum(12) == pytest.approx(draws.mean(), abs=0.05)
-    assert expected_maximum(1) == 0.0
+def offer(errors: float) -> list[tuple[str, str, list[Tried]]]:
+    return [("a", "network", [tried(EAGER, earning(errors)), tried(CALM, earning(-1))])]
 
 
-def test_record_trades_only_where_it_beats_the_best_of_as_many_worthless_plans() -> None:
-    needed = expected_maximum(2)
-    for errors, trades in ((needed - 0.1, False), (needed + 0.1, True)):
-        offered = [("a", "network", [tried(EAGER, earning(errors)), tried(CALM, earning(-1))])]
-        choice = Records[str](1.0).choose(offered)
+def test_the_best_on_validation_trades_only_on_an_unseen_record_beyond_luck() -> None:
+    for errors, trades in ((1.2, False), (1.4, True)):  # 10% lies at 1.28 standard errors
+        records = Records[str](0.1)
+        first = records.choose(offer(8.0), 0)
+        assert (first.plan, first.best, first.record) == (FLAT, EAGER, 0)  # however good validation looks
+        records.learn(exactly(errors))
+        choice = records.choose(offer(0.1), 400)
         assert choice.plan == (EAGER if trades else FLAT)
-        assert choice.best == EAGER
-        assert choice.evidence == pytest.approx(errors)
+        assert choice.by_luck == pytest.approx(1 - NormalDist().cdf(errors), abs=0.01)
+
+
+def exactly(errors: float, bars: int = 400) -> FloatArray:
+    """Returns of one size whose sum is about this many standard errors."""
+    wins = round((bars + errors * np.sqrt(bars)) / 2)
+    result: FloatArray = np.where(np.arange(bars) < wins, 1.0, -1.0)
+    return result
 
 
 def test_losing_plans_leave_the_strategy_flat_however_lenient_it_is() -> None:
-    offered = [("a", "network", [tried(EAGER, earning(-0.5)), tried(CALM, earning(-1))])]
-    assert Records[str](0.0).choose(offered).plan == FLAT
+    assert Records[str](1.0).choose(offer(-0.5)).plan == FLAT
     nothing = [("a", "network", [tried(EAGER, np.zeros(50))])]
-    assert Records[str](0.0).choose(nothing).plan == FLAT
+    assert Records[str](1.0).choose(nothing).plan == FLAT
+    assert Records[str](1.0).choose(offer(0.1)).plan == EAGER
 
 
-def test_evidence_gathers_over_the_stop_stretches_of_earlier_windows() -> None:
-    records = Records[str](1.0)
-    offered = [("a", "network", [tried(EAGER, earning(0.5)), tried(CALM, earning(-1))])]
-    chosen = [records.choose(offered).plan for _ in range(8)]
-    # 0.5 standard errors a window grow with its square root: sqrt(k) x 0.5 > expected_maximum(2) from window k on
-    first = int(np.ceil((expected_maximum(2) / 0.5) ** 2)) - 1
-    assert chosen == [FLAT] * first + [EAGER] * (8 - first)
+def test_overlapping_stop_stretches_count_each_bar_once() -> None:
+    """Steps of 100 bars under stop stretches of 400: four windows hold 700 bars, not 1,600."""
+    rng = np.random.default_rng(4)
+    bars, records = rng.normal(0.05, 1.0, 700), Records[str](1.0)
+    for start in (0, 100, 200, 300):
+        records.choose([("a", "x", [tried(EAGER, bars[start : start + 400])])], start)
+    assert np.array_equal(records._stop["a", EAGER][0], bars)
+    records.choose([("a", "x", [tried(EAGER, bars[:100])])], 1000)  # a gap between two stretches takes nothing away
+    assert len(records._stop["a", EAGER][0]) == 800
+
+
+def test_luck_of_a_record_is_the_share_of_signs_that_do_as_well() -> None:
+    rng = np.random.default_rng(5)
+    for count in (5, EXACT, EXACT + 1, 200):
+        blocks = rng.standard_t(3, count) + 0.2
+        signs = rng.choice([-1.0, 1.0], (40_000, count))
+        assert luck_of(blocks) == pytest.approx(np.mean(signs @ np.abs(blocks) >= blocks.sum() - 1e-12), abs=0.02)
+    assert luck_of(np.zeros(9)) == 1.0
+    assert luck_of(np.empty(0)) == 1.0
+    assert in_blocks(np.arange(5.0), 2).tolist() == [1.0, 5.0, 4.0]
+
+
+def test_a_tenth_of_worthless_windows_trades_at_any_step_and_number_of_plans() -> None:
+    for step_days, count in ((7, 12), (30, 1), (30, 12)):
+        assert traded_share(step_days, count, 80, days=360, first_seed=9) == pytest.approx(0.1, abs=0.06)
 
 
 def test_a_choice_knows_nothing_of_later_windows() -> None:
     rng = np.random.default_rng(1)
-    stretches = [rng.normal(0.05, 1, (2, 100)) for _ in range(6)]
+    stretches = [rng.normal(0.05, 1, (3, 100)) for _ in range(6)]
 
     def run(count: int) -> list[tuple[Plan, float]]:
         records = Records[str](0.5)
         found = []
-        for part in stretches[:count]:
-            choice = records.choose([("a", "x", [tried(EAGER, part[0]), tried(CALM, part[1])])])
-            found.append((choice.plan, choice.evidence))
+        for number, part in enumerate(stretches[:count]):
+            choice = records.choose([("a", "x", [tried(EAGER, part[0]), tried(CALM, part[1])])], 100 * number)
+            records.learn(part[2])
+            found.append((choice.plan, choice.by_luck))
         return found
 
     assert run(6)[:3] == run(3)
@@ -147,6 +177,8 @@ def test_worthless_forecasts_stay_flat_and_foresight_trades() -> None:
         for plan in plans((0.5, 1.0, 2.0), (0.0, 2.0), (0.0, 1.0)):
             book = book_of(panel, column, volatility, 0, scaled_rule(base, column, plan))
             tries.append(tried(plan, net_returns(panel, book, 0, Costs(), Account())))
-        choice = Records[str](1.0).choose([("a", "x", tries)])
-        assert (choice.plan != FLAT) == trades
+        records = Records[str](0.1, 24)
+        records.choose([("a", "x", tries)], 0)
+        records.learn(tries[-1].returns)
+        assert (records.choose([("a", "x", tries)], len(panel)).plan != FLAT) == trades
     assert scaled_rule(base, column, FLAT).threshold > 1e6
