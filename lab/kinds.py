@@ -182,7 +182,12 @@ def _one(mine: Sequence[Record]) -> tuple[str, str]:
     rows, decided, wrong, judged = [], 0, 0, 0
     gains: list[tuple[float, float, float]] = []
     windows: list[int] = []
-    for (group,), records in grouped(mine, "group").items():
+    for (group,), every in grouped(mine, "group").items():
+        files = len({r.settings["symbol"] for r in every})
+        finished = {w for (w,), of in grouped(every, "window").items() if len(of) == files}
+        records = [r for r in every if r.settings["window"] in finished]
+        if not records:
+            continue
         by_kind, by_family = decisions_of(records), decisions_of(records, families=True)
         for window, decision in by_kind.items():
             if window < FROM_WINDOW:
@@ -204,10 +209,7 @@ def _one(mine: Sequence[Record]) -> tuple[str, str]:
         symbols = ", ".join(dict.fromkeys(r.settings["symbol"] for r in records))
         rows.append([str(group), symbols, str(len(by_kind)), told, last.probe.sentence()])
     text = markdown(["group", "files", "windows", "record after the last", "probe"], rows)
-    share = decided / judged if judged else float("nan")
-    verdict = (
-        f"decided for convolutions in {share:.0%} of {judged} windows from the fifth on, for small cells in {wrong}"
-    )
+    verdict = f"decided for convolutions in {decided} of {judged} windows from the fifth on, for small cells in {wrong}"
     if gains:
         values = np.array(gains)
         means: list[FloatArray] = [
