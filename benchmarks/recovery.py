@@ -1,8 +1,9 @@
 """Does a variant find the op that made the data? `python -m benchmarks.recovery --seeds 20` fills the tables of docs/variants.md.
 
-Data: white noise through a random network of one node with one op, half of the label's variance; the other half is noise. The search
-gets the default ops (and the op itself) on one edge; it recovers the op when that is the one it chooses, by its relaxed weights
-alone or after the last round (`nas.search.finalists`): both are counted. Collapse: the label comes from two convolutions in a row, so every
+Data: two inputs, white noise or coloured (AR(1), 0.95: as persistent as a market's), through a random network of one node with one op, half
+of the label's variance; the other half is noise. The search gets the default ops (and the op itself) on one edge; it recovers the op when
+that is the one it chooses, by its relaxed weights alone or after the last round (`nas.search.finalists`): both are counted. Everything
+that is set is a key of a config file (`SETTINGS`). Collapse: the label comes from two convolutions in a row, so every
 skip is wrong; what is counted is the share of skips among the chosen connections.
 
 Every search is its own small file under --store: the command goes on where it was stopped, seed by seed, and the tables tell how
@@ -13,18 +14,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-OPS = ("identity", "conv3", "dilated3", "ema4", "ema12", "diff1", "maxpool6", "attention", "gated")
+OPS = ("identity", "dense", "conv3", "dilated3", "ema4", "ema12", "ema36", "diff1", "attention", "gated", "maxpool6")
+COLOURS = {"white": 0.0, "coloured": 0.95}  # autocorrelation of the inputs from bar to bar
 COLLAPSE = "collapse"
 # longer where the papers search longer than DARTS' 50 epochs or let alpha or single paths wait
 EPOCHS = {"pc": 24, "fair": 24, "random-ws": 24, "gdas": 30, "progressive": 36}
-FINALISTS = 5
+SETTINGS: dict[str, Any] = {"finalists": 5, "search_batch": 2, "alpha_learning_rate": 0.05}
+FIRST_SEED = 1_000  # seeds below served to choose settings
 BARS, TRAIN, VALIDATION = 6_000, slice(200, 3_900), slice(4_100, 5_900)
 BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
 app = typer.Typer(add_completion=False)
@@ -35,21 +39,23 @@ class Trial:
     seed: int
     variant: str
     target: str  # an op, or `collapse`
+    colour: str = "white"
 
     @property
     def file(self) -> str:
-        return f"{self.seed:03d}-{self.variant}-{self.target}.json"
+        return f"{self.seed:04d}-{self.variant}-{self.target}-{self.colour}.json"
 
 
 def trials(variants: list[str], targets: list[str], seeds: int) -> Iterator[Trial]:
     """Seed by seed, so that a table stopped early has few seeds and no holes."""
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         for variant in variants:
             for target in targets:
-                yield Trial(seed, variant, target)
+                for colour in COLOURS if target != COLLAPSE else ("white",):
+                    yield Trial(seed, variant, target, colour)
 
 
-def planted(target: str, seed: int) -> Any:
+def planted(target: str, seed: int, colour: str = "white") -> Any:
     """(tensors, features) of one asset and two inputs whose label the target made."""
     import numpy as np
     import torch
@@ -64,7 +70,11 @@ def planted(target: str, seed: int) -> Any:
         nodes = ((Connection("conv3", 0),), (Connection("conv3", 1),))
     teacher = network_of(Genotype(nodes, 4, 1, (1,), features), 1_000 + seed)
     rng = np.random.default_rng(seed)
-    x = torch.from_numpy(rng.standard_normal((1, 2, BARS)).astype(np.float32))
+    noise = rng.standard_normal((1, 2, BARS))
+    kept = COLOURS[colour]
+    for t in range(1, BARS):
+        noise[..., t] = kept * noise[..., t - 1] + (1.0 - kept**2) ** 0.5 * noise[..., t]
+    x = torch.from_numpy(noise.astype(np.float32))
     with torch.no_grad():
         for name, weight in teacher.named_parameters():
             if "attention" in name or "gated0" in name:
@@ -79,11 +89,12 @@ def planted(target: str, seed: int) -> Any:
 
 def run(trial: Trial) -> dict[str, Any]:
     from nas.search.loop import search
-    from nas.search.settings import SearchSettings
     from nas.space.ops import DEFAULT_OPS, SKIPS
     from nas.space.search_space import SearchSpace
+    from strategies.walkforward.config import RunConfig
+    from strategies.walkforward.policies import Competition
 
-    tensors, features = planted(trial.target, trial.seed)
+    tensors, features = planted(trial.target, trial.seed, trial.colour)
     if trial.target == COLLAPSE:
         space = SearchSpace(
             ops=("zero", "identity", "skip", "conv3", "dilated3", "ema4"), nodes=2, channels=4, features=features
@@ -94,20 +105,21 @@ def run(trial: Trial) -> dict[str, Any]:
         space = SearchSpace(
             ops=ops, nodes=1, channels=4, features=features, search_channels=16 if trial.variant == "pc" else None
         )
-    settings = SearchSettings(
-        epochs=EPOCHS.get(trial.variant, 15), learning_rate=1e-2, alpha_warmup_epochs=1, diagnostics_every=0, parameter_cost=1.5,
-        finalists=FINALISTS if trial.target != COLLAPSE else 1,
-    )  # fmt: skip
-    began = time.perf_counter()
+    chosen_by = SETTINGS | {"search_epochs": EPOCHS.get(trial.variant, 20)}
+    if trial.target == COLLAPSE:
+        chosen_by["finalists"] = 1
+    settings = replace(Competition.settings_of(RunConfig(**chosen_by))[0], diagnostics_every=0)
+    began = time.process_time()
     found = search(space, tensors, TRAIN, VALIDATION, settings, trial.seed, variant=trial.variant)
     chosen = [c.op for node in found.genotype.nodes for c in node]
     right = f"node1 = {trial.target}(input)"
     return {
+        "finalists": [[str(g), round(s, 6)] for g, s in found.finalists],
         "chosen": chosen,
         "recovered": found.text == right,
         "plain": str(found.finalists[0][0] if found.finalists else found.genotype) == right,
         "skips": sum(op in SKIPS for op in chosen) / len(chosen),
-        "seconds": time.perf_counter() - began,
+        "seconds": round(time.process_time() - began, 2),
     }
 
 
@@ -115,39 +127,38 @@ def tables(store: Path, variants: list[str], targets: list[str], seeds: int) -> 
     """Markdown of everything in `store`, whole seeds and begun ones alike, with the number of searches in every cell."""
     from nas.search.variants import VARIANTS
 
-    done: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    done: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for trial in trials(variants, [*targets, COLLAPSE], seeds):
         if (store / trial.file).is_file():
-            done.setdefault((trial.variant, trial.target), []).append(json.loads((store / trial.file).read_text()))
+            found = json.loads((store / trial.file).read_text())
+            done.setdefault((trial.variant, trial.target, trial.colour), []).append(found)
     lines = [
-        "| variant | " + " | ".join(targets) + " | all | by the relaxed weights alone |",
-        "|---" * (len(targets) + 3) + "|",
+        "| variant | inputs | " + " | ".join(targets) + " | all | by the relaxed weights alone |",
+        "|---" * (len(targets) + 4) + "|",
     ]
-    variants = [v for v in variants if any(done.get((v, target)) for target in (*targets, COLLAPSE))]
-    mistaken: dict[str, dict[str, int]] = {}
+    mistaken: dict[str, Counter[str]] = {}
     for variant in variants:
-        row, hits, total, plain = [], 0, 0, 0
-        for target in targets:
-            found = done.get((variant, target), [])
-            good = sum(f["recovered"] for f in found)
-            hits, total, plain = hits + good, total + len(found), plain + sum(f["plain"] for f in found)
-            row.append(f"{good}/{len(found)}")
-            for f in found:
-                if not f["recovered"]:
-                    taken = mistaken.setdefault(target, {})
-                    taken["+".join(f["chosen"])] = taken.get("+".join(f["chosen"]), 0) + 1
-        lines.append(
-            f"| `{variant}` | " + " | ".join(row) + f" | {hits / max(1, total):.0%} | {plain / max(1, total):.0%} |"
-        )
+        for colour in COLOURS:
+            cells = [done.get((variant, target, colour), []) for target in targets]
+            every = [f for cell in cells for f in cell]
+            if not every:
+                continue
+            row = [f"{sum(f['recovered'] for f in cell)}/{len(cell)}" if cell else "" for cell in cells]
+            shares = [f"{sum(f[name] for f in every) / len(every):.0%}" for name in ("recovered", "plain")]
+            lines.append(f"| `{variant}` | {colour} | " + " | ".join([*row, *shares]) + " |")
+            for target, cell in zip(targets, cells, strict=True):
+                missed = ["+".join(f["chosen"]) for f in cell if not f["recovered"]]
+                mistaken.setdefault(target, Counter()).update(missed)
     lines += ["", "Chosen instead (all variants together):", ""]
     for target, taken in mistaken.items():
-        most = sorted(taken.items(), key=lambda item: -item[1])[:4]
-        lines.append(f"- {target}: " + ", ".join(f"{name} {count}" for name, count in most))
-    lines += ["", "| variant | share of skips where every skip is wrong | searches |", "|---|---|---|"]
-    for variant in variants:
-        found = done.get((variant, COLLAPSE), [])
-        share = f"{sum(f['skips'] for f in found) / len(found):.0%}" if found else "not run"
-        lines.append(f"| {VARIANTS[variant].title} (`{variant}`) | {share} | {len(found)} |")
+        if taken:
+            lines.append(f"- {target}: " + ", ".join(f"{name} {count}" for name, count in taken.most_common(4)))
+    skips = {variant: done[variant, COLLAPSE, "white"] for variant in variants if (variant, COLLAPSE, "white") in done}
+    if skips:
+        lines += ["", "| variant | share of skips where every skip is wrong | searches |", "|---|---|---|"]
+    for variant, cell in skips.items():
+        share = sum(f["skips"] for f in cell) / len(cell)
+        lines.append(f"| {VARIANTS[variant].title} (`{variant}`) | {share:.0%} | {len(cell)} |")
     return "\n".join(lines)
 
 

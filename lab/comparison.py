@@ -27,7 +27,6 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "inputs unpriced": ("darts", {"feature_cost": 0.0}),
     "perturbation, inputs unpriced": ("pt", {"feature_cost": 0.0}),
     "longer": ("darts", {"epochs": 40}),
-    "ops priced": ("darts", {"parameter_cost": 1.0}),
     "warm start": ("darts", {}),
     "smaller space": ("darts", {}),
     "fair": ("fair", {}),

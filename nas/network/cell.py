@@ -106,6 +106,8 @@ class Cell(nn.Module):
     (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
     """
 
+    calibration: Tensor
+
     def __init__(self, edges: Sequence[Edge], nodes: int, channels: int, partial: int = 1, inputs: int = 1) -> None:
         super().__init__()
         if partial < 1 or channels % partial:
@@ -160,6 +162,8 @@ class Cell(nn.Module):
         # (rate, generator): elements of what skips pass on are left out in training, as P-DARTS does (Chen et al. 2019, section 3.3)
         self.skip_dropout: tuple[float, torch.Generator] | None = None
         self.own = nn.ModuleDict({str(k): op.module(c) for k, (_, op) in enumerate(entries) if op.module is not None})
+        # per entry, times its op: what makes ops equally loud on the inputs at hand (nas.network.calibration); ones suit white inputs
+        self.register_buffer("calibration", torch.ones(len(entries)))
         # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
         self.leads: dict[int, Leads | Candidates] = {}
 
@@ -183,11 +187,16 @@ class Cell(nn.Module):
             leads = leads.leads(self.weights[f"lag{source}"])
         return lead_lag(x, weight, leads, market)
 
-    def product(self, source: int, x: Tensor, mix: Tensor | None, market: Market | None = None) -> Tensor:
-        """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel]."""
+    def product(
+        self, source: int, x: Tensor, scale: Tensor, mixed: bool = False, market: Market | None = None
+    ) -> Tensor:
+        """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel].
+
+        scale: [entries], factor of every op; mixed: they are a supernet's, whose learned ops have unit gain.
+        """
         plan, c = self._plans[source], self.active
         bars, batch, _ = x.shape
-        weights = self.folded(source, mix, x)
+        weights = self.folded(source, scale, mixed, x)
         first = len(plan.linear) * c
         out = plan.linear(x).view(bars * batch, first) @ weights[:first] if first else None
         for k, (kind, span) in enumerate(plan.curved):
@@ -204,9 +213,9 @@ class Cell(nn.Module):
         out = out.view(bars, batch, len(plan.nodes), c)
         for group, (kind, span, places) in enumerate(plan.groups):
             block = self.apart(kind, span, source, places, x)
-            gains = getattr(self, f"i{source}_gain{group}").to(x.dtype)
-            if mix is not None:
-                gains = gains * mix[getattr(self, f"i{source}_entry{group}")]
+            gains = (
+                getattr(self, f"i{source}_gain{group}").to(x.dtype) * scale[getattr(self, f"i{source}_entry{group}")]
+            )
             out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block * gains[:, None])
         return out
 
@@ -221,27 +230,28 @@ class Cell(nn.Module):
             return banded_attention(x, weight[mine], span)
         return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span)
 
-    def folded(self, source: int, mix: Tensor | None, like: Tensor) -> Tensor:
-        """The mixed weights of the edges leaving `source`: [blocks * c, destinations * c]. like: tells type and device."""
+    def folded(self, source: int, scale: Tensor, mixed: bool, like: Tensor) -> Tensor:
+        """The weights of the edges leaving `source`, times `scale`: [blocks * c, destinations * c]. like: tells type and device."""
         plan, c = self._plans[source], self.active
         buffer = {name: getattr(self, f"i{source}_{name}") for name in plan.index}
         blocks, nodes = len(plan.linear) + len(plan.curved), len(plan.nodes)
         table = buffer["constant"].to(like.dtype)
-        diagonal = table.sum(1) if mix is None else table @ mix
-        total = torch.outer(diagonal, torch.eye(c, dtype=like.dtype, device=like.device).view(-1))
+        total = torch.outer(table @ scale, torch.eye(c, dtype=like.dtype, device=like.device).view(-1))
         if plan.matrix_entries:
             kernel = self.weights[f"matrix{source}"].view(-1, c * c)
             place = buffer["matrix_place"].to(like.dtype)
-            if mix is not None:
-                member = buffer["matrix_member"].to(like.dtype)
-                gain = self.unit_gain(member @ kernel.square().sum(1), c)
-                place = place * ((gain * mix[buffer["matrix_mix"]]) @ member)
+            member, factors = buffer["matrix_member"].to(like.dtype), scale[buffer["matrix_mix"]]
+            if mixed:
+                factors = factors * self.unit_gain(member @ kernel.square().sum(1), c)
+            place = place * (factors @ member)
             total = torch.addmm(total, place, kernel)
         if plan.separable:
             point, depth = self.weights[f"point{source}"], self.weights[f"depth{source}"]
-            if mix is not None:
-                size = self.unit_gain(point.square().sum((1, 2)), c) * self.unit_gain(depth.square().sum((1, 2)), c)
-                point = point * (size * mix[buffer["separable_mix"]])[:, None, None]
+            factors = scale[buffer["separable_mix"]]
+            if mixed:
+                sizes = point.square().sum((1, 2)), depth.square().sum((1, 2))
+                factors = factors * self.unit_gain(sizes[0], c) * self.unit_gain(sizes[1], c)
+            point = point * factors[:, None, None]
             entry = buffer["separable_entry"]
             rows = point[entry] * depth[entry, buffer["separable_tap"]][:, :, None]
             total = total.index_add(0, buffer["separable_slot"], rows.view(-1, c * c))
@@ -265,6 +275,8 @@ class Cell(nn.Module):
         market: Market | None = None,
     ) -> Tensor:
         given, first = (x,) if isinstance(x, Tensor) else tuple(x), self.inputs
+        calibration = self.calibration.to(given[-1].dtype)
+        scale = calibration if mix is None else calibration * mix
         values: dict[int, Tensor] = dict(enumerate(given))  # per source, before the activation
         sums: list[Tensor | None] = [None] * self.nodes
         passed: list[Tensor | None] = [None] * self.nodes
@@ -284,24 +296,24 @@ class Cell(nn.Module):
                 continue
             plan = self._plans[source]
             active = hidden if self.partial == 1 else hidden[..., : self.active]
-            folded = mix
+            folded = scale
             if self.skip_dropout is not None and mix is not None and plan.identities:
-                folded = mix * mix.new_tensor([op.name != "identity" for _, op in self.entries])
+                folded = scale * scale.new_tensor([op.name != "identity" for _, op in self.entries])
                 for node, entries in plan.identities.items():
-                    sums[node] = added(sums[node], mix[entries].sum() * self.thinned(active))
+                    sums[node] = added(sums[node], scale[entries].sum() * self.thinned(active))
             for position, (k, node, _) in enumerate(plan.residuals):
                 block = self.block(source, position, values[source], mix is not None)
-                residual[node] = added(residual[node], block if mix is None else mix[k] * block)
-            for node, part in zip(plan.nodes, self.product(source, active, folded, market).unbind(2), strict=True):
+                residual[node] = added(residual[node], scale[k] * block)
+            product = self.product(source, active, folded, mix is not None, market)
+            for node, part in zip(plan.nodes, product.unbind(2), strict=True):
                 sums[node] = added(sums[node], part)
             if self.partial > 1:
                 for node, edge in plan.edge_of.items():
                     rest = hidden[..., self.active :]
                     passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
             if plan.skips:
-                ones = hidden.new_ones(len(self.entries)) if mix is None else mix
                 for node, entries in plan.skips.items():
-                    residual[node] = added(residual[node], ones[entries].sum() * self.thinned(values[source]))
+                    residual[node] = added(residual[node], scale[entries].sum() * self.thinned(values[source]))
         return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
 
     def block(self, source: int, position: int, x: Tensor, supernet: bool) -> Tensor:

@@ -99,10 +99,6 @@ class LookbackSpace(SearchSpace):
     def receptive_field(self) -> int:
         return self.lookback
 
-    def op_parameters(self) -> tuple[int, ...]:
-        horizon = len(self.horizons)
-        return tuple(LOOKBACK_OPS[name].parameters(self.lookback, self.period, horizon) for name in self.ops)
-
 
 class LookbackNetwork(nn.Module):
     """forward(x [batch, level column, time]) -> [batch, horizon, time]; column 0 is the series itself. Causal, time-invariant.

@@ -359,7 +359,9 @@ def load_model(folder: Path | str) -> TrainedModel:
 
 
 def edge_by_edge(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Saved weights as `wanted` has them: edges from one source once shared the weights of an attention or a gate."""
+    """Saved weights as `wanted` has them: edges from one source once shared the weights of an attention or a gate, gains were of white
+    inputs."""
+    weights = {**{k: v for k, v in wanted.items() if k.endswith("calibration") and k not in weights}, **weights}
     apart = {name for name, tensor in weights.items() if name in wanted and wanted[name].dim() > tensor.dim()}
     return {k: tensor.expand(wanted[k].shape).clone() if k in apart else tensor for k, tensor in weights.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,8 +19,12 @@ def reference_forward(
     mix: Tensor | None = None,
     bypass: Tensor | None = None,
     market: Market | None = None,
+    measured: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """Same arguments, weights and result as `cell(x, mix, bypass, market)`."""
+    """Same arguments, weights and result as `cell(x, mix, bypass, market)`.
+
+    measured: told every entry's place with what goes into its op and what comes out, before the calibration of the entry is read.
+    """
     first = cell.inputs
     values = dict(enumerate((x,) if isinstance(x, Tensor) else x))
     hidden = dict(values)
@@ -32,17 +36,20 @@ def reference_forward(
         for k, (edge, op) in enumerate(cell.entries):
             if edge.node != node or edge.source not in values:
                 continue
-            weight = 1.0 if mix is None else mix[k]
+            before = hidden[edge.source][..., :active]
+            out = _apply(cell, k, before, mix is not None, market)
+            if measured is not None:
+                measured(k, before, out)
+            weight = cell.calibration[k] if mix is None else cell.calibration[k] * mix[k]
             if op.kind == "skip":
                 residual = added(residual, weight * values[edge.source])
             if op.kind == "residual":
                 residual = added(residual, weight * _block(cell, k, values[edge.source], mix is not None))
-            part = weight * _apply(cell, k, hidden[edge.source][..., :active], mix is not None, market)
-            total = part if total is None else total + part
+            total = added(total, weight * out)
         for k, edge in enumerate(cell.edges):
             if cell.partial > 1 and edge.node == node and edge.source in values:
-                weight = 1.0 if bypass is None else bypass[k]
-                passed = added(passed, weight * hidden[edge.source][..., active:])
+                rest = hidden[edge.source][..., active:]
+                passed = added(passed, rest if bypass is None else bypass[k] * rest)
         if total is None:
             continue
         if passed is not None:

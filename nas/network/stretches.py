@@ -294,6 +294,20 @@ def stack_stretches(
     return torch.stack(xs), torch.cat(ys), torch.cat(ws)
 
 
+def spread(
+    tensors: Tensors, parts: Sequence[slice], length: int, context: int, stretches: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One batch of stretches (shorter where `parts` are) evenly spread over `parts` and the assets, as `stack_stretches` gives them."""
+    groups, length = tensors.x.shape[0], min(length, *(part.stop - part.start for part in parts))
+    count = groups_per_batch(tensors, stretches)
+    places = []
+    for k in range(count):
+        part = parts[k % len(parts)]
+        room = part.stop - part.start - length
+        places.append((k % groups, part.start + (room * k) // max(1, count - 1)))
+    return stack_stretches(tensors, places, length, context)
+
+
 def alternating(
     train: slice, validation: slice, blocks: int, purge_bars: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from data.panel import InputError
 from nas.network import lean_torch
+from nas.network.calibration import calibrate
 from nas.network.losses import LOSSES, Loss, huber
 from nas.network.stretches import Tensors, batches_over
 
@@ -221,6 +222,7 @@ def train(
     loss_function = LOSSES[settings.loss]
     network.to(settings.device)
     tensors = tensors.to(settings.device)
+    calibrate(network, tensors, fitted)
     optimiser = lean_torch.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )

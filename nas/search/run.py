@@ -12,11 +12,12 @@ from torch import Generator, Tensor
 
 from data.panel import InputError
 from nas.network import lean_torch
+from nas.network.calibration import calibrate
 from nas.network.cell import Cell
 from nas.network.links import Candidates, volatility_column
 from nas.network.lookback import LookbackNetwork
 from nas.network.losses import LOSSES
-from nas.network.stretches import Tensors, batches_over, groups_per_batch, stack_stretches
+from nas.network.stretches import Tensors, batches_over, spread
 from nas.network.training import evaluate_over, loss_by_block
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.search.diagnostics import DominantEigenvalue, entropy, leading_ops, norm
@@ -77,6 +78,14 @@ class SearchRun:
             raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
         self.network.to(self.device)
         self.tensors = tensors.to(self.device)
+        with torch.no_grad():
+            calibrate(
+                self.network,
+                self.tensors,
+                self.train_bars,
+                *self.placed(self.architecture.mix()),
+                context=space.receptive_field,
+            )
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
         self.learned = list(self.network.parameters())
@@ -124,11 +133,9 @@ class SearchRun:
         )
 
     def _price(self) -> None:
-        """What parameters and inputs cost the alphas, by the bars there are to learn from."""
+        """What inputs cost the alphas, by the bars there are to learn from."""
         parts = self.train_bars, self.validation_bars
         bars, others = (max(2.0, sum(float(self.tensors.weight[:, :, p].sum()) for p in each)) for each in parts)
-        counts = torch.tensor([float(n) for n in self.space.op_parameters()])  # of the network to come
-        self.prices = counts * (math.log(bars) / (2.0 * bars))
         self.feature_price = self.settings.feature_cost / math.sqrt(bars * others)
 
     # -- one epoch ------------------------------------------------------------------------------------------------------
@@ -219,11 +226,6 @@ class SearchRun:
         else:
             gradients = first_order_gradient(self.loss(mix(), validation), alphas)
         size = norm(gradients)
-        prices = []
-        if settings.parameter_cost > 0.0:
-            prices.append((architecture.op_weights() * self.prices).sum() * settings.parameter_cost * self.progress)
-        if choosing and self.feature_price > 0.0:
-            prices.append(architecture.column_weights().sum() * self.feature_price)
 
         def pushed(term: Tensor) -> dict[str, Tensor]:
             return dict(zip(named, first_order_gradient(term, alphas), strict=True))
@@ -231,7 +233,9 @@ class SearchRun:
         forces = self.forces.total(
             named,
             dict(zip(named, gradients, strict=True)),
-            pushed(torch.stack(prices).sum()) if prices else None,
+            pushed(architecture.column_weights().sum() * self.feature_price)
+            if choosing and self.feature_price > 0.0
+            else None,
             pushed(variant.regulariser(architecture, self.progress)) if variant.regulariser is not None else None,
         )
         for parameter in self.alphas:
@@ -272,15 +276,7 @@ class SearchRun:
     @cached_property
     def fixed_batch(self) -> Batch:
         """The batch that eigenvalues are measured on: stretches evenly spread over the validation bars."""
-        bars, groups = self.validation_bars, self.tensors.x.shape[0]
-        length = min(self.settings.length, *(b.stop - b.start for b in bars))
-        count = groups_per_batch(self.tensors, self.settings.batch)
-        places = []
-        for k in range(count):
-            part = bars[k % len(bars)]
-            room = part.stop - part.start - length
-            places.append((k % groups, part.start + (room * k) // max(1, count - 1)))
-        return stack_stretches(self.tensors, places, length, self.context)
+        return spread(self.tensors, self.validation_bars, self.settings.length, self.context, self.settings.batch)
 
     def describe(
         self, number: int, within: int, epochs: int, losses: list[float], norms: list[float]

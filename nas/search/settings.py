@@ -13,7 +13,7 @@ from nas.search.relaxation import Temperature
 Undecided = Literal["simpler", "first"]
 SIGNED = (
     "learning_rate", "weight_decay", "alpha_learning_rate", "alpha_weight_decay", "alpha_warmup_epochs", "gradient_clip", "blocks",
-    "diagnostics_every", "parameter_cost", "feature_learning_rate", "feature_cost", "feature_steps",
+    "diagnostics_every", "parameter_cost", "feature_learning_rate", "feature_cost", "feature_steps", "finalist_learning_rate",
 )  # fmt: skip
 
 
@@ -49,9 +49,9 @@ class SearchSettings:
     fraction : float
         Share of the training stretches that an epoch of the search looks at, drawn anew every epoch.
     parameter_cost : float
-        Times log(n) / 2n per parameter is what an op's parameters add to the alpha loss at the end of the search, growing from 0, n the
-        training bars: 1 is the Bayesian information criterion, which lets the smaller of two ops win that forecast alike; 0 leaves
-        parameters free. It grows, because a learned op must first have the time to show what it can do.
+        Times loss x log(n) / 2n per parameter, n the training bars, is what an op's parameters add to the score of a finalist in the last
+        round: 1 is the Bayesian information criterion, which lets the smaller of two ops win that forecast alike; 0 leaves parameters
+        free. The search itself has no such price: it kept learned ops from being nominated before they had learned anything.
     feature_learning_rate : float
         Of the logits of pipelines, by Adam without weight decay: their gradients are as small as the decay of the originals, which would
         hold every choice at its start.
@@ -61,9 +61,12 @@ class SearchSettings:
     feature_steps : int
         Alpha steps during which pipelines compete; then their weights stand and ops go on. Longer, the network's own weights make up for a
         smaller mix, the loss no longer tells inputs apart and the price alone is left: good inputs go as well.
-    finalists, finalist_epochs : int
-        So many of the likeliest architectures are each trained by themselves for `finalist_epochs`; the best by validation is the result
-        (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    finalists, finalist_epochs, finalist_starts : int
+        So many of the likeliest architectures are each trained by themselves, and one with every attention, gate or module that is in none
+        of them: for a fifth of `finalist_epochs` (these late learners from `finalist_starts` starting weights), the better half for all
+        of them; the best by validation is the result (`nas.search.finalists`). 1: the relaxed weights decide alone, as in the papers.
+    finalist_learning_rate : float
+        Of their weights: there is less time to learn than in a training.
     repeats : int
         Searches from different starting weights; the one whose supernet forecasts validation best gives the result, and what all of them
         agree on is decided (`nas.search.decisions`).
@@ -100,18 +103,20 @@ class SearchSettings:
     diagnostics_every: int = 5
     random_init: bool = False
     fraction: float = 1.0
-    parameter_cost: float = 0.0
+    parameter_cost: float = 0.5
     feature_learning_rate: float = 0.1
     feature_cost: float = 1.5
     feature_steps: int = 70
     finalists: int = 1
     finalist_epochs: int = 20
+    finalist_starts: int = 5
+    finalist_learning_rate: float = 2e-2
     repeats: int = 1
     undecided: Undecided = "simpler"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "repeats"):
+        for name in ("epochs", "length", "batch", "finalists", "finalist_epochs", "finalist_starts", "repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"search {name} must be at least 1, not {getattr(self, name)}")
         for name in SIGNED:

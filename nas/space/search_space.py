@@ -140,10 +140,6 @@ class SearchSpace:
         """A discrete architecture of this space: connections per node, and the chosen pipelines."""
         return Genotype(nodes, self.channels, self.cells, self.horizons, features, inputs=self.cell_inputs)
 
-    def op_parameters(self) -> tuple[int, ...]:
-        """Learned numbers of every op on one edge of the network to come."""
-        return tuple(get_op(name).parameters(self.channels) for name in self.ops)
-
     def columns(self, features: Sequence[tuple[str, str]]) -> list[int]:
         """Places of these pipelines among all candidates, input by input: columns of a bank or of its tensors."""
         every = self.pipelines

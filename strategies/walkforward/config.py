@@ -120,7 +120,11 @@ class RunConfig(MarketSettings):
     )
     random_init: bool = setting(False, "A search starts from a random preference.", SEARCH, flag=False)
     parameter_cost: float = setting(
-        0.0, "Price of an op's parameters; 1: the Bayesian information criterion.", SEARCH, flag=False, ge=0
+        0.5,
+        "Price of a finalist's parameters; 1: the Bayesian information criterion.",
+        SEARCH,
+        flag=False,
+        ge=0,
     )
     reproducible: bool = setting(False, "The same bytes on any x86-64 processor (docs/walkforward.md).", RUNNING)
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
@@ -130,6 +134,10 @@ class RunConfig(MarketSettings):
         1, "Likeliest architectures of a search that are trained apart; validation chooses among them.", SEARCH
     )
     finalist_epochs: Count = setting(20, "Passes over the training stretch for each of them.", SEARCH, flag=False)
+    finalist_starts: Count = setting(
+        5, "Starting weights of those with an attention, a gate or a module.", SEARCH, flag=False
+    )
+    finalist_learning_rate: float = setting(2e-2, "Of their weights.", SEARCH, flag=False, gt=0)
     loss: str = same_as(SearchRequest, "loss", SEARCH)
     training_epochs: Count = setting(
         30, "Passes over the training stretch when the found network is trained anew.", SEARCH

@@ -75,11 +75,9 @@ class Competition:
                 fraction=config.search_fraction,
                 loss=config.loss,
                 finalists=max(config.finalists, config.mean_of),  # of a mean nothing is chosen: an epoch is enough
-                finalist_epochs=config.finalist_epochs
-                if config.finalists > 1
-                else 1
-                if config.mean_of > 1
-                else config.finalist_epochs,
+                finalist_epochs=config.finalist_epochs if config.finalists > 1 or config.mean_of == 1 else 1,
+                finalist_starts=config.finalist_starts if config.finalists > 1 or config.mean_of == 1 else 1,
+                finalist_learning_rate=config.finalist_learning_rate,
                 length=config.search_length,
                 batch=config.search_batch,
                 alpha_learning_rate=config.alpha_learning_rate,

@@ -15,7 +15,9 @@ EVERY_OP = tuple(name for name, op in OPS.items() if not op.across)  # those acr
 
 def build(ops: tuple[str, ...] = EVERY_OP, nodes: int = 2, channels: int = 4) -> Cell:
     torch.manual_seed(3)
-    return Cell([Edge(s, n, ops) for n in range(nodes) for s in range(n + 1)], nodes, channels).double()
+    cell = Cell([Edge(s, n, ops) for n in range(nodes) for s in range(n + 1)], nodes, channels).double()
+    cell.calibration.uniform_(0.5, 2.0)
+    return cell
 
 
 def mix_of(cell: Cell) -> torch.Tensor:

@@ -76,6 +76,10 @@ def test_the_check_is_of_the_computation_not_of_the_words(monkeypatch: pytest.Mo
     monkeypatch.setattr(cell, "max_pool", lambda x, span: pool(x, span).roll(-1, 0))
     with pytest.raises(InputError, match="reads ahead in use"):
         check_op(OPS["maxpool6"])
+    block = cell.Cell.block
+    monkeypatch.setattr(cell.Cell, "block", lambda *given: block(*given).roll(-1, 0))
+    with pytest.raises(InputError, match="reads ahead in use"):
+        check_op(OPS["residual3"])
 
 
 @pytest.mark.parametrize(("op", "said"), [
@@ -153,7 +157,7 @@ def test_a_module_is_searched_and_trained_like_any_op() -> None:
     tensors = Tensors(x, x.roll(1, -1), torch.ones(1, 1, 900))
     found = search(space, tensors, slice(20, 500), slice(520, 880), SearchSettings(epochs=2), 0)
     assert found.text == "node1 = mine(input)"
-    assert space.op_parameters() == (0, 3 * 4 * 4 + 4)
+    assert OPS["mine"].parameters(4) == 3 * 4 * 4 + 4
 
 
 @pytest.mark.parametrize("op", ["attention", "gated"])

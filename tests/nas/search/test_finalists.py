@@ -12,8 +12,8 @@ import torch
 from benchmarks.recovery import TRAIN, VALIDATION, planted
 from data.panel import InputError
 from nas.network.stretches import Tensors, alternating
-from nas.network.training import train
-from nas.search import selection
+from nas.network.training import Trained, train
+from nas.search import finalists, selection
 from nas.search.finalists import final, likeliest
 from nas.search.loop import search
 from nas.search.settings import SearchSettings
@@ -70,6 +70,63 @@ def test_the_last_round_finds_the_gate_that_the_mixture_gave_away() -> None:
     won, scores = final(candidates, space_of(features), tensors, ((TRAIN,), (VALIDATION,)), settings, 1)
     assert won.nodes[0][0].op == "gated"
     assert scores[2] < min(scores[:2])
+
+
+def test_every_late_learner_has_a_trial_where_it_weighs_most() -> None:
+    space = replace(SPACE, ops=("zero", "identity", "conv3", "ema4", "attention", "gated"))
+    made = Architecture(space, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made.ops[:] = torch.tensor([0.0, 3.0, 2.0, 1.0, -4.0, -5.0])
+        made.ops[1, 4] = -3.0
+    found = likeliest(made, made.genotype(), 2)
+    assert len(found) == 4
+    assert [[c.op for row in g.nodes for c in row].count("attention") for g in found] == [0, 0, 1, 0]
+    assert [[c.op for row in g.nodes for c in row].count("gated") for g in found] == [0, 0, 0, 1]
+    source, node = space.edges[1]
+    assert [c.op for c in found[2].nodes[node] if c.source == source] == ["attention"]
+    assert likeliest(made, made.genotype(), 1) == [made.genotype()]
+
+
+def test_a_start_is_chosen_by_its_training_loss_and_half_of_the_candidates_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tensors, features = planted("conv3", 0)
+    ops = ("identity", "ema4", "ema12", "attention")
+    candidates = [Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ops]
+    trained: list[tuple[str, int, int]] = []
+    # of the attention's starts the third learns best; the first only looks best on validation
+    by_start = {0: (0.30, 0.20), 1: (0.29, 0.31), 2: (0.25, 0.29)}
+
+    def build(genotype: Genotype, seed: int) -> tuple[str, int]:
+        return genotype.nodes[0][0].op, seed // finalists.BETWEEN_STARTS
+
+    def learn(network: tuple[str, int], tensors: Any, train_bars: Any, stop: Any, settings: Any, seed: int) -> Trained:
+        trained.append((network[0], network[1], settings.epochs))
+        loss, seen = (
+            by_start[network[1]] if network[0] == "attention" else (0.4, {"identity": 0.5}.get(network[0], 0.4))
+        )
+        return Trained((loss,), (seen,), 0, 0.0)
+
+    monkeypatch.setattr(finalists, "network_of", build)
+    monkeypatch.setattr(finalists, "train", learn)
+    settings = SearchSettings(finalist_starts=3, finalist_epochs=20)
+    won, scores = final(candidates, space_of(features), tensors, ((TRAIN,), (VALIDATION,)), settings, 0)
+    heat = [("identity", 0, 4), ("ema4", 0, 4), ("ema12", 0, 4), *(("attention", k, 4) for k in range(3))]
+    assert trained == [*heat, ("ema4", 0, 20), ("attention", 2, 20)]
+    assert won == candidates[3]
+    assert scores[3] == pytest.approx(0.29, abs=0.02)
+
+
+def test_a_price_of_parameters_moves_the_last_round_and_not_the_search() -> None:
+    tensors, features = planted("identity", 0)
+    space = SearchSpace(ops=("identity", "conv3"), nodes=1, channels=4, features=features)
+    plain = SearchSettings(epochs=3, alpha_warmup_epochs=1, finalists=2, finalist_epochs=2, parameter_cost=0.0)
+    free, dear = (
+        search(space, tensors, TRAIN, VALIDATION, replace(plain, parameter_cost=cost), 0) for cost in (0.0, 500.0)
+    )
+    assert free.op_weights == dear.op_weights
+    assert free.finalists != dear.finalists
+    assert dear.text == "node1 = identity(input)"
 
 
 def test_the_last_round_sees_no_bar_after_validation() -> None:

@@ -57,10 +57,11 @@ def test_decay_and_regulariser_are_counted_in_sizes_of_the_gradient() -> None:
 
 
 def test_every_force_of_a_search_is_in_its_history() -> None:
-    found = search(SPACE, tensors(), TRAIN, VALIDATION, replace(SETTINGS, parameter_cost=1.0), 0, variant="beta")
+    found = search(SPACE, tensors(), TRAIN, VALIDATION, SETTINGS, 0, variant="beta")
     assert found.history[0]["forces"] is None  # alpha rests
     for row in found.history[2:]:
         assert set(row["forces"]) == set(NAMES)
+        assert row["forces"].pop("price") == 0.0  # ops have one in the last round only
         assert all(value > 0.0 for value in row["forces"].values())
 
 
