@@ -9,9 +9,9 @@ from nas.search.supernet import Architecture
 
 
 def entropy(architecture: Architecture, progress: float) -> Tensor:
-    """Mean entropy of the op weights per edge, nats; its weight grows linearly over the search."""
+    """Mean entropy of the op weights per edge, nats; its weight, in sizes of the gradient, grows linearly."""
     weights = architecture.op_weights().clamp_min(1e-9)
-    return 0.05 * progress * -(weights * weights.log()).sum(-1).mean()
+    return 5.0 * progress * -(weights * weights.log()).sum(-1).mean()
 
 
 register_variant(
@@ -19,7 +19,7 @@ register_variant(
 )
 
 panel = load_panel(["BTCUSDT"], "60", start="2024-01-01", end="2024-03-01", source="simulated")
-small = {"ops": ("zero", "identity", "conv3", "ema12"), "nodes": 1, "channels": 4, "epochs": 6}
+small = {"ops": ("zero", "identity", "conv3", "ema12"), "nodes": 1, "channels": 4, "epochs": 20}
 for variant in ("darts", "entropy"):
     found = search(panel, variant=variant, alpha_learning_rate=0.1, **small)
     print(f"{variant}: entropy {found.history[-1]['entropy']:.2f} nats, {found.text}")

@@ -89,6 +89,13 @@ def build_pages(folder: Path, *, progress: Progress | None = None) -> Path:
 
 def write_page(run: Run) -> Path:
     """The comparison page of a run alone; returns its path."""
+    path = run.folder / "index.html"
+    write_text(path, environment().get_template("page.html.j2").render(_content(run)))
+    return path
+
+
+def _content(run: Run) -> dict[str, object]:
+    """Everything that the template of the page shows."""
     rows = [performance(run, strategy) for strategy in run.strategies]
     luck = luck_section(run, look_of(run, "page"))
     rival = best_by_hand(run)
@@ -102,55 +109,48 @@ def write_page(run: Run) -> Path:
     figures += [figure for window in windows for figure in window["figures"]]
     feature_windows, features = feature_table(run)
     week_titles, worst, best = weeks(run, rival)
-    text = (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            run=run,
-            verdict=verdict(run, rows, luck),
-            columns=COLUMNS,
-            rows=[_row(run, row, luck) for row in rows],
-            figures={figure.name: figure for figure in figures},
-            charts=json_for_script({figure.name: figure.specification() for figure in figures}),
-            luck=luck,
-            days=len(luck.daily),
-            lucky=[(run.short(name), found) for name, found in luck.strategies.items()],
-            cost_rows=cost_rows(run),
-            scenarios=[scenario_title(*pair) for pair in scenarios(run)],
-            contribution_rows=contributed,
-            risks=risks,
-            portfolio_title=run.title(subject(run)),
-            portfolio_weighting=str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
-            portfolio_figures=portfolio,
-            across_counts=across_counts(run),
-            asset_sheets={row.asset: f"tearsheets/{asset_sheet(subject(run), row.asset)}" for row in contributed},
-            windows=windows,
-            policies=_policies(run, rows),
-            has_random=has_random(run),
-            feature_windows=feature_windows,
-            features=features,
-            candle_charts=[figure.name for figure in figures if figure.name.startswith("candles-")],
-            trades=json_for_script(trade_table(run)),
-            trade_count=len(run.trades),
-            week_titles=week_titles,
-            weeks=[("Worst weeks", worst), ("Best weeks", best)],
-            duel=DUEL if rival is not None and SEARCHED in run.equity.columns else None,
-            facts=_provenance(run),
-            settings=flat(run.info.get("config") or {}),
-            costs=flat(run.info.get("costs") or {}),
-            timings=[
-                *flat(run.info.get("timings") or {}),
-                ("register of looks begins", luck.look.begun or "not known"),
-            ],
-            packages=flat(run.provenance.get("packages") or {}),
-            notes=[str(note) for note in run.provenance.get("notes") or []],
-            command=_command(run),
-            plotly=plotly_script(),
-        )
-    )
-    path = run.folder / "index.html"
-    write_text(path, text)
-    return path
+    return {
+        "run": run,
+        "verdict": verdict(run, rows, luck),
+        "columns": COLUMNS,
+        "rows": [_row(run, row, luck) for row in rows],
+        "figures": {figure.name: figure for figure in figures},
+        "charts": json_for_script({figure.name: figure.specification() for figure in figures}),
+        "luck": luck,
+        "days": len(luck.daily),
+        "lucky": [(run.short(name), found) for name, found in luck.strategies.items()],
+        "cost_rows": cost_rows(run),
+        "scenarios": [scenario_title(*pair) for pair in scenarios(run)],
+        "contribution_rows": contributed,
+        "risks": risks,
+        "portfolio_title": run.title(subject(run)),
+        "portfolio_weighting": str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
+        "portfolio_figures": portfolio,
+        "across_counts": across_counts(run),
+        "asset_sheets": {row.asset: f"tearsheets/{asset_sheet(subject(run), row.asset)}" for row in contributed},
+        "windows": windows,
+        "policies": _policies(run, rows),
+        "has_random": has_random(run),
+        "feature_windows": feature_windows,
+        "features": features,
+        "candle_charts": [figure.name for figure in figures if figure.name.startswith("candles-")],
+        "trades": json_for_script(trade_table(run)),
+        "trade_count": len(run.trades),
+        "week_titles": week_titles,
+        "weeks": [("Worst weeks", worst), ("Best weeks", best)],
+        "duel": DUEL if rival is not None and SEARCHED in run.equity.columns else None,
+        "facts": _provenance(run),
+        "settings": flat(run.info.get("config") or {}),
+        "costs": flat(run.info.get("costs") or {}),
+        "timings": [
+            *flat(run.info.get("timings") or {}),
+            ("register of looks begins", luck.look.begun or "not known"),
+        ],
+        "packages": flat(run.provenance.get("packages") or {}),
+        "notes": [str(note) for note in run.provenance.get("notes") or []],
+        "command": _command(run),
+        "plotly": plotly_script(),
+    }
 
 
 def write_runs_index(reports: Path) -> Path:

@@ -287,8 +287,8 @@ def overfitting(trial_returns: FloatArray, blocks: int = CSCV_BLOCKS) -> Overfit
     Columns that repeat another one say nothing new and are counted once. None below two configurations or two
     observations a block.
     """
-    from phacker.cscv import cscv
-    from scipy.stats import spearmanr  # both take long to load; cscv wants (observations, configurations)
+    from phacker.cscv import cscv  # takes long to load; wants (observations, configurations)
+    from scipy.stats import spearmanr  # takes long to load
 
     distinct = np.unique(np.asarray(trial_returns, dtype=np.float64), axis=1)
     observations, configurations = distinct.shape

@@ -53,21 +53,37 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     measured = f"difference {difference:+.2f} Sharpe"
     if enough and not math.isnan(found.ahead):
         measured += f", above zero with {chance_of(found.ahead)}"
+    headline = _headline(run, searched, other, certain, difference)
+    headline = f"{headline}, after {run.charged} ({measured})."
+    details = _facts(run, searched, against, benchmark)
+    if enough:
+        details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
+        details += _overfitting(luck.overfitting)
+    details += _too_short(luck, chance)
+    details += [run.unsealed] if run.unsealed else []
+    lost = difference <= 0.0 or searched.bankrupt
+    return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
+
+
+def _headline(run: Run, searched: Performance, other: str, certain: bool, difference: float) -> str:
+    """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count."""
     subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
     if searched.bankrupt:
-        headline = f"{subject} lost everything; it did not beat {other}"
-    elif certain:
-        headline = f"{subject} beat {other}"
-    elif difference <= 0.0:
-        headline = f"{subject} did not beat {other}"
-    elif searched.total_return <= 0.0 or searched.sharpe <= 0.0:
-        headline = f"{subject} earned nothing; {other} did worse"
-    else:
-        headline = f"{subject} was ahead of, but did not provably beat, {other}"
-    headline = f"{headline}, after {run.charged} ({measured})."
+        return f"{subject} lost everything; it did not beat {other}"
+    if certain:
+        return f"{subject} beat {other}"
+    if difference <= 0.0:
+        return f"{subject} did not beat {other}"
+    if searched.total_return <= 0.0 or searched.sharpe <= 0.0:
+        return f"{subject} earned nothing; {other} did worse"
+    return f"{subject} was ahead of, but did not provably beat, {other}"
+
+
+def _facts(run: Run, searched: Performance, against: Performance, benchmark: Performance | None) -> list[str]:
+    """What was earned, held and lost, in sentences."""
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown bar by bar "
-        f"{searched.max_drawdown:.1%}); {name} returned {against.total_return:+.1%} ({_sharpe_words(against)}, "
+        f"{searched.max_drawdown:.1%}); {run.title(against.strategy)} returned {against.total_return:+.1%} ({_sharpe_words(against)}, "
         f"maximum drawdown bar by bar {against.max_drawdown:.1%})."
     ]
     if benchmark is not None and benchmark is not against:
@@ -77,13 +93,7 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
         details.append(f"It stayed flat in {flat} of {len(run.windows)} windows, where its record was not good enough.")
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
-    if enough:
-        details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
-        details += _overfitting(luck.overfitting)
-    details += _too_short(luck, chance)
-    details += [run.unsealed] if run.unsealed else []
-    lost = difference <= 0.0 or searched.bankrupt
-    return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
+    return details
 
 
 def _flat_headline(against: Performance, other: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nas.network.lookback import LOOKBACK_OPS
 from nas.network.training import loss_by_block, standard_error
 from nas.space.ops import get_op
 
@@ -127,7 +128,14 @@ def merged(found: Sequence[Decisions]) -> Decisions:
 
 def simpler(first: str, second: str) -> str:
     """Of two ops the one of fewer parameters, then of the shorter memory; the first of equals."""
-    return min((first, second), key=lambda name: (get_op(name).parameters(16), get_op(name).receptive_field))
+
+    def cost(name: str) -> tuple[int, int]:
+        if name in LOOKBACK_OPS:  # maps of the whole lookback: counted at four days and a day of hours
+            return LOOKBACK_OPS[name].parameters(96, 24, 96), 0
+        op = get_op(name)
+        return op.parameters(16), op.receptive_field
+
+    return min((first, second), key=cost)
 
 
 def resolved(genotype: Genotype, decisions: Decisions, skip_limit: int | None = None) -> Genotype:

@@ -78,14 +78,7 @@ class SearchRun:
             raise InputError(f"ops across assets ({', '.join(across)}) run on the CPU only; leave --device out")
         self.network.to(self.device)
         self.tensors = tensors.to(self.device)
-        with torch.no_grad():
-            calibrate(
-                self.network,
-                self.tensors,
-                self.train_bars,
-                *self.placed(self.architecture.mix()),
-                context=space.receptive_field,
-            )
+        self._calibrate()
         self.stand_in = StandIn(self.network)
         self.parameters = dict(self.network.named_parameters())
         self.learned = list(self.network.parameters())
@@ -102,6 +95,12 @@ class SearchRun:
         self.note = ""
         self.progress = 0.0
         self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Ops as loud as each other on the training bars (`nas.network.calibration`)."""
+        mix = self.placed(self.architecture.mix())
+        calibrate(self.network, self.tensors, self.train_bars, *mix, context=self.space.receptive_field)
 
     def _optimise(self) -> None:
         """Optimisers of the weights and of the alphas."""

@@ -49,7 +49,7 @@ def test_a_holdout_opens_once_and_the_second_time_says_so(tmp_path: Path, monkey
         "--no-pages",
     )
     assert done.returncode == 0, done.stderr
-    folder = (tmp_path / "reports" / "runs").iterdir().__next__()
+    (folder,) = (each for each in (tmp_path / "reports" / "runs").iterdir() if each.is_dir())
     known = load_run(folder)
     assert known.equity.index[-1] <= pd.Timestamp(table.index[2_000 - 480])
     first = unseal(folder, QUIET)

@@ -204,7 +204,7 @@ def order_state(row: Any) -> OrderState:
     return OrderState(
         _text(row, "orderId"), _text(row, "orderLinkId"), _text(row, "side", ("Buy", "Sell")),
         _text(row, "orderStatus", (*_ALIVE, *_CLOSED)), qty, filled, average, str(reason), _text(row, "symbol"),
-        row.get("stopOrderType") == "StopLoss", _number(row, "price", least=0, empty=True),
+        row.get("stopOrderType") == "StopLoss", _number(row, "price", least=0, empty=row.get("price") is not None),
     )  # fmt: skip
 
 

@@ -317,11 +317,11 @@ def test_decisions_are_the_positions_of_the_run_itself(tmp_path: Path) -> None:
     done = run(
         tmp_path, "--symbol", ",".join(SYMBOLS), *(word for path in files for word in ("--data", str(path))),
         "--ops", "zero,conv3,ema4,cross_zscore,market,correlation", "--weighting", "volatility_target", "--no-pages", "--jobs", "1",
-        "--baselines", "none", "--evidence", "1", "--taker-fee-bps", "0", "--slippage-bps", "0", "--out", "out",
+        "--baselines", "none", "--evidence", "1", "--taker-fee-bps", "0", "--slippage-bps", "0", "--out", "out", "--any-candles",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder,) = (path.parent for path in (tmp_path / "out" / "runs").glob("*/run.json"))
-    panel = load_panel(SYMBOLS, "60", files=tuple(files))
+    panel = load_panel(SYMBOLS, "60", files=tuple(files), any_candles=True)
     window = json.loads((folder / "windows.json").read_text())[-1]
     strategy = load_strategy(folder / "models" / str(window["window"]), None, None)
     assert strategy.model.genotype.assets == SYMBOLS

@@ -83,7 +83,11 @@ def plain() -> dict[str, Any]:
 def test_future_of_one_asset_changes_nothing_of_any_asset_before_it(plain: dict[str, Any], asset: int) -> None:
     panel, cut = market(), 1_000
     values = np.array(panel.values)
-    values[cut:, asset, :4] *= np.random.default_rng(asset).uniform(0.5, 2.0, (100, 1))
+    dice = np.random.default_rng(asset)
+    values[cut:, asset, [0, 2]] *= dice.uniform(
+        0.5, 1.0, (100, 1)
+    )  # open and low fall, high and close rise: whatever the
+    values[cut:, asset, [1, 3]] *= dice.uniform(1.0, 2.0, (100, 1))  # search reads of a candle changes
     after = chain(changed(panel, values))
     assert after["genotype"] == plain["genotype"]
     for name in ("forecasts", "weights", "equity"):
