@@ -230,6 +230,24 @@ def bar(
     _shown(rows, json_)
 
 
+@command(app, "python -m lab timing --seeds 20 --draws 100")
+def timing(
+    seeds: Annotated[int, typer.Option(help="Markets.", min=5)] = 200,
+    first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="Days of a market, in hourly bars.", min=20)] = 120,
+    draws: Annotated[int, typer.Option(help="Random timings of each.", min=20)] = 200,
+    json_: Json = False,
+) -> None:
+    """The timing null where timing is chance: are its p-values uniform (Kolmogorov-Smirnov)?"""
+    from scipy.stats import kstest  # start-up time
+
+    from lab import verdict as experiment
+
+    found = experiment.timing_lucks(range(first_seed, first_seed + seeds), days, draws)
+    told = {"markets": seeds, "mean_p": float(found.mean()), "p_below_5%": float((found <= 0.05).mean())}
+    _shown([{**told, "ks_p": float(kstest(found, "uniform").pvalue)}], json_)
+
+
 def _shown(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
     """Figures as a table."""
     from lab.verdict import table  # start-up time

@@ -57,6 +57,8 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     ),
 }  # fmt: skip
 
+WALKS = ("kinds",)
+
 #: what the numbers do not say by themselves, and what was tried
 NOTES: dict[str, str] = {
     "kinds": (
@@ -178,9 +180,12 @@ def section(name: str, found: Sequence[Record]) -> tuple[str, str]:
     verdict, body = table(found)
     dates, machines = sorted({r.date for r in found}), sorted({r.machine for r in found})
     seeds = len({r.settings["seed"] for r in found})
+    # walks have a place in time and no --seeds
+    last = max(r.settings["seed"] for r in found)
+    drawn, given = (f"{seeds} seeds (0 to {last}), ", f" --seeds {last + 1}") if name not in WALKS else ("", "")
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     how = (
-        f"{len(found)} units, {seeds} seeds (0 to {max(r.settings['seed'] for r in found)}), {when}, {'; '.join(machines)}, "
+        f"{len(found)} units, {drawn}{when}, {'; '.join(machines)}, "
         f"{sum(r.seconds for r in found) / 60:.0f} minutes of one core in all (other work was running beside it)."
     )
     lines = verdict.splitlines()
@@ -188,7 +193,7 @@ def section(name: str, found: Sequence[Record]) -> tuple[str, str]:
     notes = f"{NOTES[name]}\n\n" if name in NOTES else ""
     return (
         verdict,
-        f"## {title}\n\n{bold}\n\n{body}\n\n{notes}`{command} --seeds {max(r.settings['seed'] for r in found) + 1}`\n\n{how}\n",
+        f"## {title}\n\n{bold}\n\n{body}\n\n{notes}`{command}{given}`\n\n{how}\n",
     )
 
 

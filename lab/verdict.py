@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.panel import FloatArray, Panel
+from lab.markets import garch
 from reports.statistics import CONFIDENCE, after_looks, proof
+from strategies.backtest.timing import timing_luck
 from strategies.walkforward.choice import FLAT, Plan, Records, Tried
 
 DAYS_PER_YEAR = 365
@@ -93,6 +95,17 @@ def traded_share(step_days: int, plans: int, runs: int, days: int = 720, first_s
             windows += 1
             records.learn(returns[named.index(choice.best), start : start + step])
     return traded / windows
+
+
+def timing_lucks(seeds: range, days: int, draws: int) -> FloatArray:
+    """P-values of the timing null on hourly GARCH markets whose positions (a day long each) know nothing: uniform, if all is right."""
+    found = []
+    for seed in seeds:
+        panel = garch(24 * days, seed)
+        rng = np.random.default_rng([seed, 30])
+        held = np.repeat(rng.choice([-0.5, 0.0, 0.5], days), 24)[:, None]
+        found.append(timing_luck(panel, held, 0, draws, seed))
+    return np.array(found)
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ class Probe:
     def sentence(self) -> str:
         """For plan and page."""
         if self.helps is None:
-            return f"{self.windows} windows are too few to say whether choosing kinds can help; averaging what is not told apart"
+            return f"{self.windows} windows are too few to say whether choosing kinds can help; averaging all kinds"
         measured = (
             f"rank correlation of pooled evidence and what followed {self.between:.2f}, within kinds {self.within:.2f}"
         )
@@ -100,9 +100,9 @@ class Decision:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """One entry per network, in turn: of the kinds that are kept, or of all where choosing cannot help."""
-        if self.probe.helps is False:
-            return in_turn([r.kind for r in self.records], AVERAGED)
+        """One entry per network, in turn: of the kinds that are kept where choosing helped so far, of all elsewhere."""
+        if not self.probe.helps:
+            return in_turn([r.kind for r in self.records], NETWORKS if self.probe.helps is None else AVERAGED)
         return in_turn([r.kind for r in self.records if r.kept], NETWORKS)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.search.pooling import AVERAGED, NETWORKS, Score, decide, probe, records
+from nas.search.pooling import AVERAGED, NETWORKS, Decision, Score, decide, probe, records
 
 KINDS = ("stack", "ladder", "small")
 
@@ -27,16 +27,20 @@ def scores(seed: int, windows: int, gap: float, noise: float = 0.02, assets: int
     return found
 
 
+def kept(decision: Decision) -> dict[str, bool]:
+    return {record.kind: record.kept for record in decision.records}
+
+
 def test_a_planted_gap_is_found_from_the_fifth_window_on() -> None:
     judged = [decide(scores(seed, 12, 0.02), window) for seed in range(20) for window in range(4, 12)]
-    dropped = np.mean(["small" not in decision.kinds for decision in judged])
+    dropped = np.mean([not kept(decision)["small"] for decision in judged])
     assert dropped >= 0.8
 
 
 def test_kinds_that_are_alike_are_mostly_kept() -> None:
     """Against the leader of three by 80% intervals: each of the others is dropped in 10%, and more as the leader is the luckiest."""
-    kept = [r.kept for seed in range(60) for r in records(scores(seed, 8, 0.0)) if r.kind == "small"]
-    assert np.mean(kept) >= 0.65
+    stayed = [r.kept for seed in range(60) for r in records(scores(seed, 8, 0.0)) if r.kind == "small"]
+    assert np.mean(stayed) >= 0.65
 
 
 def test_later_windows_never_change_an_earlier_decision() -> None:
@@ -51,9 +55,8 @@ def test_evidence_turns_with_the_market() -> None:
     """Twenty windows in which small cells are worse, then twenty in which they are better."""
     before = scores(0, 20, 0.03)
     after = [replace(s, window=s.window + 20) for s in scores(1, 20, -0.03)]
-    assert "small" not in decide([*before, *after], 19).kinds
-    assert set(decide([*before, *after], 39).kinds) == {"small"}
-    assert set(decide(before, 19).kinds) == {"stack", "ladder"}
+    assert not kept(decide([*before, *after], 19))["small"]
+    assert kept(decide([*before, *after], 39)) == {"stack": False, "ladder": False, "small": True}
 
 
 def test_bars_that_were_validated_on_before_count_once() -> None:
@@ -103,11 +106,16 @@ def test_where_one_kind_leads_the_probe_says_that_choosing_helps() -> None:
     found = probe(scores(0, 12, 0.05, noise=0.01))
     assert found.helps
     assert found.between > 0.5
-    assert len(decide(scores(0, 12, 0.05, noise=0.01), 11).kinds) == NETWORKS
+    chosen = decide(scores(0, 12, 0.05, noise=0.01), 11).kinds
+    assert len(chosen) == NETWORKS
+    assert "small" not in chosen
 
 
 def test_too_few_windows_decide_nothing_by_the_probe() -> None:
-    assert decide(scores(0, 2, 0.0), 1).probe.helps is None
+    decision = decide(scores(0, 2, 0.05, noise=0.001), 1)
+    assert decision.probe.helps is None
+    assert not kept(decision)["small"]
+    assert set(decision.kinds) == set(KINDS)
 
 
 def test_a_decision_is_plain_json() -> None:
