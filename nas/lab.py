@@ -3,4 +3,7 @@
 import sys
 
 if __name__ == "__main__":
-    sys.exit("nas.lab is now a package of its own; type: python -m lab" + "".join(f" {word}" for word in sys.argv[1:]))
+    sys.stderr.write(
+        f"error: nas.lab is now a package of its own; type: {' '.join(['python -m lab', *sys.argv[1:]])}\n"
+    )
+    sys.exit(2)

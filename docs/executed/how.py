@@ -45,6 +45,8 @@ LAB = "--seeds 1 --minutes 0.001 --quiet"  # one unit
 HOW: dict[str, How] = {
     "python -m strategies.walkforward": How(TEST, SMALL),
     "python -m strategies.walkforward --help": How(TEST),
+    # starts itself anew, which a test's process would not survive; tests/strategies/walkforward/test_reproduced.py runs it
+    "python -m strategies.walkforward --reproducible": How(DOCS, SMALL),
     "python -m strategies.walkforward --config run.toml": How(
         TEST, "--jobs 1 --seeds 1 --variant darts --symbol BTCUSDT"
     ),
@@ -83,6 +85,8 @@ HOW: dict[str, How] = {
     "python -m lab null": How(DOCS, LAB),
     "python -m lab power": How(DOCS, LAB),
     "python -m lab risk": How(DOCS, f"{LAB} --days 40,10,5 --target range:6"),
+    "python -m nas.lab": How(TEST, code=2),  # names the new command
+    "python -m benchmarks.long_search": How(DOCS, "--seeds 1 --epochs 1 --ops narrow --variants plus"),
     "python -m lab bar": How(DOCS, "--runs 1 --days 300 --steps 60 --plans 1"),
     "python -m lab verdict": How(DOCS, "--seeds 2"),
     "python -m lab timing": How(DOCS),
