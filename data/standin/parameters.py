@@ -36,7 +36,7 @@ class Parameters:
 
     def choice(self, name: str, allowed: Sequence[str], default: str | None = None, code: int = 10001) -> str:
         value = self.text(name, default, code)
-        if value not in allowed:
+        if value not in allowed and (name in self or default is None):
             raise Refused(code, f"params error: {name} invalid")
         return value
 
