@@ -70,7 +70,7 @@ class Private:
         self.exchange = Exchange(standin.world, self._account, self._publish)
         self.exchange.settled_ms = standin.world.clock.now_ms()
         self.account = AccountEndpoints(self.exchange, self.key, self.info)
-        routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
+        self.routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
             ("POST", "/v5/order/create"): self._create,
             ("POST", "/v5/order/amend"): self._amend,
             ("POST", "/v5/order/cancel"): self._cancel,
@@ -83,7 +83,7 @@ class Private:
             ("POST", "/v5/order/cancel-batch"): self._batch(self._cancelled),
             **self.account.routes(),
         }
-        for place, endpoint in routes.items():
+        for place, endpoint in self.routes.items():
             standin.endpoints[place] = self._guarded(endpoint)
         standin.world.streams.accepts["private"] = lambda topic: topic in TOPICS
         standin.world.streams.authorise = self._authorise

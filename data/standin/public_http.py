@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,10 +197,14 @@ def price_limit(world: World, call: Call) -> Reply:
     return Reply({"symbol": instrument.symbol, "buyLmt": most, "sellLmt": least, "ts": str(now)})
 
 
+def _symbol_id(i: Instrument) -> int:
+    return zlib.crc32(i.symbol.encode()) % 10_000
+
+
 def _describe(i: Instrument, world: World) -> dict[str, Any]:
     minutes = [m for begin, m in i.funding_minutes if begin <= world.clock.now_ms()][-1]
     return {
-        "symbol": i.symbol, "contractType": "LinearPerpetual", "status": i.status, "baseCoin": i.base_coin,
+        "symbol": i.symbol, "symbolId": _symbol_id(i), "contractType": "LinearPerpetual", "status": i.status, "baseCoin": i.base_coin,
         "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": str(i.launch_ms), "deliveryTime": "0",
         "deliveryFeeRate": "", "priceScale": str(i.price_digits), "fundingInterval": minutes, "unifiedMarginTrade": True,
         "leverageFilter": {"minLeverage": "1", "maxLeverage": i.max_leverage, "leverageStep": "0.01"},
@@ -216,12 +221,15 @@ def _describe(i: Instrument, world: World) -> dict[str, Any]:
 def _describe_spot(i: Instrument, world: World) -> dict[str, Any]:
     """The fields that the exchange documents for spot: a precision instead of a step, an amount instead of a notional."""
     return {
-        "symbol": i.symbol, "baseCoin": i.base_coin, "quoteCoin": "USDT", "innovation": "0", "status": i.status, "marginTrading": "both",
+        "symbol": i.symbol, "symbolId": _symbol_id(i), "baseCoin": i.base_coin, "quoteCoin": "USDT", "innovation": "0", "status": i.status,
+        "marginTrading": "both",
         "stTag": "0",
         "lotSizeFilter": {
             "basePrecision": i.qty_step, "quotePrecision": "0.00000001", "minOrderQty": i.min_order_qty,
-            "maxOrderQty": i.max_order_qty, "minOrderAmt": i.min_notional, "maxOrderAmt": "8000000",
+            "maxOrderQty": i.max_order_qty, "minOrderAmt": i.min_notional, "maxOrderAmt": "8000000", "maxLimitOrderQty": i.max_order_qty,
+            "maxMarketOrderQty": i.max_market_qty, "postOnlyMaxLimitOrderSize": i.max_order_qty,
         },
+        "symbolType": "",
         "priceFilter": {"tickSize": i.tick_size}, "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
     }  # fmt: skip
 
@@ -267,7 +275,7 @@ def ticker_row(world: World, category: str, symbol: str) -> dict[str, Any]:
         interest = float(market.open_interest(symbol, stamp)[0])
         row |= {
             "indexPrice": f"{price / (1 + premium):.{digits + 1}f}", "markPrice": f"{price * (1 + premium / 4):.{digits + 1}f}",
-            "openInterest": f"{interest:.3f}", "openInterestValue": f"{interest * price:.2f}",
+            "openInterest": f"{interest:.3f}", "openInterestValue": f"{interest * price:.2f}", "singleOpenInterest": f"{interest:.3f}",
             "fundingRate": f"{rates[0]:.8f}" if len(rates) else "", "nextFundingTime": str(coming[0]) if len(coming) else "",
         }  # fmt: skip
     return row
