@@ -32,7 +32,7 @@ COLLAPSE = "collapse"
 # longer where the papers search longer than DARTS' 50 epochs or let alpha or single paths wait
 EPOCHS = {"pc": 24, "fair": 24, "random-ws": 24, "gdas": 30, "progressive": 36}
 SETTINGS: dict[str, Any] = {"finalists": 5, "search_batch": 2, "alpha_learning_rate": 0.05}
-FIRST_SEED = 1_000  # seeds below served to choose settings
+FIRST_SEED = 2_000  # seeds below served to choose settings, or were looked at before they stood
 BARS, TRAIN, VALIDATION = 6_000, slice(200, 3_900), slice(4_100, 5_900)
 BEGIN, END = "<!-- recovery: begin -->", "<!-- recovery: end -->"
 app = typer.Typer(add_completion=False)

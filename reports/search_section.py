@@ -131,7 +131,7 @@ def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapp
     told = f"One row per edge, one column per op; the darkest op of a row leads there. Highest: {'; '.join(leading)}."
     map_ = _weights_map([label(op) for op in ops], [label(name) for name, _ in drawn], last, "%{y}, %{x}: %{z:.3f}")
     title = f"Weight of every op on every edge when the search ended, window {number}"
-    layout = {"xaxis": {"side": "top", "tickangle": -45}, **_DOWN}
+    layout = {"xaxis": {"side": "top", "tickangle": -90, "dtick": 1}, **_DOWN}
     return [Figure(f"ends-{number}", title, told, [map_], layout, 22 * len(drawn) + 100), *figures]
 
 
