@@ -164,6 +164,7 @@ def risk(
         str, typer.Option(help="Targets and bars ahead: range:6,volume:24 (range, volatility, volume, drawdown).")
     ] = "range:6,volume:24",
     days: Annotated[str, typer.Option(help="Days to learn from, to validate, unseen.")] = "150,50,30",
+    arms: Annotated[str, typer.Option(help="all, or goals: only what the goals compare, a third of the time.")] = "all",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -177,7 +178,7 @@ def risk(
         raise InputError(f"--days {days!r} is not three numbers of days: give e.g. 150,50,30")
     histories = histories_of(data, None)
     pairs = experiment.targets_of(target)
-    wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]))
+    wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]), arms)
     _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
