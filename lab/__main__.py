@@ -266,6 +266,10 @@ def kinds(
     target: Annotated[str, typer.Option(help="Target and bars ahead.")] = "range:6",
     group: Annotated[int, typer.Option(help="Files that pool their evidence.", min=1)] = 4,
     forecast: Annotated[int, typer.Option(help="Groups whose networks are fitted as they ship, too.", min=0)] = 1,
+    kinds_: Annotated[
+        str, typer.Option("--kinds", help="Of nas.space.kinds, comma separated.")
+    ] = "stack,ladder,convolutions,small",
+    lesser: Annotated[str, typer.Option(help="The kinds of one family; the others are the other.")] = "small",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -276,7 +280,10 @@ def kinds(
     from lab.risk import targets_of
 
     histories = histories_of(data, None)
-    wanted = [u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast)]
+    every, behind = (tuple(k.strip() for k in text.split(",") if k.strip()) for text in (kinds_, lesser))
+    wanted = [
+        u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast, every, behind)
+    ]
     _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
