@@ -287,6 +287,27 @@ def kinds(
     _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
+@command(
+    app, "python -m lab pooled --data BTCUSDT_1h.parquet --data ETHUSDT_1h.parquet --stretches 1", interrupted=KEPT
+)
+def pooled(
+    data: Annotated[list[Path], typer.Option(help="Candles of several symbols, of the same years; repeatable.")],
+    stretches: Annotated[int, typer.Option(help="Test stretches that do not overlap.", min=1)] = 10,
+    target: Annotated[str, typer.Option(help="Targets and bars ahead.")] = "range:6,volume:24",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Many coins: one network for all of them against a network of its own for each, on top of the closed form of each."""
+    from lab import pooled as experiment  # start-up time
+    from lab.risk import targets_of
+
+    histories = histories_of(data, None)
+    wanted = [u for name, horizon in targets_of(target) for u in experiment.units(histories, name, horizon, stretches)]
+    _run("pooled", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
 @command(app, "python -m lab evidence", interrupted=KEPT)
 def evidence(
     store: Store = STORE,
