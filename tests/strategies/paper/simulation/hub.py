@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import greenlet
-import pybit.unified_trading  # what it loads lives in virtual time, too
+import pybit.unified_trading  # noqa: F401 (what it loads lives in virtual time, too)
 import websocket
 
 #: what monotonic clocks show at the start: 0 means "never" in some places
