@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -87,10 +87,8 @@ class Hub:
 
     def spawn(self, process: Process, run: Callable[[], None]) -> Task:
         def to_the_end(_: bool) -> None:
-            try:
+            with suppress(Killed):
                 run()
-            except Killed:
-                pass
 
         task = Task(process, to_the_end, self._main)
         process.tasks.append(task)

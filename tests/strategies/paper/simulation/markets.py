@@ -1,4 +1,4 @@
-"""Markets and models that simulations trade: a few, made once a process, so that thousands of sessions share what a network forecasts of them."""
+"""Markets and models that simulations trade: a few, made once a process; thousands of sessions share what a network forecasts of them."""
 
 from __future__ import annotations
 
