@@ -388,8 +388,8 @@ class Session:
             return
         if plan.end == "thin":
             exchange.liquidity = Decimal(0)
-            self.hub.call_later(200.0, setattr, exchange, "liquidity", Decimal("0.01"))
-            self.hub.call_later(400.0, setattr, exchange, "liquidity", None)
+            self.hub.call_later(100.0, setattr, exchange, "liquidity", Decimal("0.5"))
+            self.hub.call_later(200.0, setattr, exchange, "liquidity", None)
             self.world.faults.add(Fault("code_110007", "/v5/order/create", times=3))
         self.kill_file.text = "stop\n" if plan.end == "stop" else "stop flatten\n"
 
@@ -455,6 +455,8 @@ def simulating() -> Iterator[None]:
     def reach(_name: str, _keys: Any, _symbols: Any, _interval: str, _endpoint: Any, trouble: Any) -> Venue:
         return CURRENT[0]._venue(SCENE.hub.task.process, trouble)  # type: ignore[union-attr]
 
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.touch()  # a journal gives itself a mode
     with hubs.installed(), remembered():
         journals.connect = lambda _path, **_: CURRENT[0].disk.open(SCENE.hub.task and SCENE.hub.task.process)  # type: ignore
         supervision.connect = reach
