@@ -177,7 +177,19 @@ class Auditor:
             wrong(f"a clean end with exit code {session.code}: {journal.get('state')}: {journal.get('why')}")
         if open_ := journal.unsettled():
             wrong(f"orders whose fate is open at the end: {[tuple(r) for r in open_]}")
+        self._fates(journal)
         self._targets(journal)
+
+    def _fates(self, journal: Journal) -> None:
+        """What the journal says of an order is what became of it."""
+        for link, ticket in self.exchange.by_link.items():
+            row = journal.intent(link)
+            if row is not None and ticket.filled and row["status"] in ("rejected", "lost"):
+                self.session.wrong(
+                    f"order {link} is {row['status']} in the journal ({row['reason']}), and {ticket.filled} were filled"
+                )
+            elif row is not None and (row["status"] == "filled") != (ticket.status == "Filled"):
+                self.session.wrong(f"order {link} is {row['status']} in the journal, {ticket.status} at the exchange")
 
     def _books(self, journal: Journal) -> None:
         session, exchange = self.session, self.exchange

@@ -10,7 +10,7 @@ from typing import Any
 from strategies.paper.orders.connection import Ambiguous, Refused
 from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.placement import Desk
-from strategies.paper.orders.reconcile import Books
+from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.stops import Stops
 from strategies.paper.trader import Trader
 from tests.strategies.paper.simulation.disk import Disk
@@ -64,7 +64,6 @@ def _sent_before_written() -> list[Patch]:
 
 def _new_id_at_every_start() -> list[Patch]:
     """An order that seems never to have existed is sent under a new id after a restart."""
-    from strategies.paper.orders.rebalance import Rebalancer  # only this bug asks for it
 
     def next_attempt(self: Rebalancer, symbol: str, open_ms: int, number: int) -> int:
         query = "SELECT COUNT(*) AS n FROM intents WHERE open_ms = ? AND symbol = ?"
@@ -73,9 +72,9 @@ def _new_id_at_every_start() -> list[Patch]:
     return [(Rebalancer, "_next_attempt", next_attempt)]
 
 
-def _no_overlap() -> list[Patch]:
-    """Executions are asked for from the last one on: what is filed late is never seen."""
-    return [(Books, "_synced_ms", lambda self, symbol: self.journal.last_execution_ms(symbol) + 1)]
+def _id_reused() -> list[Patch]:
+    """Every order of a bar has the same id."""
+    return [(Rebalancer, "_next_attempt", lambda *_: 0)]
 
 
 def _not_synced() -> list[Patch]:
@@ -89,7 +88,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
     "no stop after a restart": _no_stop_after_restart,
     "sent before written": _sent_before_written,
     "new id at every start": _new_id_at_every_start,
-    "no overlap": _no_overlap,
+    "id reused": _id_reused,
     "not synced": _not_synced,
 }
 

@@ -35,12 +35,12 @@ class _Cursor(database._Cursor):
         if disk.full and sql.startswith(("INSERT", "UPDATE", "COMMIT", "CREATE", "BEGIN")):
             if self.connection.in_transaction and disk.dice.random() < 0.5:
                 super().execute("ROLLBACK")  # as SQLite may do by itself
+                disk.note("ROLLBACK", (), many=False)
             disk.refused += 1
             self._told(disk.refuse)
         found = run(sql, *rest)
         disk.writes += 1
-        if not disk.synced:
-            disk.note(sql, rest, many=run.__name__ == "executemany")
+        disk.note(sql, rest, many=run.__name__ == "executemany")
         if sql.startswith("PRAGMA synchronous"):
             disk.synced = sql.rpartition("=")[2].strip().upper() in _DURABLE
         disk.owner.point()  # killed here: it is
@@ -56,6 +56,7 @@ class _Connection(database.Connection):
     def close(self) -> None:
         if self.in_transaction:
             super().execute("ROLLBACK")
+            self.disk.note("ROLLBACK", (), many=False)
 
     def end(self) -> None:
         super().close()
@@ -85,12 +86,14 @@ class Disk:
         raise sqlite3.OperationalError("database or disk is full")
 
     def note(self, sql: str, rest: tuple[Any, ...], many: bool) -> None:
-        self._unsynced.append((sql, rest, many))
+        if not self.synced:
+            self._unsynced.append((sql, rest, many))
 
     def crash(self, power: bool) -> None:
         """The owner is gone: what was not committed is lost; in a power cut also some of what was committed but not synced."""
         if self.db.in_transaction:
             sqlite3.Connection.execute(self.db, "ROLLBACK")
+            self.note("ROLLBACK", (), many=False)
         self.owner = None
         if not power or self.synced or not self._unsynced:
             return
@@ -102,6 +105,7 @@ class Disk:
             (self.db.executemany if many else self.db.execute)(sql, *rest)
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
+            self.note("ROLLBACK", (), many=False)
 
     def rows(self, query: str, *arguments: Any) -> list[Any]:
         """Of what the running process sees; for the auditor."""

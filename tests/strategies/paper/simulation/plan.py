@@ -143,7 +143,7 @@ def _event(dice: random.Random, at_s: float, weights: dict[str, int]) -> Event:
     elif kind == "lag":
         number = dice.choice((0.2, 1.0, 3.0, 10.0))
     elif kind == "match":
-        number = dice.choice((0.05, 0.5, 3.0, 12.0))
+        number, what = dice.choice((0.05, 0.5, 3.0, 12.0)), dice.choice(("", "hidden"))
     elif kind == "thin":
         what = dice.choice(("0.001", "0.01", "0.5"))
     elif kind == "clock":

@@ -104,7 +104,7 @@ class Session:
         self.hub = Hub(self.first_ms / 1000.0)
         SCENE.hub, SCENE.dice, SCENE.ids = self.hub, random.Random(f"jitter {plan.seed}"), itertools.count(1)
         SCENE.connect = lambda url, **how: open_socket(self.network, url, **how)
-        self.private = Private(KEYS.key, KEYS.secret)
+        self.private = Private(KEYS.key, KEYS.secret, wallet=Decimal(20_000))
         market = Market.replay(self.scene.tables, BAR_MS)
         self.standin = StandIn(World(market, _Right(self.hub)), [self.private])
         self.world = self.standin.world
@@ -297,6 +297,8 @@ class Session:
             self._for(lasts_s, self.private, "lag_s", event.number, 0.0)
         elif kind == "match":
             self._for(lasts_s, self.private, "match_s", event.number, 0.0)
+            if event.what == "hidden":
+                self._for(lasts_s, self.private, "lag_s", event.number, 0.0)
         elif kind == "thin":
             self._for(lasts_s, exchange, "liquidity", Decimal(event.what), None)
         elif kind == "empty book":
