@@ -149,7 +149,7 @@ class StandIn:
             return self._fail_before(fault)
         reply = self._reply(call)
         if reply.status != 200:
-            return web.Response(status=reply.status)
+            return Answer(reply.status, b"", {}, "text/plain")
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()
         if fault is not None and fault.kind not in CUTS:
             body = world.faults.damage(fault, body)
