@@ -224,23 +224,28 @@ class Cell(nn.Module):
         out = out.view(bars, batch, len(plan.nodes), c)
         for group, (kind, span, places) in enumerate(plan.groups):
             # what reads a band of bars computes none that lies before it
-            block = self.apart(kind, span, source, places, x[-(bars + span - 1) :] if last else x)[-bars:]
             gains = (
                 getattr(self, f"i{source}_gain{group}").to(x.dtype) * scale[getattr(self, f"i{source}_entry{group}")]
             )
-            out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block * gains[:, None])
+            # what reads a band of bars computes none that lies before it
+            seen = x[-(bars + span - 1) :] if last else x
+            block = self.apart(kind, span, source, places, seen, gains)[-bars:]
+            if plan.everywhere[group]:
+                out = out + block
+            else:
+                out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block)
         return out
 
-    def apart(self, kind: str, span: int, source: int, places: Sequence[int], x: Tensor) -> Tensor:
-        """Ops of one kind and span that leave `source`, each with weights of its own. places: among the weights of the kind, or entries of
-        the cell for modules. x: [time, batch, channel] -> [time, batch, len(places), channel]."""
+    def apart(self, kind: str, span: int, source: int, places: Sequence[int], x: Tensor, gains: Tensor) -> Tensor:
+        """Ops of one kind and span that leave `source`, each with weights of its own, times `gains` [len(places)]. places: among the
+        weights of the kind, or entries of the cell for modules. x: [time, batch, channel] -> [time, batch, len(places), channel]."""
         if kind == "module":
-            return torch.stack([self.own[str(k)](x) for k in places], 2)
+            return torch.stack([self.own[str(k)](x) for k in places], 2) * gains[:, None]
         weight = self.weights[f"{kind}{source}"]
         mine = slice(None) if len(places) == len(weight) else list(places)
         if kind == "attention":
-            return banded_attention(x, weight[mine], span)
-        return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span)
+            return banded_attention(x, weight[mine], span, gains)
+        return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span) * gains[:, None]
 
     def folded(self, source: int, scale: Tensor, mixed: bool, like: Tensor) -> Tensor:
         """The weights of the edges leaving `source`, times `scale`: [blocks * c, destinations * c]. like: tells type and device."""
@@ -410,12 +415,15 @@ class _Plan:
         blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
         self.index = self._tables([item for item in mine if item[2].kind not in OWN], blocks, len(entries))
         self.groups: list[tuple[str, int, tuple[int, ...]]] = []
+        self.everywhere: list[bool] = []  # of each group: one op for every node, in their order
         for kind, span in dict.fromkeys((op.kind, op.span) for _, _, op in self.apart):
             same = [(k, edge, op) for k, edge, op in self.apart if op.kind == kind]
             here = [(n, k, edge, op) for n, (k, edge, op) in enumerate(same) if op.span == span]
             group = str(len(self.groups))
             self.index[f"entry{group}"] = torch.tensor([k for _, k, _, _ in here])
-            self.index[f"node{group}"] = torch.tensor([self.nodes.index(edge.node) for _, _, edge, _ in here])
+            nodes = [self.nodes.index(edge.node) for _, _, edge, _ in here]
+            self.index[f"node{group}"] = torch.tensor(nodes)
+            self.everywhere.append(nodes == list(range(len(self.nodes))))
             self.index[f"gain{group}"] = torch.tensor([op.gain for _, _, _, op in here], dtype=torch.float64)
             self.groups.append((kind, span, tuple(k if kind == "module" else n for n, k, _, _ in here)))
 

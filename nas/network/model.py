@@ -129,7 +129,7 @@ class CellNetwork(nn.Module):
                 outputs.append(cell(states, mix, bypass, market))
             else:
                 outputs.append(
-                    cell(states, mix, bypass) if asked[k] is None else cell(states, mix, bypass, None, asked[k])
+                    cell(states, mix, bypass) if asked[k] is None else cell(states, mix, bypass, last=asked[k])
                 )
         out: Tensor = (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
         return out if last is None else out[:, :, -last:]
