@@ -159,11 +159,6 @@ class Cell(nn.Module):
                     self.weights[f"{kind}{source}"] = nn.Parameter(torch.randn(c, sizes[kind]) * c**-0.5)
                 if kind == "lead_lag":
                     self.weights[f"lag{source}"] = nn.Parameter(torch.zeros(MOST_LAG_BARS))
-        # bars before bar t that what a source gives to bar t reads
-        self.reach = {
-            source: max(max(0, op.receptive_field - 1) for edge, op in entries if edge.source == source)
-            for source in self.sources
-        }
         # (rate, generator): elements of what skips pass on are left out in training, as P-DARTS does (Chen et al. 2019, section 3.3)
         self.skip_dropout: tuple[float, torch.Generator] | None = None
         self.own = nn.ModuleDict({str(k): op.module(c) for k, (_, op) in enumerate(entries) if op.module is not None})
@@ -346,7 +341,7 @@ class Cell(nn.Module):
         found = [0] * first + [last] * self.nodes
         for source in reversed(self.sources):
             after = max(found[first + node] for node in self._plans[source].nodes)
-            found[source] = min(bars, max(found[source], after + self.reach[source]))
+            found[source] = min(bars, max(found[source], after + self._plans[source].reach))
         return found
 
     @property
@@ -386,6 +381,8 @@ class _Plan:
 
     def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
         every = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        # bars before bar t that what the source gives to bar t reads
+        self.reach = max((op.receptive_field - 1 for _, _, op in every), default=0)
         self.residuals = [(k, edge.node, op) for k, edge, op in every if op.kind == "residual"]
         mine = [item for item in every if item[2].kind != "residual"]
         self.nodes = sorted({e.node for e, _ in entries if e.source == source})
