@@ -14,6 +14,7 @@ from data.standin.account import ZERO
 from data.standin.admission import admitted, carry
 from data.standin.conditional import due_guards, due_orders
 from data.standin.desk import Desk
+from data.standin.market import MINUTE_MS
 from data.standin.tickets import WAITING, Fill, Ticket
 from data.standin.world import Refused
 
@@ -35,8 +36,10 @@ class Exchange(Desk):
         """Let an order meet the book once. resting: it has been in the book already, so it makes."""
         if not ticket.open or ticket.status == WAITING:
             return
-        bids, asks = self.world.books.levels(ticket.symbol, 50)
-        levels = asks if ticket.side == "Buy" else bids
+        side = 1 if ticket.side == "Buy" else 0
+        levels = self.world.books.levels(ticket.symbol, 1)[side]
+        if levels and ticket.sign * (ticket.price - Decimal(levels[0][0])) >= 0:
+            levels = self.world.books.levels(ticket.symbol, 50)[side]
         crossing = [(Decimal(p), Decimal(q)) for p, q in levels if ticket.sign * (ticket.price - Decimal(p)) >= 0]
         if ticket.time_in_force == "PostOnly" and not resting and crossing:
             ticket.reject = "EC_PostOnlyWillTakeLiquidity"
@@ -144,7 +147,8 @@ class Exchange(Desk):
         """Bring the account up to the clock: settlements that have passed, resting orders, liquidation."""
         now = self.world.clock.now_ms()
         began, self.settled_ms = self.settled_ms or now, now
-        for symbol in {s for s, _ in self.account.holdings}:
+        # settled at whole minutes
+        for symbol in {s for s, _ in self.account.holdings} if began // MINUTE_MS != now // MINUTE_MS else ():
             times, rates = self.world.market.settlements(symbol, began + 1, now)
             for time_ms, rate in zip(times.tolist(), rates.tolist(), strict=True):
                 self._settle(symbol, int(time_ms), Decimal(f"{rate:.8f}"))
