@@ -22,7 +22,7 @@ from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
-from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
+from reports.run_folder import Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
     decided_told,
@@ -131,6 +131,7 @@ def _content(run: Run) -> dict[str, object]:
         "windows": windows,
         "policies": _policies(run, rows),
         "has_random": has_random(run),
+        "searched": any(window.get("genotype") for window in run.windows),
         "feature_windows": feature_windows,
         "features": features,
         "candle_charts": [figure.name for figure in figures if figure.name.startswith("candles-")],
@@ -138,7 +139,7 @@ def _content(run: Run) -> dict[str, object]:
         "trade_count": len(run.trades),
         "week_titles": week_titles,
         "weeks": [("Worst weeks", worst), ("Best weeks", best)],
-        "duel": DUEL if rival is not None and SEARCHED in run.equity.columns else None,
+        "duel": DUEL if rival is not None and rival != run.subject else None,
         "facts": _provenance(run),
         "settings": flat(run.info.get("config") or {}),
         "costs": flat(run.info.get("costs") or {}),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reports.luck import LuckSection
 from reports.performance import Performance
-from reports.run_folder import SEARCHED, Run
+from reports.run_folder import JUDGED, SEARCHED, Run
 from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, proof
 
 
@@ -23,11 +23,13 @@ class Verdict:
 
 def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict:
     """`beat` needs both: a true Sharpe ratio above zero and above the rival's, each at 95% after every look at these days."""
-    searched = _best([row for row in rows if run.kind(row.strategy) == "searched"])
+    # of forecasts that were not made here the best is told, and that it is the best of so many counts as looks
+    searched = _best([row for row in rows if run.kind(row.strategy) == (JUDGED if run.judged else SEARCHED)])
     rival = _best([row for row in rows if run.kind(row.strategy) in {"rule", "network"}])
+    looks = None if luck.look.total is None else luck.look.total * max(1, len(run.judged))
     benchmark = _best([row for row in rows if run.kind(row.strategy) == "benchmark"])
     if searched is None:
-        return Verdict("This run has no searched strategy: nothing to judge.", (), "open")
+        return Verdict("This run has neither a searched strategy nor one to judge: nothing to say.", (), "open")
     against = rival or benchmark
     if against is None:
         return Verdict("There is no rival to compare the searched strategy with.", (), "open")
@@ -37,7 +39,7 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     other = f"{sort} ({name})"
     if math.isnan(searched.sharpe):
         return Verdict(
-            _flat_headline(against, other),
+            _flat_headline(_subject(run, searched), against, other),
             (f"It returned 0.0%; {name} returned {against.total_return:+.1%}.", *_too_short(luck, chance)),
             "open" if against.total_return < 0.0 else "bad",
         )
@@ -45,7 +47,7 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     found = proof(
         luck.daily[searched.strategy].to_numpy(),
         luck.daily[against.strategy].to_numpy(),
-        luck.look.total,
+        looks,
         run.days_per_year,
     )
     enough = luck.resampled is not None
@@ -67,7 +69,7 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
 
 def _headline(run: Run, searched: Performance, other: str, certain: bool, difference: float) -> str:
     """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count."""
-    subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
+    subject = _subject(run, searched)
     if searched.bankrupt:
         return f"{subject} lost everything; it did not beat {other}"
     if certain:
@@ -89,19 +91,27 @@ def _facts(run: Run, searched: Performance, against: Performance, benchmark: Per
     if benchmark is not None and benchmark is not against:
         details.append(f"Buy and hold returned {benchmark.total_return:+.1%} ({_sharpe_words(benchmark)}).")
     flat = sum(window.get("plan") == "flat" for window in run.windows)
-    if flat and searched.strategy == SEARCHED:
+    if flat and searched.strategy == run.subject and len(run.judged) < 2:
         details.append(f"It stayed flat in {flat} of {len(run.windows)} windows, where its record was not good enough.")
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
     return details
 
 
-def _flat_headline(against: Performance, other: str) -> str:
+def _subject(run: Run, searched: Performance) -> str:
+    """What the sentences are about."""
+    if run.judged:
+        many = f", the best of {len(run.judged)} that were given," if len(run.judged) > 1 else ""
+        return f"The forecast {run.title(searched.strategy)}{many}"
+    return "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
+
+
+def _flat_headline(subject: str, against: Performance, other: str) -> str:
     if against.total_return < 0.0:
-        return f"The searched strategy made no trade; staying flat did better than {other}, which lost {-against.total_return:.1%}."
+        return f"{subject} made no trade; staying flat did better than {other}, which lost {-against.total_return:.1%}."
     if against.total_return > 0.0:
-        return f"The searched strategy made no trade, so it did not beat {other}."
-    return f"The searched strategy made no trade, and {other} earned nothing either."
+        return f"{subject} made no trade, so it did not beat {other}."
+    return f"{subject} made no trade, and {other} earned nothing either."
 
 
 def _sharpe(row: Performance) -> float:

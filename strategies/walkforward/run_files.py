@@ -30,7 +30,7 @@ from strategies.backtest.contributions import contributions
 from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.contenders import Contender, Decision, PolicyOutcome
 from strategies.walkforward.looks import Register
 from strategies.walkforward.provenance import decision_version, package_versions
 from strategies.walkforward.risk import RiskRun, directional, models_of
@@ -69,7 +69,7 @@ def claimed(outcome: PolicyOutcome, contender: Contender) -> dict[str, Any] | No
 
 def _distance(book: Book, number: int) -> dict[str, float | int | None]:
     """How far the architecture of a window is from the one before: edits, and total variation of the relaxed weights."""
-    if number == 0:
+    if number == 0 or book.chosen[number].candidate.contender.found is None:
         return {"edits": None, "total_variation": None}
     pair = [book.chosen[k].candidate.contender.found for k in (number - 1, number)]
     before, now = ({} if result is None else result.report for result in pair)
@@ -197,6 +197,8 @@ def _write_models(folder: Path, run: Finished) -> None:
     config, panel, portfolio = run.config, run.panel, portfolio_of(run.config)
     for window, choice in zip(run.windows, run.book.chosen, strict=True):
         contender = choice.candidate.contender
+        if "genotype" not in contender.trained.report:
+            continue  # not made here: there is no network to keep
         signal = portfolio.signal(contender.trained.stop_forecasts)
         known = signal[np.isfinite(signal)]
         spread = float(known.std()) if known.size else 0.0
@@ -219,18 +221,20 @@ def _write_models(folder: Path, run: Finished) -> None:
 
 def _window(run: Finished, window: Window) -> dict[str, Any]:
     """A window's entry in windows.json (docs/architecture.md)."""
-    choice, headline = run.book.chosen[window.number], run.outcomes[0]
+    choice = run.book.chosen[window.number]
     contender = choice.candidate.contender
     found = contender.found.report if contender.found is not None else {}
     trained = contender.trained.report
-    (own,) = (decision for decision in headline.decisions if decision.window == window.number)
+    own = Decision(window.number, False, window.number, (), "none")
+    if run.outcomes:
+        (own,) = (decision for decision in run.outcomes[0].decisions if decision.window == window.number)
     return {
         "window": window.number,
         **{name: run.span(getattr(window, name)) for name in ("train", "validation", "test")},
         **({} if run.risk is None else {"kinds": run.risk.kinds(window.number)}),
         "purge_bars": window.purge_bars,
         "embargo_bars": window.embargo_bars,
-        "policy": headline.policy.name,
+        "policy": run.outcomes[0].policy.name if run.outcomes else "none",
         "searched": own.searched,
         "source": own.source,
         "drift": run.drift(own.alarms),
@@ -258,12 +262,14 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "needed": choice.needed,
             "record_days": choice.record,
         },
-        **{k: found[k] for k in ("text", "weights", "history", "features")},
+        **{k: found[k] for k in ("text", "weights", "history", "features") if k in found},
         # in the size in which it trades
-        **{k: trained[k] for k in ("genotype", "architecture", "sizes")},
-        "decisions": claimed(headline, contender),
+        **{k: trained[k] for k in ("genotype", "architecture", "sizes") if k in trained},
+        "decisions": claimed(run.outcomes[0], contender) if run.outcomes else None,
         "diagnostics": {
-            k: trained[k] for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+            k: trained[k]
+            for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+            if k in trained
         },
     }
 

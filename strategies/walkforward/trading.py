@@ -118,7 +118,7 @@ def trade(
     stretch = Stretch.of(config, panel, windows, volatility)
     contenders = [contender for outcome in outcomes for contender in outcome.contenders]
     candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
-    names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
+    names = [*(outcome.strategy for outcome in outcomes), *dict.fromkeys(rival.strategy for rival in rivals)]
     choices = _choose(stretch, candidates, names)
     booked = _book(stretch, candidates, choices, names)
     held = _holders(stretch)
@@ -128,7 +128,7 @@ def trade(
         name: backtest(panel, targets, start=stretch.start, stop=stretch.stop, name=name, **stretch.terms)
         for name, targets in booked.targets.items()
     }
-    titles = _titles(config, outcomes, {name: (title, told) for name, (title, told, _) in held.items()})
+    titles = _titles(config, outcomes, rivals, {name: (title, told) for name, (title, told, _) in held.items()})
     return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
 
@@ -138,12 +138,18 @@ def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[s
     choices: Choices = {}
     for name in names:
         records: Records[Candidate] = Records(stretch.config.evidence, day)
-        for window in stretch.windows:
+        for window in (*_before(candidates, name), *stretch.windows):
             offered = [(c.key, c, c.trials) for c in _of(candidates, name, window)]
             choice = choices[name, window.number] = records.choose(offered, window.stop.start)
             held = _held(stretch, window, choice.candidate, choice.best)
             records.learn(plan_returns(stretch.panel, held[None], window.test.start, **stretch.terms)[0])
     return choices
+
+
+def _before(candidates: Sequence[Candidate], name: str) -> list[Window]:
+    """Windows before the first, of a strategy whose forecasts go back so far (strategies.walkforward.judged)."""
+    mine = {c.contender.window.number: c.contender.window for c in candidates if c.contender.strategy == name}
+    return [mine[number] for number in sorted(mine) if number < 0]
 
 
 def _held(stretch: Stretch, window: Window, candidate: Candidate, plan: Plan) -> FloatArray:
@@ -202,11 +208,6 @@ def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -
         "validation_sharpe": tried.sharpe,
         "selected": selected,
     }
-
-
-def _networks(config: RunConfig) -> tuple[str, ...]:
-    """The hand-designed networks that compete: where direction is forecast."""
-    return config.baselines if directional(config) else ()
 
 
 def _holders(stretch: Stretch) -> dict[str, tuple[str, str, FloatArray]]:
@@ -272,7 +273,7 @@ def _tell(
         _forecast_table(stretch, booked.forecasts),
         pd.DataFrame(booked.trials),
         daily_net_returns(panel, booked.chains, start, **stretch.terms),
-        [choices["searched", window.number] for window in stretch.windows],
+        [choices[next(iter(booked.forecasts)), window.number] for window in stretch.windows],
         titles,
         headline,
         policies,
@@ -293,7 +294,10 @@ def _forecast_table(stretch: Stretch, forecasts: dict[str, FloatArray]) -> pd.Da
 
 
 def _titles(
-    config: RunConfig, outcomes: Sequence[PolicyOutcome], held: Mapping[str, tuple[str, str]]
+    config: RunConfig,
+    outcomes: Sequence[PolicyOutcome],
+    rivals: Sequence[Contender],
+    held: Mapping[str, tuple[str, str]],
 ) -> dict[str, dict[str, str]]:
     """What pages call each strategy, and what it is."""
 
@@ -313,8 +317,13 @@ def _titles(
             "always in the market; the size alone moves, by the forecast of base and networks",
         )
         titles["searched"] = titled("searched", title, told)
-    for name in _networks(config):
-        titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
+    for rival in rivals:
+        if rival.strategy in BASELINES:
+            entry = BASELINES[rival.strategy]
+            titles[rival.strategy] = titled(rival.kind, entry.title, entry.description)
+        else:
+            report = rival.trained.report
+            titles[rival.strategy] = titled(rival.kind, report["title"], report["description"])
     titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}
     for name in _rules(config):
         titles[name] = titled("rule", RULES[name].title, f"{RULES[name].description} Source: {RULES[name].source}.")
