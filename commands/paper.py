@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from data.arithmetic import pin_as
 from data.commandline import Json, application, command, shown, with_settings
 from data.settings import flags_of
 from strategies.paper.settings import GROUPS, OUT_HELP, PaperSettings
@@ -24,6 +25,7 @@ def run(context: typer.Context, **given: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     asked = PaperSettings.read(given)
+    pin_as(asked.run)  # before torch is loaded
     # start-up time: `--help` and the other commands need no model
     from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.session import trade

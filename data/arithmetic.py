@@ -7,10 +7,12 @@ has begun without them starts itself anew. What no pin reaches: another version 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from data.errors import InputError
@@ -62,8 +64,26 @@ def pin() -> None:
         _start_anew()
 
 
+def pin_as(run: Path) -> None:
+    """`pin` where the run in this folder did: what repeats a reproducible run, or goes on with it, takes its arithmetic too.
+
+    Where no pins hold (another kind of machine), and where the folder is no run, it goes on as it is.
+    """
+    try:
+        held = json.loads((run / "run.json").read_text(encoding="utf-8"))["provenance"]["arithmetic"]["reproducible"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # told by whoever reads the run, or made before runs said it
+    if held is True and can_pin():
+        pin()
+
+
+def can_pin() -> bool:
+    """Whether the pins mean something here."""
+    return (sys.platform, platform.machine()) == ("linux", "x86_64")
+
+
 def _start_anew() -> NoReturn:
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if not can_pin():
         raise InputError(
             f"--reproducible pins the arithmetic of x86-64 processors under Linux; this is {platform.machine()} under "
             f"{platform.system()}: leave it out"

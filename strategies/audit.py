@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from data.arithmetic import pin_as
 from data.commandline import Json, Quiet, application, command
 
 app = application()
@@ -29,6 +30,7 @@ def main(
 
     Exit code 0 where nothing looked ahead, 1 where something did.
     """
+    pin_as(run)
     from rich.markup import escape  # start-up time: `--help` needs none of it
     from rich.table import Table
 

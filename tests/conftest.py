@@ -6,6 +6,7 @@ import atexit
 import os
 import runpy
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,9 @@ for folder in (ROOT, *([NOISE] if float(os.environ.get("REGIME_TEST_WEIGHT_NOISE
             runpy.run_path(str(NOISE / "sitecustomize.py"))  # for this process, which has begun without it
 os.environ["PYTHONPATH"] = os.pathsep.join(found)
 
+# a shell starts what it puts into the background deaf to Ctrl-C, and deafness is inherited: by commands that a test interrupts, too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: runs that tests make are no looks at a market of whoever runs them, nor of each other
 if "REGIME_CACHE" not in os.environ:

@@ -128,6 +128,8 @@ class StandIn:
         if fault is not None and (fault.kind in (*BEFORE, *PRIVATE) or fault.kind.startswith("code_")):
             return self._fail_before(request, fault)
         reply = self._reply(call)
+        if reply.status != 200:
+            return web.Response(status=reply.status)
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()
         if fault is not None and fault.kind in AFTER:
             return await self._fail_after(request, fault, body)
@@ -153,7 +155,7 @@ class StandIn:
     def _reply(self, call: Call) -> Reply:
         endpoint = self.endpoints.get((call.method, call.path))
         if endpoint is None:
-            return Reply({}, 10404, f"no such path: {call.method} {call.path}")
+            return Reply(status=404)
         try:
             with self.world.lock:
                 return endpoint(self.world, call)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data.arithmetic import PINS, REMOVED, pinned
 from data.panel import InputError
 from nas.network.stretches import Samples
 from nas.tasks.engine import timed
@@ -22,7 +23,11 @@ from nas.tasks.work import Task, TaskResult
 RETRIES = 8  # a lost worker or node costs one; a task that kills its worker every time must end
 
 
-def _work(task: Task, samples: Samples) -> tuple[bytes, float, float]:
+def _work(task: Task, samples: Samples, pins: bool) -> tuple[bytes, float, float]:
+    if pins and not pinned():
+        raise InputError(
+            f"a worker of Ray does not take the pins of --reproducible; start it without {', '.join(REMOVED)}"
+        )
     result = timed(task, samples)
     return result.to_bytes(), result.cpu_s, peak_mib()
 
@@ -54,6 +59,7 @@ class RayWorkers:
             raise InputError("--engine ray needs Ray: pip install .[ray], or use --engine local") from None
         self.ray: Any = ray
         self.mine = not ray.is_initialized()
+        self.pins = PINS if pinned() else {}  # workers compute as this process does
         if self.mine:
             _answers(address)
             root = Path(__file__).resolve().parents[2]
@@ -74,12 +80,14 @@ class RayWorkers:
                 raise InputError(
                     f"no Ray cluster answers at --address {address}: {str(error).splitlines()[0]}; start one with `ray start --head`"
                 ) from None
-        options = {"num_cpus": 1, "num_gpus": gpus_per_task, "max_retries": RETRIES}
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus_per_task, "max_retries": RETRIES}
+        if self.pins:
+            options["runtime_env"] = {"env_vars": self.pins}
         self.remote = ray.remote(**options)(_work)
         self.samples = ray.put(samples)
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        pending = {self.remote.remote(task, self.samples): index for index, task in enumerate(tasks)}
+        pending = {self.remote.remote(task, self.samples, bool(self.pins)): index for index, task in enumerate(tasks)}
         while pending:
             done, _ = self.ray.wait(list(pending), num_returns=1)
             for reference in done:

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.live import Live
 
+from data.arithmetic import pinned
 from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
@@ -134,7 +135,7 @@ def _trade(
     settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
-        endpoint=endpoint or "", model=str(strategy.folder),
+        endpoint=endpoint or "", model=str(strategy.folder), arithmetic="pinned" if pinned() else "",
     )  # fmt: skip
     venue = connect(
         s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))

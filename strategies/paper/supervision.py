@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from data.arithmetic import can_pin, pin
 from data.atomic import write_text
 from data.intervals import interval_ns, say_time
 from data.panel import InputError
@@ -285,13 +286,15 @@ def verify(out: Path, name: str | None, as_json: bool = False) -> int:
 
 
 def show_replay(out: Path, name: str | None, as_json: bool, write_page: Pages) -> int:
+    folder = _folders(out, name)[-1]
+    journal = Journal(folder / "journal.sqlite", read_only=True)
+    if journal.get("arithmetic") == "pinned" and can_pin():
+        pin()  # as what it repeats
     from strategies.paper.replay import (  # loads the model's libraries; status and stop answer without them
         PARTS,
         explain,
     )
 
-    folder = _folders(out, name)[-1]
-    journal = Journal(folder / "journal.sqlite", read_only=True)
     told = explain(journal)
     console = console_of(as_json)
     console.print(

@@ -123,3 +123,22 @@ def test_a_two_node_cluster_that_loses_a_worker_and_a_node_gives_the_same_bytes(
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_workers_take_the_pins_of_the_process_that_asks(
+    samples: Samples, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data.arithmetic import PINS, REMOVED
+    from nas.tasks.cluster import RayWorkers
+
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for name in REMOVED:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in PINS.items():  # only now: the cluster has begun without them
+            monkeypatch.setenv(name, value)
+        workers = RayWorkers(samples, address=cluster.address)
+        assert len(list(workers.compute(tasks[:1]))) == 1, "a worker without the pins refuses"
+        workers.close(kill=False)
+    finally:
+        cluster.shutdown()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data import arithmetic
+from strategies.paper.records.journal import Journal
 from strategies.reproduced import compare, hashes
 from strategies.walkforward.config import RunConfig
-from tests.commands.small_run import market, run
+from tests.commands.small_run import environment, market, run
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +65,54 @@ def test_reproducible_is_refused_where_the_pins_reach_nothing(monkeypatch: pytes
         arithmetic.pin()
 
 
-def test_the_flag_pins_and_run_json_says_so(tmp_path: Path) -> None:
-    import json
+@pytest.mark.parametrize("held", [True, False, None, "true"])
+def test_what_repeats_a_run_pins_where_the_run_did(
+    held: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(arithmetic, "pin", lambda: asked.append(True))
+    monkeypatch.setattr(arithmetic, "can_pin", lambda: True)
+    said = {"provenance": {} if held is None else {"arithmetic": {"reproducible": held}}}
+    (tmp_path / "run.json").write_text(json.dumps(said))
+    arithmetic.pin_as(tmp_path)
+    assert asked == [True] * (held is True)
+    monkeypatch.setattr(arithmetic, "can_pin", lambda: False)
+    arithmetic.pin_as(tmp_path)
+    arithmetic.pin_as(tmp_path / "nowhere")
+    assert len(asked) == (held is True)
 
+
+def _arithmetic(run_folder: Path) -> dict[str, object]:
+    said: dict[str, object] = json.loads((run_folder / "run.json").read_text())["provenance"]["arithmetic"]
+    return said
+
+
+def test_the_flag_pins_and_whatever_repeats_the_run_pins_too(finished: Path, tmp_path: Path) -> None:
+    assert _arithmetic(finished)["reproducible"] is False
+    assert "torch" in _arithmetic(finished)
     market(1_450).to_parquet(tmp_path / "market.parquet")
-    for flags in ((), ("--reproducible",)):
-        done = run(
-            tmp_path, "--data", "market.parquet", "--no-pages", "--jobs", "1", "--out", f"out{len(flags)}", *flags
-        )
-        assert done.returncode == 0, done.stderr
-        (path,) = (tmp_path / f"out{len(flags)}").glob("runs/*/run.json")
-        said = json.loads(path.read_text())["provenance"]["arithmetic"]
-        assert said["reproducible"] is bool(flags)
-        assert ("torch" in said) is not bool(flags)
+    done = run(
+        tmp_path, "--data", "market.parquet", "--no-pages", "--jobs", "1", "--baselines", "none", "--reproducible"
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "reports").glob("runs/*/run.json")
+    assert _arithmetic(path.parent)["reproducible"] is True
+    assert "torch" not in _arithmetic(path.parent)
+
+    def told(*words: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", f"strategies.{words[0]}", *words[1:], "--json"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    # the audit trains again and compares to the bit (that one Sharpe ratio is incredible is not asked here)
+    again = [c for c in told("audit", "--run", str(path.parent))["checks"] if "before a replaced future" in c["check"]]
+    assert any(check["check"].startswith("window 0: search") for check in again)
+    assert all(check["passed"] for check in again), again
+    told("paper", "--run", str(path.parent), "--venue", "local", "--speed", "72000", "--bars", "3", "--quiet")
+    (account,) = (tmp_path / "reports" / "paper").glob("*/journal.sqlite")
+    journal = Journal(account, read_only=True)
+    assert journal.get("arithmetic") == "pinned"
+    journal.close()
+    replayed = told("paper", "replay")
+    assert replayed["compared"] == replayed["identical"] > 0
