@@ -117,11 +117,13 @@ def test_unknown_symbols_are_told(tmp_path: Path) -> None:
 
 def test_what_is_no_number_is_told(tmp_path: Path) -> None:
     panel, frame = market(), table(market())
-    assert "2,400 rows are NaN" in refused(tmp_path, frame.assign(forecast=np.nan), panel)
+    few = frame.assign(forecast=frame["forecast"].where(frame.index < 50))
+    assert "50 known forecasts on these bars (2,350 rows are NaN" in refused(tmp_path, few, panel)
     frame.loc[7, "forecast"] = np.inf
     assert "in row 8 is infinite" in refused(tmp_path, frame, panel)
-    assert "not a number" in refused(tmp_path, frame.assign(forecast="up"), panel)
-    assert "holds no forecast" in refused(tmp_path, frame.drop(columns="forecast"), panel)
+    words = frame.assign(forecast=frame["forecast"].astype(object))
+    words.loc[1_000, "forecast"] = "up"
+    assert "not a number" in refused(tmp_path, words, panel)
 
 
 def test_another_year_is_told(tmp_path: Path) -> None:
