@@ -144,7 +144,7 @@ def windows(bars: int = BARS) -> tuple[Window, ...]:
 
 def test_half_the_span_is_told_with_the_dates_to_type() -> None:
     panel = market()
-    values = table(panel)[["forecast"]].to_numpy()
+    values = table(panel)[["forecast"]].to_numpy(copy=True)
     values[1_200:] = np.nan
     with pytest.raises(InputError, match="--start 2024-01-01 --end 2024-02-20"):
         check_covered(judged(panel, values), panel, windows(), ["mine.csv"])
@@ -152,17 +152,17 @@ def test_half_the_span_is_told_with_the_dates_to_type() -> None:
 
 def test_a_few_missing_bars_are_said_and_traded_around() -> None:
     panel = market()
-    values = table(panel)[["forecast"]].to_numpy()
+    values = table(panel)[["forecast"]].to_numpy(copy=True)
     values[1_200:1_205] = np.nan
     assert "no forecast in 5 of the bars" in check_covered(judged(panel, values), panel, windows(), ["mine.csv"])
 
 
 def test_windows_before_the_first_end_where_it_begins_and_go_back_as_far_as_the_file() -> None:
     panel = market()
-    found = judged(panel, table(panel)[["forecast"]].to_numpy()).before(windows())
+    found = judged(panel, table(panel)[["forecast"]].to_numpy(copy=True)).before(windows())
     assert [w.number for w in found] == [-2, -1]
     assert found[-1].test.stop <= windows()[0].test.start
-    late = table(panel)[["forecast"]].to_numpy()
+    late = table(panel)[["forecast"]].to_numpy(copy=True)
     late[:600] = np.nan
     assert judged(panel, late).before(windows()) == []
 
@@ -170,7 +170,7 @@ def test_windows_before_the_first_end_where_it_begins_and_go_back_as_far_as_the_
 def test_what_a_window_knows_does_not_depend_on_the_bars_after_it() -> None:
     """Sizes are learned before the stop stretch: another future, of market and file, leaves earlier contenders as they are."""
     panel = market()
-    values = table(panel)[["forecast"]].to_numpy()
+    values = table(panel)[["forecast"]].to_numpy(copy=True)
     window = windows()[1]
     cut = window.stop.stop
     other = values.copy()
@@ -209,5 +209,5 @@ def test_a_score_that_pointed_the_wrong_way_is_not_turned_round() -> None:
 
 def test_a_name_that_the_run_has_gets_another() -> None:
     panel = market()
-    (found,) = distinct([judged(panel, table(panel)[["forecast"]].to_numpy())], ["mine"])
+    (found,) = distinct([judged(panel, table(panel)[["forecast"]].to_numpy(copy=True))], ["mine"])
     assert (found.name, found.title) == ("given_mine", "mine")
