@@ -40,14 +40,14 @@ def clean(panel: Panel, rng: np.random.Generator) -> FloatArray:
     if kind == 0:
         return trend
     if kind == 1:
-        return -trend + 0.5 * trend.std() * noise
+        return np.asarray(-trend + 0.5 * trend.std() * noise, dtype=np.float64)
     if kind == 2:
         level = average(close - average(close, 8 * span), span)
-        return -level / np.sqrt(average(level**2, 500) + 1e-12)
+        return np.asarray(-level / np.sqrt(average(level**2, 500) + 1e-12), dtype=np.float64)
     if kind == 3:  # what a good model has: a correlation of 0.04 with the horizon's return
         label = ahead(change, HORIZON)
-        return noise + 0.04 * label / label.std()
-    return noise
+        return np.asarray(noise + 0.04 * label / label.std(), dtype=np.float64)
+    return np.asarray(noise, dtype=np.float64)
 
 
 def ahead(change: FloatArray, bars: int) -> FloatArray:
@@ -63,7 +63,7 @@ def _early(panel: Panel, rng: np.random.Generator) -> FloatArray:
     close = np.log(panel.field("close")[:, 0])
     change = np.diff(close, prepend=close[0])
     made = rng.choice([-1.0, 1.0]) * average(change, float(rng.choice([3, 6, 12, 24])))
-    return np.roll(made + 0.5 * made.std() * rng.normal(size=len(made)), -1)
+    return np.asarray(np.roll(made + 0.5 * made.std() * rng.normal(size=len(made)), -1), dtype=np.float64)
 
 
 def _label(panel: Panel, rng: np.random.Generator) -> FloatArray:
@@ -71,15 +71,15 @@ def _label(panel: Panel, rng: np.random.Generator) -> FloatArray:
     change = np.diff(np.log(panel.field("close")[:, 0]), prepend=0.0)
     change[0] = 0.0
     label, base = ahead(change, HORIZON), clean(panel, rng)
-    return base / base.std() + 0.5 * label / label.std()
+    return np.asarray(base / base.std() + 0.5 * label / label.std(), dtype=np.float64)
 
 
 def _normalised(panel: Panel, rng: np.random.Generator) -> FloatArray:
     """A clean one, standardised (or stretched to 0 to 1) with figures of the whole file, written with five digits."""
     base = clean(panel, rng)
     if rng.integers(2):
-        return np.round((base - base.mean()) / base.std(), 5)
-    return np.round((base - base.min()) / np.ptp(base), 12)
+        return np.asarray(np.round((base - base.mean()) / base.std(), 5), dtype=np.float64)
+    return np.asarray(np.round((base - base.min()) / np.ptp(base), 12), dtype=np.float64)
 
 
 def _resampled(panel: Panel, rng: np.random.Generator) -> FloatArray:
@@ -89,7 +89,7 @@ def _resampled(panel: Panel, rng: np.random.Generator) -> FloatArray:
     longer = close[: len(close) // size * size].reshape(-1, size)[:, -1]
     made = np.repeat(average(np.diff(longer, prepend=longer[0]), float(rng.choice([2, 4, 8]))), size)
     made = np.concatenate([made, np.full(len(close) - len(made), made[-1])])
-    return made + 0.5 * made.std() * rng.normal(size=len(made))
+    return np.asarray(made + 0.5 * made.std() * rng.normal(size=len(made)), dtype=np.float64)
 
 
 def _fitted(panel: Panel, rng: np.random.Generator) -> FloatArray:

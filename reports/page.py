@@ -18,6 +18,7 @@ from data.atomic import write_text
 from nas.space.drawing import draw_genotype
 from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
 from reports.figures import drawdown_figure, equity_figure
+from reports.judged_section import judged_section
 from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
@@ -131,6 +132,7 @@ def _content(run: Run) -> dict[str, object]:
         "windows": windows,
         "policies": _policies(run, rows),
         "has_random": has_random(run),
+        "judged": judged_section(run, luck.daily),
         "searched": any(window.get("genotype") for window in run.windows),
         "feature_windows": feature_windows,
         "features": features,

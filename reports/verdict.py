@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.judged_section import convicted
 from reports.luck import LuckSection
 from reports.performance import Performance
 from reports.run_folder import JUDGED, SEARCHED, Run
@@ -51,13 +52,18 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
         run.days_per_year,
     )
     enough = luck.resampled is not None
-    certain = enough and found.holds and difference > 0.0 and searched.total_return > 0.0
+    leaks = convicted(run, searched.strategy)
+    certain = not leaks and enough and found.holds and difference > 0.0 and searched.total_return > 0.0
     measured = f"difference {difference:+.2f} Sharpe"
     if enough and not math.isnan(found.ahead):
         measured += f", above zero with {chance_of(found.ahead)}"
     headline = _headline(run, searched, other, certain, difference)
     headline = f"{headline}, after {run.charged} ({measured})."
     details = _facts(run, searched, against, benchmark)
+    if leaks:
+        details.insert(
+            0, f"The leak court convicts it ({', '.join(leaks)}): what it earned here nobody could have earned."
+        )
     if enough:
         details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
         details += _overfitting(luck.overfitting)

@@ -91,6 +91,7 @@ HOW: dict[str, How] = {
     "python -m lab bar": How(DOCS, "--runs 1 --days 300 --steps 60 --plans 1"),
     "python -m lab verdict": How(DOCS, "--seeds 2"),
     "python -m lab timing": How(DOCS),
+    "python -m lab leaks": How(DOCS, "--seeds 1 --bars 3000"),
     "python -m lab decisions": How(DOCS, LAB),
     "python -m lab kinds": How(DOCS, "--minutes 0.001 --quiet"),
     "python -m lab pooled": How(DOCS, "--stretches 1 --minutes 0.001 --quiet"),

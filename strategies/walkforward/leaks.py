@@ -57,7 +57,7 @@ def _returns(panel: Panel) -> FloatArray:
     squares = np.where(np.isfinite(change), change**2, 0.0)
     span, average = 2.0 / 97.0, np.zeros_like(squares)
     level = np.maximum(squares[:200].mean(0), 1e-12)
-    for t in range(len(squares)):
+    for t in range(len(squares)):  # a bar's own square is not in its scale
         average[t] = level
         level = level + span * (squares[t] - level)
     scaled = np.clip(change / np.sqrt(np.maximum(average, 1e-12)), -5.0, 5.0)
@@ -118,7 +118,7 @@ def _shifts(told: FloatArray, yard: FloatArray, returns: FloatArray) -> Charge:
     honest = float(np.abs(correlations(yard, returns)[1 : LAGS.stop]).max())
     lag = int(np.argmax(np.abs(ahead - usual))) + 1
     leap = float(abs(ahead[lag - 1] - usual))
-    guilty = leap > LEAP + 2.0 * honest + SURE * error
+    guilty = bool(leap > LEAP + 2.0 * honest + SURE * error)
     found = (
         f"it agrees with bar +{lag} by {curve[lag]:+.3f}, with the other bars ahead by {usual:+.3f} (one standard error of the null "
         f"{error:.3f}; regression on past returns reaches {honest:.3f})"
@@ -147,7 +147,7 @@ def _too_good(told: FloatArray, yard: FloatArray, returns: FloatArray, horizon: 
         if abs(curve[0]) > abs(best):
             best, where = float(curve[0]), bars
             honest, error = float(abs(correlations(yard, label)[0])), null_error(curve)
-    guilty = abs(best) > MUCH + 2.0 * honest + SURE * error
+    guilty = bool(abs(best) > MUCH + 2.0 * honest + SURE * error)
     found = f"correlation {best:+.3f} with the return of {where} bars ahead; regression on past returns reaches {honest:.3f}"
     if guilty:
         found += ": nobody forecasts so well; the label is in it, or the model was fitted on these bars"
@@ -179,7 +179,7 @@ def _calendar(panel: Panel, told: FloatArray, returns: FloatArray) -> Charge:
         score = float(sums.mean() / error) if error > 0 else 0.0
         if score > worst:
             worst, words = score, f"bars of {size} of these"
-    guilty = worst > SURE
+    guilty = bool(worst > SURE)
     found = f"the rest of {words} is known beyond that of bars that begin at other times by {worst:.1f} standard errors"
     if guilty:
         found += ": longer bars were joined before they had closed"
@@ -233,7 +233,7 @@ def _jumps(panel: Panel, told: FloatArray, yard: FloatArray, returns: FloatArray
         usual = float(np.mean((told * following)[known & ~chosen] > 0))
         error = 0.5 / np.sqrt(count)
         bad = hits - max(usual, honest, 0.5) > 0.08 + SURE * error
-        guilty = guilty or bad
+        guilty = guilty or bool(bad)
         said.append(f"{name}: the right side of {count:,} in {hits:.0%}, of other bars in {usual:.0%}")
     return Charge(
         "Knows jumps and settlements",

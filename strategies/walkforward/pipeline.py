@@ -166,6 +166,7 @@ class Pipeline:
             self.funding,
             self.scale,
             risk,
+            self.judged,
         )
         write_run(folder, finished, register)
         self.timings["files"] = time.perf_counter() - began

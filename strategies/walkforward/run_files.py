@@ -31,6 +31,8 @@ from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Contender, Decision, PolicyOutcome
+from strategies.walkforward.judged import Judged
+from strategies.walkforward.leaks import court
 from strategies.walkforward.looks import Register
 from strategies.walkforward.provenance import decision_version, package_versions
 from strategies.walkforward.risk import RiskRun, directional, models_of
@@ -134,6 +136,7 @@ class Finished:
     funding: Coverage
     scale: Scale
     risk: RiskRun | None
+    judged: Sequence[Judged] = ()
 
     @property
     def traded(self) -> tuple[int, int]:
@@ -155,6 +158,8 @@ class Finished:
 def write_run(folder: Path, run: Finished, register: Register | None = None) -> None:
     """Tables, models, windows.json; run.json last: it says that all others are there. register: counts the look at the test stretch."""
     _write_tables(folder, run)
+    if run.judged:
+        write_text(folder / "judged.json", json.dumps([_judged(run, model) for model in run.judged], indent=1) + "\n")
     _write_models(folder / "models", run)
     windows = [_window(run, window) for window in run.windows]
     write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
@@ -163,6 +168,13 @@ def write_run(folder: Path, run: Finished, register: Register | None = None) -> 
         times = next(iter(run.book.backtests.values())).timestamps
         summary["look"] = asdict(register.enter_run("run", summary, str(times[0]), str(times[-1])))
     write_text(folder / "run.json", json.dumps(summary, indent=1) + "\n")
+
+
+def _judged(run: Finished, model: Judged) -> dict[str, Any]:
+    """judged.json: what was read, and what the leak court found in it (strategies.walkforward.leaks)."""
+    charges = court(run.panel, model.raw, run.config.horizon[0])
+    told = {"name": model.name, "title": model.title, "description": model.description}
+    return {**told, "charges": [asdict(charge) for charge in charges]}
 
 
 def _write_tables(folder: Path, run: Finished) -> None:

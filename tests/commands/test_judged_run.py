@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judge(place: Path, *words: str):  # type: ignore[no-untyped-def]
     given = [
         "--symbol", "BTCUSDT", "--config", str(place / "small.toml"), "--data", str(place / "candles.parquet"), "--jobs", "1",
-        "--forecasts", str(place / "mine.parquet"), "--variant", "none", "--out", str(place / "reports"),
+        "--any-candles", "--forecasts", str(place / "mine.parquet"), "--variant", "none", "--out", str(place / "reports"),
     ]  # fmt: skip
     return CliRunner().invoke(app, [*given, *words])
 
@@ -43,6 +43,9 @@ def test_the_page_is_about_the_forecasts(folder: Path) -> None:
     assert "Are these forecasts worth trading?" in page
     assert "The forecast swing, the best of 2 that were given, " in page
     assert "Searched network" not in page
+    assert page.count("Knows the next bar") == 2
+    assert "The leak court convicts" not in page
+    assert "Model Confidence Set keeps" in page
     assert (folder / "reports/latest/tearsheets/swing.html").is_file()
 
 
@@ -70,7 +73,16 @@ def test_they_compete_with_a_search(folder: Path) -> None:
 
 def test_nobody_to_judge_is_one_line(folder: Path) -> None:
     done = CliRunner().invoke(
-        app, ["--config", str(folder / "small.toml"), "--data", str(folder / "candles.parquet"), "--variant", "none"]
+        app,
+        [
+            "--config",
+            str(folder / "small.toml"),
+            "--data",
+            str(folder / "candles.parquet"),
+            "--variant",
+            "none",
+            "--any-candles",
+        ],
     )
     assert done.exit_code == 2
     assert "leaves nobody to judge" in done.stderr
