@@ -215,12 +215,13 @@ class Market:
     def price(self, symbol: str, now_ms: int) -> float:
         """The last traded price at `now`, on the tick grid."""
         candles = self.base(symbol)
-        at = int(np.searchsorted(candles.opens_ms, now_ms, side="right")) - 1
-        instrument = self.instruments[symbol]
+        instrument, first = self.instruments[symbol], candles.opens_ms.item(0) if len(candles.opens_ms) else 2**62
+        at = min((now_ms - first) // self.step_ms, len(candles.opens_ms) - 1)  # evenly spaced
         if at < 0:
             return instrument.price
-        share = min((now_ms - int(candles.opens_ms[at])) / self.step_ms, 1.0)
-        raw = candles.open[at] + share * (candles.close[at] - candles.open[at])
+        share = min((now_ms - first - at * self.step_ms) / self.step_ms, 1.0)
+        opened = candles.open.item(at)
+        raw = opened + share * (candles.close.item(at) - opened)
         return float(
             round(round(raw / float(instrument.tick_size)) * float(instrument.tick_size), instrument.price_digits)
         )

@@ -14,6 +14,7 @@ from data.standin.account import ZERO
 from data.standin.admission import admitted, carry
 from data.standin.conditional import due_guards, due_orders
 from data.standin.desk import Desk
+from data.standin.market import MINUTE_MS
 from data.standin.tickets import WAITING, Fill, Ticket
 from data.standin.world import Refused
 
@@ -26,17 +27,22 @@ class Exchange(Desk):
     def accept(self, body: Mapping[str, Any]) -> Ticket:
         """Check an order and take it into the book of orders; Refused with the retCode the exchange would answer."""
         ticket = admitted(self, body)
+        self.enter(ticket)
+        return ticket
+
+    def enter(self, ticket: Ticket) -> None:
         self.tickets[ticket.order_id] = self.alive[ticket.order_id] = ticket
         if ticket.link_id:
             self.by_link[ticket.link_id] = ticket
-        return ticket
 
     def match(self, ticket: Ticket, resting: bool = False) -> None:
         """Let an order meet the book once. resting: it has been in the book already, so it makes."""
         if not ticket.open or ticket.status == WAITING:
             return
-        bids, asks = self.world.books.levels(ticket.symbol, 50)
-        levels = asks if ticket.side == "Buy" else bids
+        side = 1 if ticket.side == "Buy" else 0
+        levels = self.world.books.levels(ticket.symbol, 1)[side]
+        if levels and ticket.sign * (ticket.price - Decimal(levels[0][0])) >= 0:
+            levels = self.world.books.levels(ticket.symbol, 50)[side]
         crossing = [(Decimal(p), Decimal(q)) for p, q in levels if ticket.sign * (ticket.price - Decimal(p)) >= 0]
         if ticket.time_in_force == "PostOnly" and not resting and crossing:
             ticket.reject = "EC_PostOnlyWillTakeLiquidity"
@@ -107,6 +113,10 @@ class Exchange(Desk):
         holding = account.holding(symbol, index)
         entry, before = holding.average, account.wallet
         closed = account.fill(symbol, index, signed, price, fee, now)
+        for other in list(self.alive.values()):  # stops of a part go with the position
+            place = (other.symbol, other.index) == (symbol, index) and other.created_by.startswith("CreateByPartial")
+            if not holding.size and place and other is not ticket:
+                self.end(other, "Cancelled", "CancelByTpSlTsClear")
         side = "Buy" if signed > 0 else "Sell"
         return Fill(
             str(uuid.uuid4()), ticket, kind, side, abs(signed), price, fee, rate, False, closed, now, next(self._seq),
@@ -144,7 +154,8 @@ class Exchange(Desk):
         """Bring the account up to the clock: settlements that have passed, resting orders, liquidation."""
         now = self.world.clock.now_ms()
         began, self.settled_ms = self.settled_ms or now, now
-        for symbol in {s for s, _ in self.account.holdings}:
+        # settled at whole minutes
+        for symbol in {s for s, _ in self.account.holdings} if began // MINUTE_MS != now // MINUTE_MS else ():
             times, rates = self.world.market.settlements(symbol, began + 1, now)
             for time_ms, rate in zip(times.tolist(), rates.tolist(), strict=True):
                 self._settle(symbol, int(time_ms), Decimal(f"{rate:.8f}"))
@@ -160,7 +171,7 @@ class Exchange(Desk):
 
     def _trigger(self, ticket: Ticket, now: int) -> None:
         """A conditional order becomes an order; cancelled where the account cannot carry it now."""
-        ticket.created_by, ticket.updated_ms = "CreateByStopOrder", now
+        ticket.created_by, ticket.updated_ms = ticket.created_by or "CreateByStopOrder", now
         try:
             carry(self, ticket)
         except Refused as refused:

@@ -140,7 +140,9 @@ class Private:
         ticket = self.exchange.accept(body)
         self.accepted.append(ticket.link_id)
         ticket.visible_at = time.monotonic() + self.lag_s
-        asyncio.get_running_loop().call_later(self.match_s, self._match, ticket)
+        loop = self.standin.world.streams.loop
+        assert loop is not None  # it serves
+        loop.call_later(self.match_s, self._match, ticket)
         return ticket
 
     def _match(self, ticket: Ticket) -> None:
