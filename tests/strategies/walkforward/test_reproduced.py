@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from data import arithmetic
 from strategies.paper.records.journal import Journal
-from strategies.reproduced import compare, hashes
+from strategies.reproduced import JOB, SMALLEST, compare, hashes
 from strategies.walkforward.config import RunConfig
 from tests.commands.small_run import environment, market, run
 
@@ -80,6 +81,15 @@ def test_what_repeats_a_run_pins_where_the_run_did(
     arithmetic.pin_as(tmp_path)
     arithmetic.pin_as(tmp_path / "nowhere")
     assert len(asked) == (held is True)
+
+
+@pytest.mark.parametrize("more", [(), SMALLEST])
+def test_the_jobs_of_the_doctor_are_what_the_command_takes(more: tuple[str, ...]) -> None:
+    from commands.walkforward import app
+
+    done = CliRunner().invoke(app, [*JOB, *more, "--print-config"])
+    assert done.exit_code == 0, done.output
+    assert 'baselines = ["tcn"]' in done.stdout if more else 'baselines = ["all"]' in done.stdout
 
 
 def _arithmetic(run_folder: Path) -> dict[str, object]:
