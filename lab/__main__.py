@@ -164,6 +164,7 @@ def risk(
         str, typer.Option(help="Targets and bars ahead: range:6,volume:24 (range, volatility, volume, drawdown).")
     ] = "range:6,volume:24",
     days: Annotated[str, typer.Option(help="Days to learn from, to validate, unseen.")] = "150,50,30",
+    arms: Annotated[str, typer.Option(help="all, or goals: only what the goals compare, a third of the time.")] = "all",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -177,7 +178,7 @@ def risk(
         raise InputError(f"--days {days!r} is not three numbers of days: give e.g. 150,50,30")
     histories = histories_of(data, None)
     pairs = experiment.targets_of(target)
-    wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]))
+    wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]), arms)
     _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
@@ -265,6 +266,10 @@ def kinds(
     target: Annotated[str, typer.Option(help="Target and bars ahead.")] = "range:6",
     group: Annotated[int, typer.Option(help="Files that pool their evidence.", min=1)] = 4,
     forecast: Annotated[int, typer.Option(help="Groups whose networks are fitted as they ship, too.", min=0)] = 1,
+    kinds_: Annotated[
+        str, typer.Option("--kinds", help="Of nas.space.kinds, comma separated.")
+    ] = "stack,ladder,convolutions,small",
+    lesser: Annotated[str, typer.Option(help="The kinds of one family; the others are the other.")] = "small",
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -275,8 +280,32 @@ def kinds(
     from lab.risk import targets_of
 
     histories = histories_of(data, None)
-    wanted = [u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast)]
+    every, behind = (tuple(k.strip() for k in text.split(",") if k.strip()) for text in (kinds_, lesser))
+    wanted = [
+        u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast, every, behind)
+    ]
     _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(
+    app, "python -m lab pooled --data BTCUSDT_1h.parquet --data ETHUSDT_1h.parquet --stretches 1", interrupted=KEPT
+)
+def pooled(
+    data: Annotated[list[Path], typer.Option(help="Candles of several symbols, of the same years; repeatable.")],
+    stretches: Annotated[int, typer.Option(help="Test stretches that do not overlap.", min=1)] = 10,
+    target: Annotated[str, typer.Option(help="Targets and bars ahead.")] = "range:6,volume:24",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Many coins: one network for all of them against a network of its own for each, on top of the closed form of each."""
+    from lab import pooled as experiment  # start-up time
+    from lab.risk import targets_of
+
+    histories = histories_of(data, None)
+    wanted = [u for name, horizon in targets_of(target) for u in experiment.units(histories, name, horizon, stretches)]
+    _run("pooled", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
 
 
 @command(app, "python -m lab evidence", interrupted=KEPT)

@@ -30,7 +30,9 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "warm start": ("darts", {}),
     "smaller space": ("darts", {}),
     "fair": ("fair", {}),
+    # `darts` is read off before its last round, where one is asked for: it holds the first op everywhere
     "first op where undecided": ("darts", {"undecided": "first"}),
+    "simpler op where undecided": ("darts", {"undecided": "simpler"}),
     "no decay of alpha": ("darts", {"alpha_weight_decay": 0.0}),
     "ten times the decay of alpha": ("darts", {"alpha_weight_decay": 1.0}),
     "best of random": ("random", {}),

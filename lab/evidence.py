@@ -15,6 +15,7 @@ from data.atomic import write_text
 from data.panel import InputError
 from lab.decisions import decisions_table
 from lab.kinds import kinds_table
+from lab.pooled import pooled_table
 from lab.risk_table import risk_table
 from lab.rounds import searches_table
 from lab.tables import forecast_table, null_table, power_table
@@ -27,6 +28,7 @@ TABLES = "../shared/forecast"
 #: coins that no figure was looked at on before the plan of `lab risk` (docs/evidence/risk-plan.md)
 OTHERS = ("ADA", "APT", "ATOM", "DOGE", "DOT", "FIL", "INJ", "LINK", "LTC", "NEAR", "OP", "PEPE", "WIF", "XRP")
 
+MANY = tuple(sorted((*OTHERS, "BNB", "BTC", "ETH", "SOL")))
 POOLED = tuple(name for name in OTHERS if name not in ("PEPE", "WIF"))  # docs/evidence/kinds-plan.md
 
 #: experiment -> (title, command, table)
@@ -50,6 +52,10 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
         "Kinds of architectures: does evidence pooled over windows decide?",
         "python -m lab kinds " + " ".join(f"--data {MARKET}/many/{name}USDT_1h.parquet" for name in POOLED), kinds_table,
     ),
+    "pooled": (
+        "Many coins: one network for all, or one for each?",
+        "python -m lab pooled " + " ".join(f"--data {MARKET}/many/{name}USDT_1h.parquet" for name in MANY), pooled_table,
+    ),
     "forecast": (
         "The search as a forecaster of long horizons",
         f"python -m lab forecast --csv {TABLES}/ETTh1.csv --csv {TABLES}/ETTh2.csv --csv {TABLES}/exchange_rate.txt.gz",
@@ -57,7 +63,7 @@ EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     ),
 }  # fmt: skip
 
-WALKS = ("kinds",)
+WALKS = ("kinds", "pooled")
 
 #: what the numbers do not say by themselves, and what was tried
 NOTES: dict[str, str] = {

@@ -21,6 +21,7 @@ from lab.units import Record, Result, Unit, grouped
 from nas.network.residual import Problem
 from nas.network.residual_fit import ResidualSettings, fit_residual
 from nas.search.pooling import Decision, Score, decide
+from nas.space.kinds import BASE_INPUT, COLUMNS_KIND, draw
 from nas.targets import get_target
 from nas.targets.columns import DAY_NS
 from nas.tasks.kinds import CHEAP, PER_KIND, KindsTask, scores_of
@@ -30,7 +31,7 @@ DAYS = (150, 50, 30)  # to learn from, to validate, unseen; one validation stret
 NETWORKS = 2  # of each kind, as they ship
 SHARE = ResidualSettings().share
 FROM_WINDOW = 4  # the fifth: decisions before are told, not judged
-FAMILY = {"small": "small"}  # the others are convolutions
+LESSER = ("small",)  # the family that was behind on other coins; the others are `convolutions`
 
 
 def windows_of(panel: Panel, days: tuple[int, int, int] = DAYS) -> tuple[Window, ...]:
@@ -43,11 +44,24 @@ def windows_of(panel: Panel, days: tuple[int, int, int] = DAYS) -> tuple[Window,
     return plan.windows(len(panel), first=WARM_UP_DAYS * day, purge_bars=GAP_BARS)
 
 
-def units(histories: Sequence[Panel], target: str, horizon: int, group: int, forecast: int) -> list[Unit]:
+def units(
+    histories: Sequence[Panel],
+    target: str,
+    horizon: int,
+    group: int,
+    forecast: int,
+    kinds: Sequence[str] = KINDS,
+    lesser: Sequence[str] = LESSER,
+) -> list[Unit]:
     """Per file and window; window by window, so that what is finished is an earlier part of time. group: files that pool their evidence.
 
-    forecast: groups whose networks are fitted as they ship, too.
+    forecast: groups whose networks are fitted as they ship, too. lesser: the kinds of one family, the others are the other. InputError
+    for unknown kinds, or a family without any.
     """
+    for name in (*kinds, *lesser):
+        draw(name, (("return", "raw"), (f"{BASE_INPUT}log_range", "raw")), (horizon,), 0)
+    if not set(lesser) < set(kinds):
+        raise InputError(f"--lesser {','.join(lesser)} must be some, not all, of --kinds {','.join(kinds)}")
     if not get_target(target).risk:
         raise InputError(f"target {target} has no closed form to build on; give range, volatility, volume or drawdown")
     found = []
@@ -59,10 +73,13 @@ def units(histories: Sequence[Panel], target: str, horizon: int, group: int, for
                     seed = 10_000 * (g + 1) + 100 * number + 10 * k
                     settings: dict[str, Any] = {
                         "target": target, "horizon": horizon, "symbol": panel.assets[0], "group": g, "window": number, "days": list(DAYS),
-                        "kinds": list(KINDS), "per_kind": PER_KIND, "training": asdict(CHEAP), "seed": seed,
+                        "kinds": list(kinds), "per_kind": PER_KIND, "training": asdict(CHEAP), "seed": seed,
                         "networks": NETWORKS if g < forecast else 0, "share": SHARE,
                     }  # fmt: skip
-                    found.append(Unit(f"{target}{horizon}-{panel.assets[0]}-{number}", settings))
+                    mark = ""
+                    if tuple(kinds) != KINDS:
+                        settings["lesser"], mark = list(lesser), "-" + "-".join(kinds)
+                    found.append(Unit(f"{target}{horizon}-{panel.assets[0]}-{number}{mark}", settings))
     return found
 
 
@@ -77,13 +94,14 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
     cut = panel.cut(begin, min(len(panel), window.test.stop + settings["horizon"] + 1))
     moved = [slice(part.start - begin, part.stop - begin) for part in (window.train, window.validation, window.test)]
     window = replace(window, train=moved[0], validation=moved[1], test=moved[2])
-    problem = Problem.of(cut, settings["target"], settings["horizon"])
+    every = tuple(settings["kinds"])
+    problem = Problem.of(cut, settings["target"], settings["horizon"], columns=COLUMNS_KIND in every)
     task = KindsTask(
-        window, settings["target"], settings["horizon"], settings["seed"], kinds=KINDS, per_kind=settings["per_kind"]
+        window, settings["target"], settings["horizon"], settings["seed"], kinds=every, per_kind=settings["per_kind"]
     )
     result: Result = {"scores": [asdict(score) for score in scores_of(problem, task)]}
     if settings["networks"]:
-        kinds = tuple(settings["networks"] * KINDS)
+        kinds = settings["networks"] * every
         model = fit_residual(
             problem, window.train, window.validation, ResidualSettings(kinds=kinds), settings["seed"]
         ).model
@@ -118,11 +136,16 @@ def against(result: Any, kept: Sequence[str], share: float) -> tuple[float, floa
     return saved(result, mine, share), float(np.mean(drawn)), saved(result, range(len(kinds)), share)
 
 
+def in_families(scores: Sequence[Score], lesser: Sequence[str] = LESSER) -> list[Score]:
+    """With the family in place of the kind: `convolutions`, or `small` for those of `lesser`."""
+    return [replace(s, kind="small" if s.kind in lesser else "convolutions") for s in scores]
+
+
 def decisions_of(mine: Sequence[Record], families: bool = False) -> dict[int, Decision]:
-    """Per window, from the scores of all files of a group. families: convolutions against small cells."""
+    """Per window, from the scores of all files of a group. families: one family against the other."""
     scores = [Score(**raw) for record in mine for raw in record.result["scores"]]
     if families:
-        scores = [replace(s, kind=FAMILY.get(s.kind, "convolutions")) for s in scores]
+        scores = in_families(scores, mine[0].settings.get("lesser", LESSER))
     scores = [replace(s, asset=r.settings["symbol"]) for r, s in zip(_spread(mine), scores, strict=True)]
     return {window: decide(scores, window) for window in sorted({s.window for s in scores})}
 
@@ -153,7 +176,7 @@ def replayed(mine: Sequence[Record]) -> str:
         if slot < FROM_WINDOW:
             continue
         kept = {r.kind for r in decide(scores, slot).records if r.kept}
-        family = decide([replace(s, kind=FAMILY.get(s.kind, "convolutions")) for s in scores], slot).records
+        family = decide(in_families(scores), slot).records
         families += {r.kind for r in family if r.kept} == {"convolutions"}
         arms = {kind: record.result["arms"][f"harxl + {kind} x 0.5"]["skill"] for kind in KINDS}
         drawn = float(np.mean(list(arms.values())))
@@ -171,11 +194,16 @@ def replayed(mine: Sequence[Record]) -> str:
 def kinds_table(found: Sequence[Record]) -> tuple[str, str]:
     """(verdict, markdown) of all targets that have results."""
     parts, verdicts = [], []
-    for (target, horizon), mine in grouped(found, "target", "horizon").items():
+    for (target, horizon, kinds), mine in grouped([_tupled(r) for r in found], "target", "horizon", "kinds").items():
         verdict, text = _one(mine)
-        verdicts.append(f"{target}, {horizon} bars: {verdict}")
-        parts.append(f"### {target}, {horizon} bars\n\n{text}")
+        name = f"{target}, {horizon} bars, {', '.join(kinds)}"
+        verdicts.append(f"{name}: {verdict}")
+        parts.append(f"### {name}\n\n{text}")
     return " ".join(verdicts), "\n\n".join(parts)
+
+
+def _tupled(record: Record) -> Record:
+    return replace(record, settings={**record.settings, "kinds": tuple(record.settings.get("kinds", KINDS))})
 
 
 def _one(mine: Sequence[Record]) -> tuple[str, str]:
@@ -209,7 +237,11 @@ def _one(mine: Sequence[Record]) -> tuple[str, str]:
         symbols = ", ".join(dict.fromkeys(r.settings["symbol"] for r in records))
         rows.append([str(group), symbols, str(len(by_kind)), told, last.probe.sentence()])
     text = markdown(["group", "files", "windows", "record after the last", "probe"], rows)
-    verdict = f"decided for convolutions in {decided} of {judged} windows from the fifth on, for small cells in {wrong}"
+    lesser = mine[0].settings.get("lesser")
+    families = ("the others", ", ".join(lesser)) if lesser else ("convolutions", "small cells")
+    verdict = (
+        f"decided for {families[0]} in {decided} of {judged} windows from the fifth on, for {families[1]} in {wrong}"
+    )
     if gains:
         values = np.array(gains)
         means: list[FloatArray] = [

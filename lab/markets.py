@@ -6,6 +6,8 @@ funding rate that follows past returns is something to be earned.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel
@@ -46,6 +48,26 @@ def permuted(history: Panel, bars: int, seed: int, asset: int = 0) -> Panel:
     return _candles(
         mirrored, f"{history.assets[asset]} with its days permuted and its returns signed at random, seed {seed}"
     )
+
+
+def unlinked(histories: Sequence[Panel], assets: int, bars: int, seed: int) -> Panel:
+    """`assets` coins of `bars` bars that have nothing to do with each other: each a real history whose days are in an order of its own.
+
+    Hours, tails and days of high volatility stay; which coin moves before which is gone. More assets than histories take turns, each in
+    another order. InputError where a history is shorter than `bars`.
+    """
+    parts = []
+    for k in range(assets):
+        history = histories[k % len(histories)]
+        if len(history) < bars:
+            raise InputError(f"{history.assets[0]} has {len(history)} bars, {bars} are asked for; give a longer file")
+        days = np.random.default_rng([seed, 17, k]).permutation(len(history) // BLOCK_BARS)[: -(-bars // BLOCK_BARS)]
+        order = (days[:, None] * BLOCK_BARS + np.arange(BLOCK_BARS)).ravel()[:bars]
+        parts.append(_candles(_shapes(history, 0)[order], "").values)
+    first = _candles(_shapes(histories[0], 0)[:bars], "")
+    names = tuple(f"U{k:02d}USDT" for k in range(assets))
+    said = f"{len(histories)} real histories with days in orders of their own, seed {seed}"
+    return Panel(first.timestamps, names, CANDLE_FIELDS, np.concatenate(parts, 1), HOUR_NS, said, simulated=True)
 
 
 def _shapes(panel: Panel, asset: int) -> FloatArray:

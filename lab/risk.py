@@ -48,6 +48,8 @@ SEARCH: dict[str, Any] = {
 #: target and bars ahead
 TARGETS = (("range", 6), ("volume", 24))
 DAYS = (150, 50, 30)  # to learn from, to validate, unseen
+#: `goals`: only what the goals of the issue compare, a third of the time
+ARMS = ("all", "goals")
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,11 @@ def units(
     per_slot: int,
     targets: Sequence[tuple[str, int]] = TARGETS,
     days: tuple[int, int, int] = DAYS,
+    arms: str = "all",
 ) -> list[Unit]:
-    """One per target and place; the first file of every slot for every target comes before the second of any."""
+    """One per target and place; the first file of every slot for every target comes before the second of any. InputError for other arms."""
+    if arms not in ARMS:
+        raise InputError(f"--arms {arms!r} is neither of {', '.join(ARMS)}")
     found: list[tuple[int, Unit]] = []
     for name, horizon in targets:
         rank: dict[int, int] = {}
@@ -132,7 +137,10 @@ def units(
                 "days": list(days), "interval_ns": panel.interval_ns, "seed": 1_000 * turn + place.slot, "search": SEARCH,
                 "residual": {**asdict(replace(ResidualSettings(), kinds=())), "kinds": list(KINDS), "per_kind": PER_KIND},
             }  # fmt: skip
-            found.append((turn, Unit(f"{name}{horizon}-{date}-{place.symbol}-{days[0]}", settings)))
+            mark = "" if arms == "all" else f"-{arms}"
+            if mark:
+                settings["arms"] = arms
+            found.append((turn, Unit(f"{name}{horizon}-{date}-{place.symbol}-{days[0]}{mark}", settings)))
     return [unit for _, unit in sorted(found, key=lambda item: item[0])]
 
 
@@ -181,33 +189,21 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
             fit_base(name, columns, label, both).forecast(columns)[:, test],
             bias(label[:, validation], before, target.power),
         )
-    for name in target.rivals:
+    few = settings.get("arms") == "goals"
+    for name in () if few else target.rivals:
         told = forecast_by(name, panel, target, horizon, (validation.start, test.start))
         judge(name, told[:, test], bias(label[:, validation], told[:, validation], target.power))
 
     rival = _by_hand(problems["harx"], "tcn", train, validation, seed)
     judge("harx + tcn", rival.model.forecast(problems["harx"], test), float(rival.model.factor[0]))
-    flat = Problem.of(panel, target.name, horizon, "ewma")
-    alone = _by_hand(flat, "tcn", train, validation, seed)
-    judge("tcn", alone.model.forecast(flat, test), float(alone.model.factor[0]))
+    if not few:
+        flat = Problem.of(panel, target.name, horizon, "ewma")
+        alone = _by_hand(flat, "tcn", train, validation, seed)
+        judge("tcn", alone.model.forecast(flat, test), float(alone.model.factor[0]))
 
     problem = problems["harxl"]
-    groups = {name: _drawn(problem, [name] * PER_KIND, train, validation, seed) for name in KINDS}
-    space = SearchSpace(
-        ops=SPACE_OPS, nodes=NODES, channels=CHANNELS, search_channels=SEARCH_CHANNELS, horizons=(horizon,)
-    ).with_features({name: (pipeline,) for name, pipeline in problem.features})
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [_whole(random_genotype(space, generator), problem) for _ in range(RANDOMS)]
-    groups["random"] = fit_residual(problem, train, validation, ResidualSettings(), seed, genotypes=drawn)
-    first = fit_base("harxl", problem.columns, label, train)
-    scaler = Scaler.fit(problem.bank.values[:, problem.places(problem.features)], train)
-    tensors = problem.tensors(first, scaler, problem.features)
-    how = SearchSettings(**settings["search"], finalists=SEARCHED)
-    found = search(space, tensors, train, validation, how, seed, variant="pt")
-    chosen = [_whole(genotype, problem) for genotype, _ in found.finalists][:SEARCHED] or [
-        _whole(found.genotype, problem)
-    ]
-    groups["searched"] = fit_residual(problem, train, validation, ResidualSettings(), seed, genotypes=chosen)
+    groups = {name: _drawn(problem, [name] * (2 if few else PER_KIND), train, validation, seed) for name in KINDS}
+    searched = "" if few else _searched(groups, problem, train, validation, unit)
 
     def mixed(arm: str, share: float, counts: dict[str, int]) -> None:
         """Base and a share of the mean of the first networks of each group, with the bias factor that they had on validation."""
@@ -220,10 +216,11 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
     for name, group in groups.items():
         for share in (0.5, 1.0):
             mixed(f"harxl + {name} x {share:g}", share, {name: len(group.model.members)})
-    mixed("harxl + random 4 x 0.5", 0.5, {"random": SEARCHED})
     mixed("harxl + one of each kind x 0.5", 0.5, dict.fromkeys(KINDS, 1))
     mixed(SHIPPED, 0.75, dict.fromkeys(KINDS, 2))
-    mixed("harxl + all kinds x 0.75", 0.75, dict.fromkeys(KINDS, PER_KIND))
+    if not few:
+        mixed("harxl + random 4 x 0.5", 0.5, {"random": SEARCHED})
+        mixed("harxl + all kinds x 0.75", 0.75, dict.fromkeys(KINDS, PER_KIND))
 
     base = problem.label[:, validation] - groups["stack"].base_validation
     networks = [
@@ -235,9 +232,30 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
         "arms": arms,
         "networks": networks,
         "epochs": {name: [m.epochs for m in group.model.members] for name, group in groups.items()},
-        "searched": str(found.genotype),
+        "searched": searched,
         "bars": [train.stop - train.start, validation.stop - validation.start, test.stop - test.start],
     }
+
+
+def _searched(groups: dict[str, Found], problem: Problem, train: slice, validation: slice, unit: Unit) -> str:
+    """Adds what was drawn from a space and what DARTS-PT finds in it, trained and refitted alike; returns the architecture it found."""
+    horizon, seed = problem.horizon, unit.settings["seed"]
+    space = SearchSpace(
+        ops=SPACE_OPS, nodes=NODES, channels=CHANNELS, search_channels=SEARCH_CHANNELS, horizons=(horizon,)
+    ).with_features({name: (pipeline,) for name, pipeline in problem.features})
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [_whole(random_genotype(space, generator), problem) for _ in range(RANDOMS)]
+    groups["random"] = fit_residual(problem, train, validation, ResidualSettings(), seed, genotypes=drawn)
+    first = fit_base("harxl", problem.columns, problem.label, train)
+    scaler = Scaler.fit(problem.bank.values[:, problem.places(problem.features)], train)
+    tensors = problem.tensors(first, scaler, problem.features)
+    how = SearchSettings(**unit.settings["search"], finalists=SEARCHED)
+    found = search(space, tensors, train, validation, how, seed, variant="pt")
+    chosen = [_whole(genotype, problem) for genotype, _ in found.finalists][:SEARCHED] or [
+        _whole(found.genotype, problem)
+    ]
+    groups["searched"] = fit_residual(problem, train, validation, ResidualSettings(), seed, genotypes=chosen)
+    return str(found.genotype)
 
 
 def _by_hand(problem: Problem, name: str, train: slice, validation: slice, seed: int) -> Found:

@@ -26,14 +26,15 @@ NAIVE, BASES = "ewma", ("harx", "harxl")
 def risk_table(found: Sequence[Record]) -> tuple[str, str]:
     """(verdict, markdown) of all targets that have results."""
     parts, verdicts = [], []
-    for (target, horizon, days), mine in grouped([_tupled(r) for r in found], "target", "horizon", "days").items():
+    keys = ("target", "horizon", "days", "arms")
+    for (target, horizon, days, _), mine in grouped([_tupled(r) for r in found], *keys).items():
         name = f"{target}, {horizon} bars, windows of {days[0]}/{days[1]}/{days[2]} days"
         verdict, text = _one(target, horizon, mine)
         verdicts.append(f"{name}: {verdict}")
         parts.append(f"### {name}\n\n{text}")
     head = (
         "Skill: 1 - MSE / MSE of EWMA(48) x constant, on the log. Differences are paired by problem, means with 95% bootstrap "
-        "intervals over problems; QLIKE after the bias factor of validation. `x w`: share of the networks' mean deviation that is "
+        "intervals over test stretches; QLIKE after the bias factor of validation. `x w`: share of the networks' mean deviation that is "
         "added to the closed form. Every network is trained on what the closed form leaves, stopped on validation, refitted on "
         "training + validation. `random`: drawn from the very space that `searched` (DARTS-PT, its four likeliest architectures) "
         "searches, all reading all inputs; `random x` is the mean of eight, as many trainings as a search and its four networks "
@@ -43,13 +44,14 @@ def risk_table(found: Sequence[Record]) -> tuple[str, str]:
 
 
 def _tupled(record: Record) -> Record:
-    settings = {**record.settings, "days": tuple(record.settings["days"])}
+    settings = {"arms": "all", **record.settings, "days": tuple(record.settings["days"])}
     return Record(record.name, settings, record.result, record.seconds, record.date, record.machine, record.code)
 
 
 def arm(found: Sequence[Record], name: str, score: str = "skill") -> FloatArray:
-    """A score of one arm, problem by problem."""
-    return np.array([r.result["arms"][name][score] for r in found], dtype=np.float64)
+    """A score of one arm, stretch by stretch: coins of a stretch move together, so their mean counts once."""
+    slots = grouped(found, "slot").values()
+    return np.array([np.mean([r.result["arms"][name][score] for r in mine]) for mine in slots], dtype=np.float64)
 
 
 def _one(target: str, horizon: int, mine: Sequence[Record]) -> tuple[str, str]:
@@ -65,7 +67,8 @@ def _one(target: str, horizon: int, mine: Sequence[Record]) -> tuple[str, str]:
     told = []
     for rival, least in GOALS.get((target, horizon), ()):
         told.append(_goal(mine, SHIPPED, rival, least))
-    told.append(_goal(mine, *SEARCH_GOAL))
+    if SEARCH_GOAL[0] in names:
+        told.append(_goal(mine, *SEARCH_GOAL))
     text += "\n\n" + _choice(mine)
     if len({r.settings.get("turn") for r in mine}) == 1:
         text += "\n\n" + replayed(mine)

@@ -290,6 +290,7 @@ def _window(run: Run, position: int, window: Mapping[str, Any]) -> dict[str, Any
         "figures": (drawn := window_figures(index, window)),
         "curves": [figure.name for figure in drawn if figure.name.startswith(("losses-", "forces-"))],
         "health": [figure.name for figure in drawn if figure.name.startswith("health-")],
+        "ends": next((figure.name for figure in drawn if figure.name.startswith("ends-")), ""),
         "edges": [figure.name for figure in drawn if figure.name.startswith("alpha-")],
         "missing": missing_health(window.get("history") or []),
     }

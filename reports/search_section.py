@@ -104,45 +104,53 @@ def _over_epochs(
 
 
 def _edge_figures(number: int, window: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """How the weights of all edges ended, in one picture, and then edge by edge how they came there."""
     weights = window.get("weights")
     ops = [str(op) for op in weights.get("ops") or []] if isinstance(weights, Mapping) else []
     edges = weights.get("edges") or [] if isinstance(weights, Mapping) else []
     rows = [row for row in history if isinstance(row.get("op_weights"), list)]
-    figures = []
-    names = edge_names(edges)
-    for k, name in enumerate(names):
-        table = [_numbers(row["op_weights"][k], len(ops)) for row in rows if k < len(row["op_weights"])]
-        if not table or not ops:
-            continue
-        grid = np.array(table).T
+    drawn = [(name, k) for k, name in enumerate(edge_names(edges)) if any(k < len(row["op_weights"]) for row in rows)]
+    if not ops or not drawn:
+        return []
+    epochs = {"title": {"text": "epoch"}, "dtick": max(1, len(rows) // 6)}
+    figures: list[Figure] = []
+    ends, leading = [], []
+    for name, k in drawn:
+        grid = np.array([_numbers(row["op_weights"][k], len(ops)) for row in rows if k < len(row["op_weights"])]).T
         last = grid[:, -1]
         best = ops[int(np.nanargmax(last))] if np.isfinite(last).any() else "none"
+        ends.append(last)
+        leading.append(f"{name} {best} {np.nanmax(last):.2f}")
+        told = f"Weight of each op on this edge over the epochs; {best} ends highest at {np.nanmax(last):.2f}."
+        x = [row.get("epoch", n) for n, row in enumerate(rows)]
+        map_ = _weights_map(x, [label(op) for op in ops], grid, "%{y}, epoch %{x}: %{z:.3f}")
         figures.append(
-            Figure(
-                f"alpha-{number}-{k}",
-                name,
-                f"Weight of each op on this edge over the epochs; {best} ends highest at {np.nanmax(last):.2f}.",
-                [
-                    {
-                        "type": "heatmap",
-                        "x": [row.get("epoch", n) for n, row in enumerate(rows)],
-                        "y": [label(op) for op in ops],
-                        "z": [significant(line, 3) for line in grid],
-                        "zmin": 0,
-                        "zmax": float(f"{np.nanmax(grid):.3g}") if np.isfinite(grid).any() else 1.0,
-                        "colorscale": [[0, "var(--card)"], [1, "var(--series-0)"]],
-                        "colorbar": {"thickness": 8, "len": 0.9},
-                        "hovertemplate": "%{y}, epoch %{x}: %{z:.3f}<extra></extra>",
-                    }
-                ],
-                {
-                    "xaxis": {"title": {"text": "epoch"}, "dtick": max(1, len(rows) // 6)},
-                    "yaxis": {"autorange": "reversed"},
-                },
-                max(180, 22 * len(ops) + 70),
-            )
+            Figure(f"alpha-{number}-{k}", name, told, [map_], {"xaxis": epochs, **_DOWN}, 22 * len(ops) + 70)
         )
-    return figures
+    last = np.array(ends)
+    told = f"One row per edge, one column per op; the darkest op of a row leads there. Highest: {'; '.join(leading)}."
+    map_ = _weights_map([label(op) for op in ops], [label(name) for name, _ in drawn], last, "%{y}, %{x}: %{z:.3f}")
+    title = f"Weight of every op on every edge when the search ended, window {number}"
+    layout = {"xaxis": {"side": "top", "tickangle": -90, "dtick": 1}, **_DOWN}
+    return [Figure(f"ends-{number}", title, told, [map_], layout, 22 * len(drawn) + 100), *figures]
+
+
+_DOWN = {"yaxis": {"autorange": "reversed"}}
+
+
+def _weights_map(x: list[Any], y: list[str], grid: np.ndarray, hover: str) -> Trace:
+    """Weights as shades of one colour."""
+    return {
+        "type": "heatmap",
+        "x": x,
+        "y": y,
+        "z": [significant(line, 3) for line in grid],
+        "zmin": 0,
+        "zmax": float(f"{np.nanmax(grid):.3g}") if np.isfinite(grid).any() else 1.0,
+        "colorscale": [[0, "var(--card)"], [1, "var(--series-0)"]],
+        "colorbar": {"thickness": 8, "len": 0.9},
+        "hovertemplate": f"{hover}<extra></extra>",
+    }
 
 
 def edge_names(edges: Sequence[Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A unified account of linear contracts: wallet, positions (one-way or hedge), margin; in decimals, as the exchange books them."""
+"""A unified account: wallet, positions of linear contracts (one-way or hedge), margin, coins of spot; in decimals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ MAINTENANCE = Decimal("0.005")
 
 @dataclass
 class Holding:
-    """One row of the position list. size is signed. stop: price of the stop loss of the whole position (0: none), with the id of its
-    conditional order and when it was set."""
+    """One row of the position list. size is signed. stop, take: prices of stop loss and take profit of the whole position (0: none),
+    with the ids of their conditional orders and when they were set."""
 
     size: Decimal = ZERO
     average: Decimal = ZERO
@@ -21,6 +21,9 @@ class Holding:
     stop: Decimal = ZERO
     stop_id: str = ""
     stop_ms: int = 0
+    take: Decimal = ZERO
+    take_id: str = ""
+    take_ms: int = 0
 
     def profit(self, mark: Decimal) -> Decimal:
         return self.size * (mark - self.average)
@@ -28,14 +31,22 @@ class Holding:
 
 @dataclass
 class Account:
-    """hedge: positionIdx 1 (long) and 2 (short) per symbol, else 0. leverage: per symbol."""
+    """hedge: positionIdx 1 (long) and 2 (short) per symbol, else 0; hedged: symbols that differ. leverage: per symbol. wallet: in `coin`,
+    which contracts settle in; coins: the others, bought on spot (they are no collateral)."""
 
     wallet: Decimal = Decimal(100_000)
+    coin: str = "USDT"
     hedge: bool = False
+    hedged: dict[str, bool] = field(default_factory=dict)
+    coins: dict[str, Decimal] = field(default_factory=dict)
     holdings: dict[tuple[str, int], Holding] = field(default_factory=dict)
     leverage: dict[str, Decimal] = field(default_factory=dict)
     fees: Decimal = ZERO
     funding: Decimal = ZERO
+
+    def indices(self, symbol: str) -> tuple[int, ...]:
+        """The positionIdx that a symbol's mode has."""
+        return (1, 2) if self.hedged.get(symbol, self.hedge) else (0,)
 
     def holding(self, symbol: str, index: int) -> Holding:
         return self.holdings.setdefault((symbol, index), Holding())
@@ -53,7 +64,7 @@ class Account:
             h.realised += gain
             self.wallet += gain
         if abs(signed) >= abs(h.size) and h.size * signed < 0:  # closed, or turned round: its stop is cancelled with it
-            h.stop, h.stop_id = ZERO, ""
+            h.stop, h.stop_id, h.take, h.take_id = ZERO, "", ZERO, ""
         opened = abs(signed) - closed
         before = abs(h.size) - closed
         if opened:

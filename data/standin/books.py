@@ -49,8 +49,9 @@ class Books:
         epoch = (now + ticks % 7 * STIR_MS // 7) // STIR_MS
         mixed = (ticks * 2_654_435_761 + epoch * 40_503 + salt) % 1_000_003
         units = np.maximum((1 + mixed % 997) * (5e4 / (instrument.price * 500)) // step, 1)
+        tick, price, size = float(instrument.tick_size), f".{instrument.price_digits}f", f".{instrument.qty_digits}f"
         return [
-            (f"{t * float(instrument.tick_size):.{instrument.price_digits}f}", f"{u * step:.{instrument.qty_digits}f}")
+            (format(t * tick, price), format(u * step, size))
             for t, u in zip(ticks.tolist(), units.tolist(), strict=True)
         ]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +58,32 @@ class Instrument:
     def base_coin(self) -> str:
         return self.symbol.removesuffix("USDT").removesuffix("USD")
 
+    @property
+    def quote_coin(self) -> str:
+        return "USDT"
+
+
+def fitting(symbol: str, price: float) -> Instrument:
+    """Rules for a symbol of that price: a tick of five digits of it, a step worth about a dollar, limits of some million dollars.
+
+    >>> fitting("SHIBUSDT", 8.7e-6).tick_size, fitting("SHIBUSDT", 8.7e-6).qty_step, fitting("XAUUSDT", 2400.0).tick_size
+    ('0.0000000001', '100000', '0.1')
+    """
+    power = math.floor(math.log10(price))
+    tick, step = Decimal(10) ** (power - 4), Decimal(10) ** -(power + 1)
+    largest, at_market = (int(Decimal(dollars) / Decimal(price) / step) * step for dollars in (20_000_000, 5_000_000))
+    return Instrument(
+        symbol, price=price, tick_size=f"{tick:f}", qty_step=f"{step:f}", min_order_qty=f"{step:f}", max_order_qty=f"{largest:f}",
+        max_market_qty=f"{at_market:f}",
+    )  # fmt: skip
+
+
+def _rules(symbol: str, closes: Array) -> Instrument:
+    """Of a symbol whose candles are given: the known ones where their tick fits the price, else fitting ones."""
+    price = float(np.median(closes[np.isfinite(closes) & (closes > 0)]))
+    known = KNOWN.get(symbol)
+    return known if known is not None and float(known.tick_size) <= price / 1000 else fitting(symbol, price)
+
 
 KNOWN = {
     "BTCUSDT": Instrument("BTCUSDT", price=20_000.0),
@@ -100,7 +128,7 @@ class Market:
         """A market of given candles: per symbol, open times in ms [n] (evenly spaced) and [n, 5] open..volume."""
         known = {i.symbol: i for i in instruments}
         market = cls(
-            instruments={s: known.get(s) or KNOWN.get(s) or Instrument(s) for s in tables},
+            instruments={s: known.get(s) or _rules(s, np.asarray(v)[:, 3]) for s, (_, v) in tables.items()},
             first_ms=min(int(times[0]) for times, _ in tables.values()),
             last_ms=max(int(times[-1]) for times, _ in tables.values()) + step_ms,
             step_ms=step_ms,
@@ -187,12 +215,13 @@ class Market:
     def price(self, symbol: str, now_ms: int) -> float:
         """The last traded price at `now`, on the tick grid."""
         candles = self.base(symbol)
-        at = int(np.searchsorted(candles.opens_ms, now_ms, side="right")) - 1
-        instrument = self.instruments[symbol]
+        instrument, first = self.instruments[symbol], candles.opens_ms.item(0) if len(candles.opens_ms) else 2**62
+        at = min((now_ms - first) // self.step_ms, len(candles.opens_ms) - 1)  # evenly spaced
         if at < 0:
             return instrument.price
-        share = min((now_ms - int(candles.opens_ms[at])) / self.step_ms, 1.0)
-        raw = candles.open[at] + share * (candles.close[at] - candles.open[at])
+        share = min((now_ms - first - at * self.step_ms) / self.step_ms, 1.0)
+        opened = candles.open.item(at)
+        raw = opened + share * (candles.close.item(at) - opened)
         return float(
             round(round(raw / float(instrument.tick_size)) * float(instrument.tick_size), instrument.price_digits)
         )

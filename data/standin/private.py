@@ -14,13 +14,23 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from data.standin.account import ZERO, Account, Holding
-from data.standin.matching import MAKER, TAKER, Exchange, Fill, Ticket
+from data.standin.account import ZERO, Account
+from data.standin.admission import FILTERS, beyond, guard
+from data.standin.matching import Exchange
+from data.standin.parameters import DAY_MS, Parameters
+from data.standin.private_account import AccountEndpoints
+from data.standin.rows import fill_row, guard_rows, order_row, page, stream_order_row, stream_position_row
 from data.standin.server import StandIn
+from data.standin.tickets import WAITING, Fill, Ticket
 from data.standin.world import Call, Refused, Reply, World
 
-TOPICS = ("order", "execution", "position", "wallet")
-WEEK_MS = 7 * 86_400_000
+CATEGORIES = ("linear", "spot", "inverse", "option")
+TOPICS = (
+    "wallet",
+    *(f"{name}{more}" for name in ("order", "execution", "position") for more in ("", ".linear", ".spot", ".inverse")),
+)
+#: (retCode, message) of an order that is not there (any more): contracts, spot
+_GONE = ((110001, "order not exists or too late to cancel"), (170213, "Order does not exist."))
 
 
 class Private:
@@ -48,7 +58,6 @@ class Private:
         self.lag_s, self.event_s, self.match_s, self.tick_s = lag_s, event_s, match_s, tick_s
         self._account = Account(wallet=wallet, hedge=hedge)
         self.exchange: Exchange
-        self.coin = "USDT"  # that the wallet holds
         self.info: dict[str, Any] = {
             "marginMode": "REGULAR_MARGIN", "updatedTime": "1697078946000", "unifiedMarginStatus": 4, "dcpStatus": "OFF",
             "timeWindow": 10, "smpGroup": 0, "isMasterTrader": False, "spotHedgingStatus": "OFF",
@@ -60,7 +69,8 @@ class Private:
         self.standin = standin
         self.exchange = Exchange(standin.world, self._account, self._publish)
         self.exchange.settled_ms = standin.world.clock.now_ms()
-        routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
+        self.account = AccountEndpoints(self.exchange, self.key, self.info)
+        self.routes: dict[tuple[str, str], Callable[[Call], Reply]] = {
             ("POST", "/v5/order/create"): self._create,
             ("POST", "/v5/order/amend"): self._amend,
             ("POST", "/v5/order/cancel"): self._cancel,
@@ -68,17 +78,14 @@ class Private:
             ("GET", "/v5/order/realtime"): self._realtime,
             ("GET", "/v5/order/history"): self._history,
             ("GET", "/v5/execution/list"): self._executions,
-            ("GET", "/v5/position/list"): self._positions,
-            ("POST", "/v5/position/set-leverage"): self._leverage,
-            ("POST", "/v5/position/switch-mode"): self._mode,
-            ("POST", "/v5/position/trading-stop"): self._trading_stop,
-            ("GET", "/v5/account/wallet-balance"): self._wallet,
-            ("GET", "/v5/account/info"): self._info,
-            ("GET", "/v5/account/fee-rate"): self._fees,
+            ("POST", "/v5/order/create-batch"): self._batch(self._created),
+            ("POST", "/v5/order/amend-batch"): self._batch(self._amended),
+            ("POST", "/v5/order/cancel-batch"): self._batch(self._cancelled),
+            **self.account.routes(),
         }
-        for place, endpoint in routes.items():
+        for place, endpoint in self.routes.items():
             standin.endpoints[place] = self._guarded(endpoint)
-        standin.world.streams.accepts["private"] = lambda topic: topic.partition(".")[0] in TOPICS
+        standin.world.streams.accepts["private"] = lambda topic: topic in TOPICS
         standin.world.streams.authorise = self._authorise
         standin.tasks.append(self._run)
 
@@ -91,7 +98,7 @@ class Private:
         return hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
     def _authorise(self, args: Sequence[Any]) -> bool:
-        if len(args) != 3:
+        if len(args) != 3 or not str(args[1]).isdigit():
             return False
         key, expires, sign = args
         good = hmac.compare_digest(str(sign), self._sign(f"GET/realtime{expires}"))
@@ -101,6 +108,8 @@ class Private:
         def guarded(_world: World, call: Call) -> Reply:
             headers = {name.lower(): value for name, value in call.headers.items()}
             stamp, window = headers.get("x-bapi-timestamp", ""), headers.get("x-bapi-recv-window", "5000")
+            if not headers.get("x-bapi-api-key") or not headers.get("x-bapi-sign"):
+                return Reply(status=401)
             if headers.get("x-bapi-api-key") != self.key:
                 raise Refused(10003, "API key is invalid.")
             if not stamp.isdigit() or not window.isdigit():
@@ -124,220 +133,213 @@ class Private:
     # orders
 
     def _create(self, call: Call) -> Reply:
-        ticket = self.exchange.accept(call.body)
+        ticket = self._taken(call.body)
+        return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
+
+    def _taken(self, body: Mapping[str, Any]) -> Ticket:
+        ticket = self.exchange.accept(body)
         self.accepted.append(ticket.link_id)
         ticket.visible_at = time.monotonic() + self.lag_s
-        asyncio.get_running_loop().call_later(self.match_s, self._match, ticket)
-        return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
+        loop = self.standin.world.streams.loop
+        assert loop is not None  # it serves
+        loop.call_later(self.match_s, self._match, ticket)
+        return ticket
 
     def _match(self, ticket: Ticket) -> None:
         with self.standin.world.lock:
             self._publish("order", [ticket])
             self.exchange.match(ticket)
 
+    def _batch(self, one: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[Call], Reply]:
+        """create-batch and its kin: a list of answers, and beside it a list of codes; one that is refused keeps none from the others."""
+
+        def batch(call: Call) -> Reply:
+            category = Parameters(call.body).choice("category", CATEGORIES)
+            requests = call.body.get("request")
+            if not isinstance(requests, list) or not 1 <= len(requests) <= (10 if category == "spot" else 20):
+                raise Refused(10001, "params error: request must be a list of orders")
+            rows: list[dict[str, Any]] = []
+            codes: list[dict[str, Any]] = []
+            for asked in requests:
+                body = {**(asked if isinstance(asked, dict) else {}), "category": category}
+                row = {"category": category, "symbol": str(body.get("symbol", "")), "orderId": "", "orderLinkId": ""}
+                try:
+                    rows.append(row | one(body))
+                    codes.append({"code": 0, "msg": "OK"})
+                except Refused as refused:
+                    rows.append(row | {"createAt": ""} if one == self._created else row)
+                    codes.append({"code": refused.reply.code, "msg": refused.reply.message})
+            return Reply({"list": rows}, extra={"list": codes})
+
+        return batch
+
+    def _created(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        ticket = self._taken(body)
+        return {"orderId": ticket.order_id, "orderLinkId": ticket.link_id, "createAt": str(ticket.created_ms)}
+
     def _ticket(self, body: Mapping[str, Any]) -> Ticket:
-        found = self.exchange.tickets.get(str(body.get("orderId"))) or self.exchange.by_link.get(
-            str(body.get("orderLinkId"))
+        """The order that a change is about: category and symbol are asked for, orderId goes before orderLinkId."""
+        given = Parameters(body)
+        category = given.choice("category", CATEGORIES)
+        symbol = self.exchange.instrument(category, given.text("symbol")).symbol
+        if "orderId" not in given and "orderLinkId" not in given:
+            raise Refused(10001, "params error: orderId or orderLinkId is required")
+        found = (
+            self.exchange.tickets.get(given.text("orderId"))
+            if "orderId" in given
+            else self.exchange.by_link.get(given.text("orderLinkId"))
         )
-        if found is None:
-            raise Refused(110001, "order not exists or too late to cancel")
+        chosen = found is not None and (found.category, found.symbol) == (category, symbol)
+        if found is None or not chosen or (category == "spot" and given.text("orderFilter", "Order") != found.filter):
+            raise Refused(*_GONE[category == "spot"])
         return found
 
-    def _amend(self, call: Call) -> Reply:
-        ticket = self._ticket(call.body)
+    def _amended(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        given, ticket = Parameters(body), self._ticket(body)
         if not ticket.open:
-            raise Refused(110001, "order not exists or too late to replace")
+            raise Refused(*_GONE[ticket.category == "spot"])
         instrument = self.standin.world.market.instruments[ticket.symbol]
-        if "price" in call.body:
-            price = Decimal(call.body["price"])
-            if price % Decimal(instrument.tick_size):
-                raise Refused(10001, "params error: price is not a multiple of the tick")
-            ticket.price = price
-        if "qty" in call.body:
-            qty = Decimal(call.body["qty"])
-            if qty % Decimal(instrument.qty_step) or qty <= ticket.filled:
-                raise Refused(10001, "params error: qty invalid")
-            ticket.qty = qty
+        price, qty = given.decimal("price", ticket.price), given.decimal("qty", ticket.qty)
+        trigger = given.decimal("triggerPrice", ticket.trigger)
+        if price % Decimal(instrument.tick_size) or trigger % Decimal(instrument.tick_size):
+            raise Refused(10001, "params error: price is not a multiple of the tick")
+        if "qty" in given and (qty % Decimal(instrument.qty_step) or qty <= ticket.filled):
+            raise Refused(10001, "params error: qty invalid")
+        mark = self.exchange.mark(ticket.symbol)
+        if ticket.status != WAITING and price != ticket.price and beyond(price, ticket.sign, mark):
+            raise Refused(110003, "Order price exceeds the allowable range.")
+        if trigger != ticket.trigger and (not ticket.trigger or ticket.rises != (trigger > mark)):
+            raise Refused(110092 if ticket.rises else 110093, "the trigger price lies on the other side of the market")
+        if (price, qty, trigger) == (ticket.price, ticket.qty, ticket.trigger) and not {"stopLoss", "takeProfit"} & set(
+            body
+        ):
+            raise Refused(10001, "The order remains unchanged as the parameters entered match the existing ones.")
+        ticket.stop = guard(given, "stopLoss", ticket.sign, mark) if "stopLoss" in given else ticket.stop
+        ticket.take = guard(given, "takeProfit", -ticket.sign, mark) if "takeProfit" in given else ticket.take
+        ticket.price, ticket.qty, ticket.trigger = price, qty, trigger
         self._publish("order", [ticket])
-        return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
+        return {"orderId": ticket.order_id, "orderLinkId": ticket.link_id}
+
+    def _amend(self, call: Call) -> Reply:
+        return Reply(self._amended(call.body))
+
+    def _cancelled(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        order_id = Parameters(body).text("orderId", "")
+        for (symbol, index), h in self.exchange.account.holdings.items():
+            if order_id and order_id in (h.stop_id, h.take_id):  # the conditional order of a stop loss or take profit
+                (self.exchange.set_stop if order_id == h.stop_id else self.exchange.set_take)(symbol, index, ZERO)
+                return {"orderId": order_id, "orderLinkId": ""}
+        ticket = self._ticket(body)
+        if not ticket.open:
+            raise Refused(*_GONE[ticket.category == "spot"])
+        self.exchange.end(ticket, "Cancelled", "CancelByUser")
+        return {"orderId": ticket.order_id, "orderLinkId": ticket.link_id}
 
     def _cancel(self, call: Call) -> Reply:
-        for (symbol, index), h in self.exchange.account.holdings.items():
-            if h.stop_id and h.stop_id == call.body.get("orderId"):  # the conditional order of a stop loss
-                stop_id = h.stop_id
-                self.exchange.set_stop(symbol, index, ZERO)
-                return Reply({"orderId": stop_id, "orderLinkId": ""})
-        ticket = self._ticket(call.body)
-        self.exchange.cancel(ticket)
-        return Reply({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
+        return Reply(self._cancelled(call.body))
 
     def _cancel_all(self, call: Call) -> Reply:
+        """Of contracts everything, stops of positions too, unless orderFilter says what; of spot the plain orders."""
+        given, category, chosen = self._scope(call.body)
+        spot = category == "spot"
+        which = given.choice("orderFilter", (*FILTERS, "OpenOrder"), "Order" if spot else "")
         rows = []
         for ticket in list(self.exchange.alive.values()):
-            if ticket.symbol == call.body.get("symbol", ticket.symbol):
-                self.exchange.cancel(ticket)
+            plain = ticket.filter == "Order" or ticket.status != WAITING
+            kind = "Order" if plain else ticket.filter
+            if ticket.category == category and chosen(ticket.symbol) and which in ("", kind, "OpenOrder"):
+                self.exchange.end(ticket, "Cancelled", "CancelByUser")
                 rows.append({"orderId": ticket.order_id, "orderLinkId": ticket.link_id})
+        if not spot and which in ("", "StopOrder") and given.text("stopOrderType", "") != "Stop":
+            for (symbol, index), h in self.exchange.account.holdings.items():
+                for order_id, remove in ((h.stop_id, self.exchange.set_stop), (h.take_id, self.exchange.set_take)):
+                    if order_id and chosen(symbol):
+                        rows.append({"orderId": order_id, "orderLinkId": ""})
+                        remove(symbol, index, ZERO)
         return Reply({"list": rows, "success": "1"})
 
-    def _tickets(self, query: Mapping[str, str], alive: bool) -> list[Ticket]:
+    def _scope(self, values: Mapping[str, Any]) -> tuple[Parameters, str, Callable[[str], bool]]:
+        """(parameters, category, whether a symbol is meant): contracts are asked for by symbol, baseCoin or settleCoin."""
+        given = Parameters(values)
+        category = given.choice("category", CATEGORIES)
+        instruments = self.standin.world.market.instruments
+        if "symbol" in given:
+            chosen = self.exchange.instrument(category, given.text("symbol")).symbol
+            return given, category, lambda symbol: symbol == chosen
+        if category in ("spot", "option"):
+            return given, category, lambda _symbol: True
+        if "baseCoin" in given:
+            base = given.text("baseCoin")
+            return given, category, lambda symbol: instruments[symbol].base_coin == base
+        settles = given.text("settleCoin")
+        return given, category, lambda _symbol: settles == "USDT"
+
+    def _tickets(self, given: Parameters, category: str, chosen: Callable[[str], bool], alive: bool) -> list[Ticket]:
         """Matching orders that REST shows by now, oldest first; all open ones where no id is asked for and `alive`."""
-        exchange = self.exchange
-        if "orderLinkId" in query or "orderId" in query:
-            one = exchange.by_link.get(query.get("orderLinkId", "")) or exchange.tickets.get(query.get("orderId", ""))
+        exchange, which = self.exchange, given.choice("orderFilter", FILTERS, "")
+        if "orderId" in given:
+            one = exchange.tickets.get(given.text("orderId"))
+        else:
+            one = exchange.by_link.get(given.text("orderLinkId", ""))
+        if "orderLinkId" in given or "orderId" in given:
             found = [one] if one is not None else []
         else:
             found = list(exchange.alive.values() if alive else exchange.tickets.values())
-        symbol, now = query.get("symbol"), time.monotonic()
-        return [t for t in found if t.visible_at <= now and symbol in (None, t.symbol)]
+        now = time.monotonic()
+        return [
+            t for t in found
+            if t.visible_at <= now and t.category == category and chosen(t.symbol) and which in ("", t.filter)
+        ]  # fmt: skip
 
     def _realtime(self, call: Call) -> Reply:
-        """Open orders, and by an id up to 500 recently closed ones too."""
-        rows = self._tickets(call.query, alive=True)
-        recent = list(itertools.islice(reversed(self.exchange.tickets), 500))
+        """Open orders; by an id, or with openOnly=1, up to 500 recently closed ones too."""
+        given, category, chosen = self._scope(call.query)
+        by_id = "orderId" in given or "orderLinkId" in given
+        closed = given.whole("openOnly", 0, 0, 1) == 1
+        rows = self._tickets(given, category, chosen, alive=not closed)
+        recent = set(itertools.islice(reversed(self.exchange.tickets), 500))
         rows = [t for t in rows if t.open or t.order_id in recent]
         conditional = []
-        if not {"orderId", "orderLinkId"} & set(call.query):
-            conditional = [
-                stop_row(symbol, index, h)
-                for (symbol, index), h in self.exchange.account.holdings.items()
-                if h.stop and call.query.get("symbol", symbol) == symbol
-            ]
-        return self._page([*conditional, *(order_row(t) for t in rows[::-1])], call.query, 50)
+        if not by_id and category == "linear" and given.text("orderFilter", "") != "Order":
+            for (symbol, index), h in self.exchange.account.holdings.items():
+                conditional += guard_rows(symbol, index, h) if chosen(symbol) else []
+        return page([*conditional, *(order_row(t) for t in rows[::-1])], call, 50)
 
     def _history(self, call: Call) -> Reply:
-        return self._page(
-            [order_row(t) for t in self._tickets(call.query, alive=False)[::-1] if not t.open], call.query, 50
-        )
+        """Closed orders; one that was never filled is forgotten after a day."""
+        given = Parameters(call.query)
+        category = given.choice("category", CATEGORIES)
+        symbol = self.exchange.instrument(category, given.text("symbol")).symbol if "symbol" in given else ""
+        found = self._tickets(given, category, lambda name: symbol in ("", name), alive=False)
+        now = self.standin.world.clock.now_ms()
+        start, end = given.window(now)
+        if ("orderId" in given or "orderLinkId" in given) and "startTime" not in given and "endTime" not in given:
+            start, end = 0, now
+        rows = [
+            t for t in found
+            if not t.open and start <= t.created_ms <= end and (t.filled or now - t.updated_ms <= DAY_MS)
+            and given.text("orderStatus", t.status) == t.status
+        ]  # fmt: skip
+        return page([order_row(t) for t in rows[::-1]], call, 50)
 
     def _executions(self, call: Call) -> Reply:
-        q = call.query
-        start = int(q.get("startTime", self.standin.world.clock.now_ms() - WEEK_MS))
-        end = int(q.get("endTime", start + WEEK_MS))
-        if end - start > WEEK_MS:
-            raise Refused(10001, "params error: the time range cannot exceed 7 days")
+        given = Parameters(call.query)
+        category = given.choice("category", CATEGORIES)
+        symbol = self.exchange.instrument(category, given.text("symbol")).symbol if "symbol" in given else ""
+        start, end = given.window(self.standin.world.clock.now_ms())
         rows: list[Fill] = []
         for fill in reversed(self.exchange.fills):
-            if fill.time_ms < start - 86_400_000:  # booked in time order but for settlements found late
+            if fill.time_ms < start - DAY_MS:  # booked in time order but for settlements found late
                 break
-            if not start <= fill.time_ms <= end or fill.ticket.symbol != q.get("symbol", fill.ticket.symbol):
+            t = fill.ticket
+            if not start <= fill.time_ms <= end or t.category != category or symbol not in ("", t.symbol):
                 continue
-            if fill.ticket.link_id != q.get("orderLinkId", fill.ticket.link_id) or fill.kind != q.get(
-                "execType", fill.kind
-            ):
-                continue
-            rows.append(fill)
+            if given.text("orderLinkId", t.link_id) == t.link_id and given.text("orderId", t.order_id) == t.order_id:
+                rows.append(fill)
+        kind = given.text("execType", "")
+        rows = [f for f in rows if kind in ("", f.kind)]
         rows.sort(key=lambda f: (f.time_ms, f.seq), reverse=True)
-        return self._page([fill_row(f) for f in rows], q, 100)
-
-    def _page(self, rows: list[dict[str, Any]], query: Mapping[str, str], most: int) -> Reply:
-        limit = int(query.get("limit", 20 if most == 50 else 50))
-        if not 1 <= limit <= most:
-            raise Refused(10001, f"params error: limit must lie between 1 and {most}")
-        start = int(query["cursor"].rpartition("-")[2]) if query.get("cursor") else 0
-        cursor = f"page-{start + limit}" if start + limit < len(rows) else ""
-        return Reply({"nextPageCursor": cursor, "category": "linear", "list": rows[start : start + limit]})
-
-    # account
-
-    def _positions(self, call: Call) -> Reply:
-        account = self.exchange.account
-        if "symbol" in call.query:
-            symbol = call.query["symbol"]
-            places = [(symbol, i) for i in ((1, 2) if account.hedge else (0,))]
-        elif "settleCoin" in call.query:
-            places = [place for place, h in account.holdings.items() if h.size]
-        else:
-            raise Refused(10001, "params error: symbol or settleCoin is needed")
-        return Reply({"nextPageCursor": "", "category": "linear", "list": [self._position_row(*p) for p in places]})
-
-    def _position_row(self, symbol: str, index: int) -> dict[str, Any]:
-        account = self.exchange.account
-        h, mark = account.holding(symbol, index), self.exchange.mark(symbol)
-        lever = account.leverage.get(symbol, Decimal(10))
-        value = abs(h.size) * h.average
-        return {
-            "positionIdx": index, "riskId": 1, "riskLimitValue": "2000000", "symbol": symbol,
-            "side": "Buy" if h.size > 0 else "Sell" if h.size < 0 else "", "size": _text(abs(h.size)),
-            "avgPrice": _text(h.average), "positionValue": _text(value), "tradeMode": 0, "positionStatus": "Normal",
-            "autoAddMargin": 0, "adlRankIndicator": 2, "leverage": _text(lever), "positionBalance": _text(value / lever),
-            "markPrice": _text(mark), "liqPrice": "", "bustPrice": "", "positionMM": _text(value / 200),
-            "positionIM": _text(value / lever), "tpslMode": "Full", "takeProfit": "",
-            "stopLoss": _text(h.stop) if h.stop else "", "trailingStop": "0",
-            "unrealisedPnl": _text(h.profit(mark)), "curRealisedPnl": _text(h.realised), "cumRealisedPnl": _text(h.realised),
-            "seq": len(self.exchange.fills), "isReduceOnly": False, "mmrSysUpdatedTime": "", "leverageSysUpdatedTime": "",
-            "createdTime": str(h.updated_ms), "updatedTime": str(h.updated_ms),
-        }  # fmt: skip
-
-    def _leverage(self, call: Call) -> Reply:
-        symbol, lever = str(call.body.get("symbol")), Decimal(str(call.body.get("buyLeverage", "0")))
-        if self.exchange.account.leverage.get(symbol, Decimal(10)) == lever:
-            raise Refused(110043, "leverage not modified")
-        if not 1 <= lever <= Decimal(self.standin.world.market.instruments[symbol].max_leverage):
-            raise Refused(10001, "params error: leverage invalid")
-        self.exchange.account.leverage[symbol] = lever
-        return Reply({})
-
-    def _trading_stop(self, call: Call) -> Reply:
-        """The stop loss of a whole position: set, moved, or removed with 0."""
-        body, exchange = call.body, self.exchange
-        symbol, index = str(body.get("symbol")), body.get("positionIdx")
-        if body.get("category") != "linear" or symbol not in self.standin.world.market.instruments:
-            raise Refused(10001, "params error: symbol invalid")
-        if index not in ((1, 2) if exchange.account.hedge else (0,)):
-            raise Refused(10001, "position idx not match position mode")
-        if body.get("tpslMode") != "Full" or "stopLoss" not in body:
-            raise Refused(10001, "params error: tpslMode Full and stopLoss are served here")
-        h = exchange.account.holdings.get((symbol, index))
-        if h is None or not h.size:
-            raise Refused(10001, "can not set tp/sl/ts for zero position")
-        stop = exchange.checked_stop(body["stopLoss"], 1 if h.size > 0 else -1, exchange.mark(symbol))
-        if stop == h.stop:
-            raise Refused(34040, "not modified")
-        if stop % Decimal(self.standin.world.market.instruments[symbol].tick_size):
-            raise Refused(10001, "params error: stopLoss is not a multiple of the tick")
-        exchange.set_stop(symbol, index, stop)
-        self._publish("position", [symbol])
-        return Reply({})
-
-    def _mode(self, call: Call) -> Reply:
-        hedge = call.body.get("mode") == 3
-        if hedge == self.exchange.account.hedge:
-            raise Refused(110025, "Position mode is not modified")
-        if any(h.size for h in self.exchange.account.holdings.values()):
-            raise Refused(110024, "Existing position, so position mode cannot be switched")
-        self.exchange.account.hedge = hedge
-        return Reply({})
-
-    def _wallet(self, _call: Call) -> Reply:
-        return Reply({"list": [self._wallet_row()]})
-
-    def _wallet_row(self) -> dict[str, Any]:
-        account, marks = self.exchange.account, self.exchange.marks()
-        equity, margin, keep = account.equity(marks), account.initial_margin(marks), account.maintenance(marks)
-        profit = account.unrealised(marks)
-        coin = {
-            "coin": self.coin, "equity": _text(equity), "usdValue": _text(equity), "walletBalance": _text(account.wallet),
-            "unrealisedPnl": _text(profit), "cumRealisedPnl": "0", "totalPositionIM": _text(margin), "totalOrderIM": "0",
-            "totalPositionMM": _text(keep), "availableToWithdraw": "", "availableToBorrow": "", "borrowAmount": "0",
-            "accruedInterest": "0", "bonus": "0", "locked": "0", "spotBorrow": "0", "collateralSwitch": True,
-            "marginCollateral": True,
-        }  # fmt: skip
-        return {
-            "accountType": "UNIFIED", "totalEquity": _text(equity), "totalWalletBalance": _text(account.wallet),
-            "totalMarginBalance": _text(equity), "totalAvailableBalance": _text(equity - margin),
-            "totalPerpUPL": _text(profit), "totalInitialMargin": _text(margin), "totalMaintenanceMargin": _text(keep),
-            "accountIMRate": _text(margin / equity if equity > 0 else ZERO), "accountLTV": "0",
-            "accountMMRate": _text(keep / equity if equity > 0 else ZERO), "coin": [coin],
-        }  # fmt: skip
-
-    def _info(self, _call: Call) -> Reply:
-        return Reply(dict(self.info))
-
-    def _fees(self, call: Call) -> Reply:
-        symbol = call.query.get("symbol", "BTCUSDT")
-        return Reply(
-            {"list": [{"symbol": symbol, "takerFeeRate": _text(TAKER), "makerFeeRate": _text(MAKER), "baseCoin": ""}]}
-        )
+        return page([fill_row(f) for f in rows], call, 100, default=50)
 
     # the private WebSocket
 
@@ -350,16 +352,23 @@ class Private:
     def _publish(self, topic: str, rows: list[Any]) -> None:
         """As messages look at this moment, sent `event_s` later."""
         now = self.standin.world.clock.now_ms()
+        category = "linear"
         if topic == "order":
             data: list[dict[str, Any]] = [stream_order_row(t) for t in rows]
+            category = rows[0].category
         elif topic == "execution":
-            data = [{**fill_row(f), "category": "linear"} for f in rows]
+            data = [{**fill_row(f), "category": f.ticket.category} for f in rows]
+            category = rows[0].ticket.category
         elif topic == "position":
             places = [p for p in self.exchange.account.holdings if p[0] in rows]
-            data = [_stream_position(self._position_row(*p)) for p in places]
+            data = [stream_position_row(self.account.position(*p)) for p in places]
         else:
-            data = [{k: v for k, v in self._wallet_row().items() if k != "totalPerpUPL"} | {"totalPerpUPL": "0"}]
+            data = [{k: v for k, v in self.account.wallet().items() if k != "totalPerpUPL"} | {"totalPerpUPL": "0"}]
         message = {"id": f"{now}-{topic}", "topic": topic, "creationTime": now, "data": data}
+        for name in (topic, *([f"{topic}.{category}"] if topic != "wallet" else [])):  # all-in-one, and categorised
+            self._deliver(name, {**message, "topic": name})
+
+    def _deliver(self, topic: str, message: dict[str, Any]) -> None:
         streams = self.standin.world.streams
         if self.event_s and streams.loop is not None and streams.loop.is_running():
             streams.loop.call_soon_threadsafe(
@@ -367,76 +376,3 @@ class Private:
             )
         else:
             streams.publish(topic, message, "private")
-
-
-def _text(value: Decimal) -> str:
-    return format(value.normalize() if value else ZERO, "f")
-
-
-def order_row(t: Ticket) -> dict[str, Any]:
-    """As order/realtime and order/history show it."""
-    return {
-        "orderId": t.order_id, "orderLinkId": t.link_id, "blockTradeId": "", "symbol": t.symbol, "price": _text(t.price),
-        "qty": _text(t.qty), "side": t.side, "isLeverage": "", "positionIdx": t.index, "orderStatus": t.status,
-        "cancelType": t.cancel, "rejectReason": t.reject, "avgPrice": _text(t.average) if t.filled else "",
-        "leavesQty": _text(t.left if t.open else ZERO), "leavesValue": _text((t.left if t.open else ZERO) * t.price),
-        "cumExecQty": _text(t.filled), "cumExecValue": _text(t.value), "cumExecFee": _text(t.fee),
-        "timeInForce": t.time_in_force, "orderType": t.kind, "stopOrderType": "UNKNOWN", "orderIv": "", "triggerPrice": "0",
-        "takeProfit": "", "stopLoss": "", "tpTriggerBy": "UNKNOWN", "slTriggerBy": "UNKNOWN", "triggerDirection": 0,
-        "triggerBy": "UNKNOWN", "lastPriceOnCreated": "", "reduceOnly": t.reduce_only, "closeOnTrigger": False,
-        "smpType": "None", "smpGroup": 0, "smpOrderId": "", "tpslMode": "", "tpLimitPrice": "", "slLimitPrice": "",
-        "placeType": "", "createdTime": str(t.created_ms), "updatedTime": str(t.updated_ms),
-    }  # fmt: skip
-
-
-def stop_row(symbol: str, index: int, h: Holding) -> dict[str, Any]:
-    """The conditional order that a stop loss is, as order/realtime lists it."""
-    side = "Sell" if h.size > 0 else "Buy"
-    t = Ticket(
-        h.stop_id,
-        "",
-        symbol,
-        side,
-        "Market",
-        "IOC",
-        abs(h.size),
-        ZERO,
-        True,
-        index,
-        h.stop_ms,
-        h.stop_ms,
-        "Untriggered",
-    )
-    return {
-        **order_row(t), "stopOrderType": "StopLoss", "triggerPrice": _text(h.stop), "triggerBy": "MarkPrice", "closeOnTrigger": True,
-        "triggerDirection": 2 if h.size > 0 else 1, "tpslMode": "Full", "createType": "CreateByStopLoss",
-    }  # fmt: skip
-
-
-def stream_order_row(t: Ticket) -> dict[str, Any]:
-    """As the private topic `order` shows it."""
-    return {**order_row(t), "category": "linear", "feeCurrency": "USDT", "createType": "CreateByUser"}
-
-
-def _stream_position(row: dict[str, Any]) -> dict[str, Any]:
-    """As the private topic `position` shows it: entryPrice instead of avgPrice."""
-    out = {k: v for k, v in row.items() if k != "avgPrice"}
-    return {
-        **out, "entryPrice": row["avgPrice"], "sessionAvgPrice": "", "category": "linear",
-        "positionIMByMp": row["positionIM"], "positionMMByMp": row["positionMM"],
-    }  # fmt: skip
-
-
-def fill_row(f: Fill) -> dict[str, Any]:
-    """As execution/list and the private topic `execution` show it."""
-    t = f.ticket
-    return {
-        "symbol": t.symbol, "orderId": t.order_id, "orderLinkId": t.link_id, "side": f.side, "orderPrice": _text(t.price),
-        "orderQty": _text(t.qty), "leavesQty": _text(t.left),
-        "createType": t.created_by or ("CreateByUser" if t.link_id else ""), "orderType": t.kind,
-        "stopOrderType": "StopLoss" if t.created_by == "CreateByStopLoss" else "UNKNOWN", "execFee": _text(f.fee), "execId": f.exec_id,
-        "execPrice": _text(f.price), "execQty": _text(f.qty), "execType": f.kind, "execValue": _text(f.qty * f.price),
-        "execTime": str(f.time_ms), "feeCurrency": "", "isMaker": f.maker, "feeRate": _text(f.rate), "tradeIv": "",
-        "markIv": "", "markPrice": _text(f.mark), "indexPrice": "", "underlyingPrice": "", "blockTradeId": "",
-        "closedSize": _text(f.closed), "seq": f.seq, "isLeverage": "0",
-    }  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +36,7 @@ def public_endpoints() -> dict[tuple[str, str], Endpoint]:
         "orderbook": orderbook,
         "tickers": tickers,
         "recent-trade": recent_trade,
+        "price-limit": price_limit,
         **{name: _derived_klines(name, rule) for name, rule in price_klines.items()},
     }
     return {("GET", f"/v5/market/{name}"): endpoint for name, endpoint in endpoints.items()}
@@ -44,7 +48,7 @@ def server_time(world: World, _call: Call) -> Reply:
 
 
 def klines(world: World, call: Call) -> Reply:
-    query, instrument = call.query, _instrument(world, call.query)
+    query, instrument = call.query, _instrument(world, call.query, "linear")
     found = _kline_rows(world, query, instrument)
     digits = instrument.price_digits
     rows = [
@@ -54,14 +58,16 @@ def klines(world: World, call: Call) -> Reply:
             found.volume.tolist(), found.turnover.tolist(), strict=True,
         )
     ]  # fmt: skip
-    return Reply({"category": query.get("category"), "symbol": instrument.symbol, "list": rows[::-1]})
+    return Reply({"category": query.get("category") or "linear", "symbol": instrument.symbol, "list": rows[::-1]})
 
 
 def _derived_klines(name: str, rule: Callable[[Any, Any], Any]) -> Endpoint:
     """Mark, index and premium klines: the same bars through a rule on price and premium; no volume."""
 
     def endpoint(world: World, call: Call) -> Reply:
-        instrument = _instrument(world, call.query)
+        instrument = _instrument(world, call.query, "linear")
+        if call.query.get("category") == "spot":
+            raise Refused(10001, "Category is invalid")
         found = _kline_rows(world, call.query, instrument)
         premium = world.market.premium(instrument.symbol, found.opens_ms)
         values = [np.asarray(rule(x, premium)) for x in (found.open, found.high, found.low, found.close)]
@@ -70,7 +76,8 @@ def _derived_klines(name: str, rule: Callable[[Any, Any], Any]) -> Endpoint:
             [str(t), *(f"{x:.{digits}f}" for x in bar)]
             for t, *bar in zip(found.opens_ms.tolist(), *(v.tolist() for v in values), strict=True)
         ]
-        return Reply({"category": call.query.get("category"), "symbol": instrument.symbol, "list": rows[::-1]})
+        category = call.query.get("category") or "linear"
+        return Reply({"category": category, "symbol": instrument.symbol, "list": rows[::-1]})
 
     return endpoint
 
@@ -160,7 +167,7 @@ def instruments_info(world: World, call: Call) -> Reply:
     if "symbol" in query:
         chosen = [_instrument(world, query)]
     else:
-        chosen = list(world.market.instruments.values())
+        chosen = [] if query["category"] == "inverse" else list(world.market.instruments.values())
     describe = _describe_spot if query["category"] == "spot" else _describe
     return Reply({"category": query["category"], "list": [describe(i, world) for i in chosen], "nextPageCursor": ""})
 
@@ -169,7 +176,8 @@ def risk_limit(world: World, call: Call) -> Reply:
     """The more a position is worth, the less leverage is allowed: five tiers."""
     if call.query.get("category") not in ("linear", "inverse"):
         raise Refused(10001, "params error: category invalid")
-    chosen = [_instrument(world, call.query)] if "symbol" in call.query else list(world.market.instruments.values())
+    listed = world.market.instruments.values() if call.query["category"] == "linear" else ()
+    chosen = [_instrument(world, call.query)] if "symbol" in call.query else listed
     rows = []
     for i in chosen:
         for tier in range(1, 6):
@@ -181,10 +189,22 @@ def risk_limit(world: World, call: Call) -> Reply:
     return Reply({"category": call.query["category"], "list": rows, "nextPageCursor": ""})
 
 
+def price_limit(world: World, call: Call) -> Reply:
+    """The highest price to buy at, the lowest to sell at: 1% off the price (priceLimitRatioX)."""
+    instrument, now = _instrument(world, call.query, "linear"), world.clock.now_ms()
+    price, tick = world.market.price(instrument.symbol, now), float(instrument.tick_size)
+    most, least = (f"{math.floor(price * ratio / tick) * tick:.{instrument.price_digits}f}" for ratio in (1.01, 0.99))
+    return Reply({"symbol": instrument.symbol, "buyLmt": most, "sellLmt": least, "ts": str(now)})
+
+
+def _symbol_id(i: Instrument) -> int:
+    return zlib.crc32(i.symbol.encode()) % 10_000
+
+
 def _describe(i: Instrument, world: World) -> dict[str, Any]:
     minutes = [m for begin, m in i.funding_minutes if begin <= world.clock.now_ms()][-1]
     return {
-        "symbol": i.symbol, "contractType": "LinearPerpetual", "status": i.status, "baseCoin": i.base_coin,
+        "symbol": i.symbol, "symbolId": _symbol_id(i), "contractType": "LinearPerpetual", "status": i.status, "baseCoin": i.base_coin,
         "quoteCoin": "USDT", "settleCoin": "USDT", "launchTime": str(i.launch_ms), "deliveryTime": "0",
         "deliveryFeeRate": "", "priceScale": str(i.price_digits), "fundingInterval": minutes, "unifiedMarginTrade": True,
         "leverageFilter": {"minLeverage": "1", "maxLeverage": i.max_leverage, "leverageStep": "0.01"},
@@ -193,19 +213,23 @@ def _describe(i: Instrument, world: World) -> dict[str, Any]:
             "maxOrderQty": i.max_order_qty, "minOrderQty": i.min_order_qty, "qtyStep": i.qty_step,
             "postOnlyMaxOrderQty": i.max_order_qty, "maxMktOrderQty": i.max_market_qty, "minNotionalValue": i.min_notional,
         },
-        "copyTrading": "both", "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375", "isPreListing": False,
+        "copyTrading": "both", "upperFundingRate": "0.00375", "lowerFundingRate": "-0.00375", "isPreListing": False, "preListingInfo": None,
+        "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"}, "symbolType": "",
     }  # fmt: skip
 
 
 def _describe_spot(i: Instrument, world: World) -> dict[str, Any]:
     """The fields that the exchange documents for spot: a precision instead of a step, an amount instead of a notional."""
     return {
-        "symbol": i.symbol, "baseCoin": i.base_coin, "quoteCoin": "USDT", "innovation": "0", "status": i.status, "marginTrading": "both",
+        "symbol": i.symbol, "symbolId": _symbol_id(i), "baseCoin": i.base_coin, "quoteCoin": "USDT", "innovation": "0", "status": i.status,
+        "marginTrading": "both",
         "stTag": "0",
         "lotSizeFilter": {
             "basePrecision": i.qty_step, "quotePrecision": "0.00000001", "minOrderQty": i.min_order_qty,
-            "maxOrderQty": i.max_order_qty, "minOrderAmt": i.min_notional, "maxOrderAmt": "8000000",
+            "maxOrderQty": i.max_order_qty, "minOrderAmt": i.min_notional, "maxOrderAmt": "8000000", "maxLimitOrderQty": i.max_order_qty,
+            "maxMarketOrderQty": i.max_market_qty, "postOnlyMaxLimitOrderSize": i.max_order_qty,
         },
+        "symbolType": "",
         "priceFilter": {"tickSize": i.tick_size}, "riskParameters": {"priceLimitRatioX": "0.01", "priceLimitRatioY": "0.02"},
     }  # fmt: skip
 
@@ -223,7 +247,8 @@ def tickers(world: World, call: Call) -> Reply:
     category = call.query.get("category", "")
     if category not in CATEGORIES:
         raise Refused(10001, "params error: category invalid")
-    symbols = [_instrument(world, call.query).symbol] if "symbol" in call.query else list(world.market.instruments)
+    listed = [] if category == "inverse" else list(world.market.instruments)
+    symbols = [_instrument(world, call.query).symbol] if "symbol" in call.query else listed
     return Reply({"category": category, "list": [ticker_row(world, category, symbol) for symbol in symbols]})
 
 
@@ -250,7 +275,7 @@ def ticker_row(world: World, category: str, symbol: str) -> dict[str, Any]:
         interest = float(market.open_interest(symbol, stamp)[0])
         row |= {
             "indexPrice": f"{price / (1 + premium):.{digits + 1}f}", "markPrice": f"{price * (1 + premium / 4):.{digits + 1}f}",
-            "openInterest": f"{interest:.3f}", "openInterestValue": f"{interest * price:.2f}",
+            "openInterest": f"{interest:.3f}", "openInterestValue": f"{interest * price:.2f}", "singleOpenInterest": f"{interest:.3f}",
             "fundingRate": f"{rates[0]:.8f}" if len(rates) else "", "nextFundingTime": str(coming[0]) if len(coming) else "",
         }  # fmt: skip
     return row
@@ -267,16 +292,17 @@ def recent_trade(world: World, call: Call) -> Reply:
         rows.append({
             "execId": f"stand-in-{at}", "symbol": instrument.symbol, "price": f"{price:.{instrument.price_digits}f}",
             "size": instrument.min_order_qty, "side": "Buy" if at // 1000 % 2 else "Sell", "time": str(at),
-            "isBlockTrade": False,
+            "isBlockTrade": False, "isRPITrade": False, "seq": str(at // 1000),
         })  # fmt: skip
     return Reply({"category": call.query.get("category"), "list": rows})
 
 
-def _instrument(world: World, query: Mapping[str, str]) -> Instrument:
-    category = query.get("category", "linear")
+def _instrument(world: World, query: Mapping[str, str], category: str | None = None) -> Instrument:
+    """category: what counts where none is given; None: it must be given. Inverse contracts are not listed here."""
+    category = query.get("category") or category
     if category not in CATEGORIES:
         raise Refused(10001, "Category is invalid")
-    instrument = world.market.instruments.get(query.get("symbol", ""))
+    instrument = None if category == "inverse" else world.market.instruments.get(query.get("symbol", ""))
     if instrument is None:
         raise Refused(10001, "params error: Symbol Is Invalid")
     return instrument
@@ -286,6 +312,6 @@ def _whole(query: Mapping[str, str], name: str, default: int, least: int, most: 
     text = query.get(name)
     if text is None or text == "":
         return default
-    if not text.lstrip("-").isdigit() or int(text) < least:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) < least:
         raise Refused(10001, f"params error: {name} invalid")
     return min(int(text), most)

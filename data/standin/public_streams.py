@@ -34,6 +34,8 @@ class PublicStreams:
     def accepts(self, topic: str) -> bool:
         name, _, rest = topic.partition(".")
         market = self.world.market
+        if self.category == "inverse":  # nothing is listed there
+            return False
         if name == "orderbook":
             depth, _, symbol = rest.partition(".")
             return symbol in market.instruments and depth.isdigit() and int(depth) in BOOK_DEPTHS[self.category]

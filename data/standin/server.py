@@ -7,12 +7,13 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from data.standin.faults import AFTER, BEFORE, PRIVATE, Fault
+from data.standin.faults import BEFORE, PRIVATE, Fault
 from data.standin.public_http import CATEGORIES, Endpoint, public_endpoints
 from data.standin.public_streams import PublicStreams
 from data.standin.world import Call, Refused, Reply, World
@@ -24,6 +25,21 @@ _HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center
 #: what stands on a page of HTTP 403: asked too often (it passes), or asked from the wrong country (it does not)
 _TOO_OFTEN = "access too frequent"
 _COUNTRY = "The Amazon CloudFront distribution is configured to block access from your country. There might be too much traffic."
+
+
+#: kinds of faults after which the connection is cut, before, within or long after the answer
+CUTS = ("reset", "drop", "hang", "half")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer. cut: the fault that cuts the connection instead of (or within) it."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    content_type: str = "application/json"
+    cut: Fault | None = None
 
 
 class StandIn:
@@ -116,22 +132,29 @@ class StandIn:
         return await self.world.streams.serve(request, category)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        world = self.world
         call = await self._call(request)
-        with world.lock:
-            world.journal.append(call)
-        if world.latency_s:
-            await asyncio.sleep(world.latency_s)
+        with self.world.lock:
+            self.world.journal.append(call)
+        if self.world.latency_s:
+            await asyncio.sleep(self.world.latency_s)
+        return await self._transmit(request, self.answer(call))
+
+    def answer(self, call: Call) -> Answer:
+        """What comes back for a request, with the fault that it suffers; no socket is needed for it."""
+        world = self.world
         if self._over_limit():
-            return web.Response(status=403, text=_HTML.format("403 Forbidden", _TOO_OFTEN), content_type="text/html")
+            return Answer(403, _HTML.format("403 Forbidden", _TOO_OFTEN).encode(), {}, "text/html")
         fault = world.faults.draw(call.path)
         if fault is not None and (fault.kind in (*BEFORE, *PRIVATE) or fault.kind.startswith("code_")):
-            return self._fail_before(request, fault)
+            return self._fail_before(fault)
         reply = self._reply(call)
+        if reply.status != 200:
+            return Answer(reply.status, b"", {}, "text/plain")
         body = json.dumps(reply.envelope(world.clock.now_ms())).encode()
-        if fault is not None and fault.kind in AFTER:
-            return await self._fail_after(request, fault, body)
-        return web.Response(body=body, content_type="application/json", headers=self._limit_headers())
+        if fault is not None and fault.kind not in CUTS:
+            body = world.faults.damage(fault, body)
+        cut = fault if fault is not None and fault.kind in CUTS else None
+        return Answer(200, body, self._limit_headers(), cut=cut)
 
     async def _call(self, request: web.Request) -> Call:
         text = await request.text()
@@ -153,7 +176,7 @@ class StandIn:
     def _reply(self, call: Call) -> Reply:
         endpoint = self.endpoints.get((call.method, call.path))
         if endpoint is None:
-            return Reply({}, 10404, f"no such path: {call.method} {call.path}")
+            return Reply(status=404)
         try:
             with self.world.lock:
                 return endpoint(self.world, call)
@@ -178,15 +201,14 @@ class StandIn:
             "X-Bapi-Limit-Reset-Timestamp": str(reset),
         }
 
-    def _fail_before(self, request: web.Request, fault: Fault) -> web.Response:
+    def _fail_before(self, fault: Fault) -> Answer:
         now = self.world.clock.now_ms()
         if fault.kind == "reset":
-            self._cut(request)
-            return web.Response(status=500)  # nobody is there to read it
+            return Answer(500, b"", {}, cut=fault)  # nobody is there to read it
         if fault.kind.startswith("http_"):
             status = int(fault.kind.split("_")[1])
             told = {"http_403": _TOO_OFTEN, "http_403_country": _COUNTRY}.get(fault.kind, "")
-            return web.Response(status=status, text=_HTML.format(f"{status} Error", told), content_type="text/html")
+            return Answer(status, _HTML.format(f"{status} Error", told).encode(), {}, "text/html")
         code = int(fault.kind.split("_")[1])
         message = {
             10006: "Too many visits!",
@@ -198,24 +220,24 @@ class StandIn:
         if code == 10006:
             reset = now - 5000 if fault.kind.endswith("past") else now + int(fault.seconds * 1000)
             headers = self._limit_headers(0, reset)
-        return web.Response(body=json.dumps(reply.envelope(now)), content_type="application/json", headers=headers)
+        return Answer(200, json.dumps(reply.envelope(now)).encode(), headers)
 
-    async def _fail_after(self, request: web.Request, fault: Fault, body: bytes) -> web.StreamResponse:
-        if fault.kind == "drop":
+    async def _transmit(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        kind = answer.cut.kind if answer.cut is not None else ""
+        if answer.cut is not None and kind == "hang":
+            await asyncio.sleep(answer.cut.seconds)
+        if kind in ("reset", "drop", "hang"):
             self._cut(request)
-        if fault.kind == "hang":
-            await asyncio.sleep(fault.seconds)
-            self._cut(request)
-        if fault.kind == "half":
+        if kind == "half":
             response = web.StreamResponse(
-                headers={"Content-Type": "application/json", "Content-Length": str(len(body))}
+                headers={"Content-Type": "application/json", "Content-Length": str(len(answer.body))}
             )
             await response.prepare(request)
-            await response.write(body[: len(body) // 2])
+            await response.write(answer.body[: len(answer.body) // 2])
             self._cut(request)
             return response
         return web.Response(
-            body=self.world.faults.damage(fault, body), content_type="application/json", headers=self._limit_headers()
+            status=answer.status, body=answer.body, content_type=answer.content_type, headers=answer.headers
         )
 
     @staticmethod

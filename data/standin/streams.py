@@ -154,19 +154,22 @@ class Streams:
         writer = asyncio.create_task(self._write(connection))
         try:
             async for frame in socket:
-                if frame.type != WSMsgType.TEXT:
-                    continue
-                try:
-                    message = json.loads(frame.data)
-                except ValueError:
-                    message = {}
-                for answer in self._answers(connection, message):
-                    connection.queue.put_nowait(json.dumps(answer))
-                self._after(connection, message)
+                if frame.type == WSMsgType.TEXT:
+                    self.hear(connection, frame.data)
         finally:
             self.connections.remove(connection)
             writer.cancel()
         return socket
+
+    def hear(self, connection: Connection, text: str) -> None:
+        """One message of a client: what is answered goes to its queue. No socket is needed for it."""
+        try:
+            message = json.loads(text)
+        except ValueError:
+            message = {}
+        for answer in self._answers(connection, message):
+            connection.queue.put_nowait(json.dumps(answer))
+        self._after(connection, message)
 
     async def _write(self, connection: Connection) -> None:
         while (text := await connection.queue.get()) is not None:

@@ -22,6 +22,7 @@ class Reply:
     code: int = 0
     message: str = "OK"
     extra: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200  # of HTTP; others than 200 have no body
 
     def envelope(self, now_ms: int) -> dict[str, Any]:
         return {

@@ -92,7 +92,8 @@ HOW: dict[str, How] = {
     "python -m lab verdict": How(DOCS, "--seeds 2"),
     "python -m lab timing": How(DOCS),
     "python -m lab decisions": How(DOCS, LAB),
-    "python -m lab kinds": How(DOCS, LAB),
+    "python -m lab kinds": How(DOCS, "--minutes 0.001 --quiet"),
+    "python -m lab pooled": How(DOCS, "--stretches 1 --minutes 0.001 --quiet"),
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
@@ -125,6 +126,7 @@ HOW: dict[str, How] = {
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
+    "python -m tests.data.standin.clients": How(DOCS),
     "python -m tests.strategies.paper.table": How(DOCS),
     "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too

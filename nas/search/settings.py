@@ -103,7 +103,7 @@ class SearchSettings:
     diagnostics_every: int = 5
     random_init: bool = False
     fraction: float = 1.0
-    parameter_cost: float = 0.5
+    parameter_cost: float = 0.25
     feature_learning_rate: float = 0.1
     feature_cost: float = 1.5
     feature_steps: int = 70

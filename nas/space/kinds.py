@@ -88,9 +88,12 @@ def wide(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
 
 @kind("half", "random cells of dilated convolutions on a random half of the inputs")
 def half(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
-    every = own(features)
-    drawn = np.random.default_rng([seed, len(every)]).permutation(len(every))[: max(1, len(every) // 2)]
-    return replace(convolutions(features, horizons, seed), features=tuple(every[k] for k in sorted(drawn.tolist())))
+    return _on_half(convolutions(features, horizons, seed), seed)
+
+
+@kind("sparse", "random cells of two nodes of the default ops on a random half of the inputs")
+def sparse(features: Features, horizons: tuple[int, ...], seed: int) -> Genotype:
+    return _on_half(small(features, horizons, seed), seed)
 
 
 @kind(COLUMNS_KIND, "random cells of two nodes of the default ops, all inputs and the base's columns")
@@ -100,6 +103,12 @@ def columns(features: Features, horizons: tuple[int, ...], seed: int) -> Genotyp
             "kind columns reads the columns of the base, and none are given; make the problem with columns=True"
         )
     return replace(small(features, horizons, seed), features=features)
+
+
+def _on_half(genotype: Genotype, seed: int) -> Genotype:
+    every = genotype.features
+    drawn = np.random.default_rng([seed, len(every)]).permutation(len(every))[: max(1, len(every) // 2)]
+    return replace(genotype, features=tuple(every[k] for k in sorted(drawn.tolist())))
 
 
 def _random(features: Features, horizons: tuple[int, ...], seed: int, ops: tuple[str, ...], nodes: int) -> Genotype:

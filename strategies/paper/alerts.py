@@ -3,8 +3,8 @@
 Everything is sent from a thread: whoever tells goes on at once, and a dead service holds nothing up. URLs hold secrets: they are never
 written anywhere. Which form a body has follows from the host of the URL, or from a word before it: `ntfy+https://my.host/topic`.
 
-Sources of the forms: discord.com/developers/docs/resources/webhook, docs.slack.dev (incoming webhooks), core.telegram.org/bots/api
-(sendMessage), docs.ntfy.sh/publish (as JSON); a heartbeat as healthchecks.io and Uptime Kuma take it (a GET).
+The forms were read in the services' documents, which `tests/strategies/paper/test_alerts.py` cites; a heartbeat as healthchecks.io and
+Uptime Kuma take it (a GET).
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ SERVICES = ("discord", "slack", "telegram", "ntfy", "json")
 _HOSTS = {
     "discord.com": "discord",
     "discordapp.com": "discord",
+    "canary.discord.com": "discord",
+    "ptb.discord.com": "discord",
     "hooks.slack.com": "slack",
+    "hooks.slack-gov.com": "slack",
     "api.telegram.org": "telegram",
     "ntfy.sh": "ntfy",
 }
 _URGENT = ("halt", "liquidation near", "no heartbeat")
+#: UTF-16 units, as Discord and Telegram count; ntfy makes a file of a message above 4,096 bytes, three of which a unit may take
 _LONGEST = {"discord": 2000, "slack": 3000, "telegram": 4096, "ntfy": 1300, "json": 10_000}
 _TRIES, _TIMEOUT_S = 3, 5.0
 _SAME_AGAIN_S = 600.0
@@ -60,6 +64,8 @@ def target_of(text: str) -> Target:
             f"--webhook takes URLs like https://example.org/hook or ntfy+https://my.host/topic, not {text[:12]!r}..."
         )
     service = service or _HOSTS.get(parts.hostname, "json")
+    if service == "discord" and parts.path.rstrip("/").endswith("/slack"):  # Discord's door for bodies of Slack
+        service = "slack"
     if service == "telegram" and "chat_id" not in parse_qs(parts.query):
         raise InputError("a Telegram URL needs its chat: https://api.telegram.org/bot<token>/sendMessage?chat_id=<id>")
     if service == "ntfy" and not parts.path.strip("/"):
@@ -69,8 +75,7 @@ def target_of(text: str) -> Target:
 
 def request_of(target: Target, paper: str, kind: str, text: str, time_ms: int) -> tuple[str, dict[str, Any]]:
     """(URL, JSON body) of an alert, in the form that the service documents."""
-    line = f"{paper}: {kind}: {text}"
-    line = line if len(line) <= _LONGEST[target.service] else line[: _LONGEST[target.service] - 1] + "…"
+    line = _cut(f"{paper}: {kind}: {text}", _LONGEST[target.service])
     parts = urlsplit(target.url)
     if target.service == "discord":  # what the exchange says must ping nobody
         return target.url, {"content": line, "allowed_mentions": {"parse": []}}
@@ -79,16 +84,24 @@ def request_of(target: Target, paper: str, kind: str, text: str, time_ms: int) -
             line = line.replace(sign, code)
         return target.url, {"text": line}
     if target.service == "telegram":
-        chat = parse_qs(parts.query)["chat_id"][0]
-        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")), {"chat_id": chat, "text": line}
+        asked = {
+            name: values[0] for name, values in parse_qs(parts.query).items()
+        }  # message_thread_id, disable_notification too
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")), {**asked, "text": line}
     if target.service == "ntfy":
         topic = parts.path.strip("/").rpartition("/")[2]
-        root = urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
+        root = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))  # with ?auth= of a protected topic
         urgent = kind in _URGENT
         body = {"topic": topic, "title": f"{paper}: {kind}", "message": line, "priority": 5 if urgent else 3}
         return root, body | {"tags": ["rotating_light" if urgent else "chart_with_upwards_trend"]}
     state = {"state": "halted"} if kind == "halt" else {}
     return target.url, {"paper": paper, "kind": kind, "why": text, "time_ms": time_ms, **state}
+
+
+def _cut(text: str, most: int) -> str:
+    """At most so many UTF-16 units."""
+    units = text.encode("utf-16-le")
+    return text if len(units) <= 2 * most else units[: 2 * (most - 1)].decode("utf-16-le", "ignore") + "…"
 
 
 class Alerts:

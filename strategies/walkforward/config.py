@@ -120,7 +120,7 @@ class RunConfig(MarketSettings):
     )
     random_init: bool = setting(False, "A search starts from a random preference.", SEARCH, flag=False)
     parameter_cost: float = setting(
-        0.5,
+        0.25,
         "Price of a finalist's parameters; 1: the Bayesian information criterion.",
         SEARCH,
         flag=False,

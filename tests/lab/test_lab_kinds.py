@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lab.kinds import against, kinds_table, saved
+from data.panel import InputError
+from lab.kinds import against, kinds_table, saved, units
 from lab.units import Record
+from tests.nas.targets.test_targets import market
 
 
 def moments(seed: int, kinds: tuple[str, ...]) -> tuple[dict[str, object], np.ndarray, np.ndarray]:
@@ -48,3 +52,20 @@ def test_what_is_decided_is_what_was_planted(gap: float, said: str) -> None:
     assert said in kinds_table(found)[0]
     half = record("A", 6, -50 * gap)  # its partner is not finished: it does not count
     assert kinds_table([*found, half]) == kinds_table(found)
+
+
+def test_families_are_what_the_run_says() -> None:
+    found = [record(symbol, window, 0.02) for window in range(6) for symbol in "AB"]
+    named = [replace(r, settings={**r.settings, "kinds": ["stack", "small"], "lesser": ["stack"]}) for r in found]
+    assert "for the others in 0 of 2 windows from the fifth on, for stack in 2" in kinds_table(named)[0]
+
+
+def test_units_of_other_kinds_are_others_and_unknown_ones_are_refused() -> None:
+    panel = market(24 * 300, 1)
+    usual, other = (units([panel], "range", 6, 1, 0, *given)[0] for given in ((), (("half", "tcn"), ("half",))))
+    assert usual.name != other.name
+    assert other.settings["kinds"] == ["half", "tcn"]
+    with pytest.raises(InputError, match="no kind of architectures 'none'"):
+        units([panel], "range", 6, 1, 0, ("none", "tcn"), ("none",))
+    with pytest.raises(InputError, match="must be some, not all"):
+        units([panel], "range", 6, 1, 0, ("half", "tcn"), ("half", "tcn"))

@@ -64,3 +64,18 @@ def test_a_goal_is_met_or_missed_by_its_figure(gain: float, word: str) -> None:
     first = verdict.split(";")[0]
     assert f"goal +0.045: {word}" in first
     assert "| all | +1.000" in text
+
+
+def test_only_what_the_goals_compare_is_a_run_of_its_own() -> None:
+    usual, few = (units(HISTORIES, 2, 1, (("range", 6),), DAYS, *given)[0] for given in ((), ("goals",)))
+    assert "arms" not in usual.settings
+    assert few.settings["arms"] == "goals"
+    assert few.name != usual.name
+    with pytest.raises(InputError, match="neither of all, goals"):
+        units(HISTORIES, 2, 1, (("range", 6),), DAYS, "some")
+
+
+def test_coins_of_a_stretch_count_once() -> None:
+    one, other = _record(0.1, 0), _record(0.0, 0)
+    verdict, _ = risk_table([one, other, _record(0.05, 1), _record(0.05, 2)])
+    assert "over harx +0.050 (+0.050 to +0.050)" in verdict

@@ -310,6 +310,28 @@ def test_a_window_says_what_was_decided_by_which_forces_and_in_which_size_it_tra
     assert "gradient of the validation loss" in page
 
 
+def test_all_edges_are_one_picture_and_their_way_there_is_folded() -> None:
+    weights = {"edges": [[0, 0], [1, 1]], "ops": ["ema16", "conv3"]}
+    rows = [
+        {"epoch": 0, "op_weights": [[0.5, 0.5], [0.5, 0.5]]},
+        {"epoch": 1, "op_weights": [[0.9, 0.1], [0.25, 0.75]]},
+    ]
+    figures = {figure.name: figure for figure in window_figures(0, {"history": rows, "weights": weights})}
+    (ends,) = figures["ends-0"].data
+    assert (ends["x"], ends["y"]) == (["ema16", "conv3"], ["input to node 1", "node 1 to node 2"])
+    assert ends["z"] == [[0.9, 0.1], [0.25, 0.75]]
+    assert "input to node 1 ema16 0.90; node 1 to node 2 conv3 0.75" in figures["ends-0"].description
+    assert "alpha-0-1" in figures
+
+
+def test_the_page_folds_the_charts_of_single_edges(tmp_path: Path) -> None:
+    page = write_page(load_run(build_run(tmp_path, bars=BARS))).read_text()
+    before, folded = page.split("The same over the epochs, edge by edge", 1)
+    assert 'data-chart="ends-0"' in before
+    assert 'data-chart="alpha-0-0"' not in before
+    assert 'data-chart="alpha-0-0"' in folded.split("</details>", 1)[0]
+
+
 def test_a_run_without_claims_says_nothing_of_them(tmp_path: Path) -> None:
     assert decided_told({}) is None
     assert (

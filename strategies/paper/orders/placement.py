@@ -154,22 +154,22 @@ class Desk:
         return "unknown"
 
     def _refused(self, order: Order, error: Refused) -> str:
-        """The exchange said no, or that the id exists. Looked up once: whatever it said, an order that is there is there."""
+        """The exchange said no, or that the id exists. Looked up once: whatever it said, an order that is there is there. A no to
+        a second sending says nothing of the first, whose answer was lost: looked up as long as any order in doubt."""
+        row = self.journal.intent(order.link_id)
+        in_doubt = error.code == DUPLICATE or (row is not None and row["sends"] > 1)
         try:
-            found = (
-                self._find(order.link_id)
-                if error.code == DUPLICATE
-                else self.exchange.order(order.symbol, order.link_id)
-            )
+            found = self._find(order.link_id) if in_doubt else self.exchange.order(order.symbol, order.link_id)
         except Unavailable:
-            if error.code == DUPLICATE:
+            if in_doubt:
                 self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
                 return "unknown"
             found = None
         if found is None:
-            if error.code == DUPLICATE:
-                self.journal.update_intent(order.link_id, status="open", reason=str(error))
-                return "open"
+            if in_doubt:
+                status = "open" if error.code == DUPLICATE else "unknown"
+                self.journal.update_intent(order.link_id, status=status, reason=str(error))
+                return status
             return self._close(order.link_id, "rejected", str(error))
         if (found.symbol or order.symbol, found.side) != (order.symbol, order.side) or (
             found.qty > order.qty and not order.everything

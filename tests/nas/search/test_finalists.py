@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.recovery import TRAIN, VALIDATION, planted
+from benchmarks.recovery import SAME, TRAIN, VALIDATION, planted
 from data.panel import InputError
+from nas.network.model import network_of
 from nas.network.stretches import Tensors, alternating
 from nas.network.training import Trained, train
 from nas.search import finalists, selection
@@ -196,3 +197,26 @@ def test_a_search_tells_its_finalists_and_is_repeatable() -> None:
 def test_no_finalists_is_refused() -> None:
     with pytest.raises(InputError, match="finalists must be at least 1"):
         SearchSettings(finalists=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_behind_the_linear_stem_dense_and_identity_are_the_same_functions(seed: int) -> None:
+    """Why `benchmarks.recovery` counts either as the other: a dense network *is* an identity network whose stem is (stem W).
+
+    The other way round holds by W = 1. What looks back is another function, and no stem makes up for it.
+    """
+    features = (("a", ("raw",)), ("b", ("raw",)))
+    dense, identity, other = (
+        network_of(Genotype(((Connection(op, 0),),), 4, 1, (1,), features), seed)
+        for op in ("dense", "identity", "ema4")
+    )
+    matrix = dense.cells[0].weights["matrix0"][0]
+    with torch.no_grad():
+        for network in (identity, other):
+            network.stem.copy_(dense.stem @ matrix)
+            network.stem_bias.copy_(dense.stem_bias @ matrix)
+            network.head.copy_(dense.head)
+        x = torch.randn(1, 2, 300, generator=torch.Generator().manual_seed(seed))
+        assert float((dense(x) - identity(x)).abs().max()) < 1e-6 * float(dense(x).abs().max())
+        assert float((dense(x) - other(x)).abs().max()) > 0.1 * float(dense(x).abs().max())
+    assert SAME == {"dense": ("identity", "dense"), "identity": ("identity", "dense")}

@@ -78,8 +78,16 @@ def written(name: str) -> str:
     return text[text.index(begin) + len(begin) : text.index(END.format(name))].strip()
 
 
+def clients() -> str:
+    """What ccxt and pybit ask of the stand-in, how much of it was compared, and what differs."""
+    from tests.data.standin.clients import suites  # loads ccxt
+    from tests.data.standin.clients import table as counted
+
+    return counted(suites())
+
+
 def write() -> None:
-    for name, content in (("codes", codes()), ("faults", table())):
+    for name, content in (("codes", codes()), ("faults", table()), ("clients", clients())):
         text = PAGE.read_text(encoding="utf-8")
         at, end = text.index(BEGIN.format(name)) + len(BEGIN.format(name)), text.index(END.format(name))
         PAGE.write_text(f"{text[:at]}\n{content}\n{text[end:]}", encoding="utf-8")

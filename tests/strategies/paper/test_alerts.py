@@ -20,7 +20,14 @@ from tests.strategies.paper.test_faults import CREATE, fault
 
 Make = Callable[..., Rig]
 TEXT = 'halted <b>&amp; "x"</b> @everyone 12%'
-#: URL -> where the body goes, and the body, written from the services' documents for kind "halt" and TEXT
+#: URL -> where the body goes, and the body for kind "halt" and TEXT, from the services' documents:
+#: discord: docs/resources/webhook.mdx of github.com/discord/discord-api-docs at 0faf8b8, "Execute Webhook" (content up to 2000 characters;
+#:   wait, thread_id in the query) and "Execute Slack-Compatible Webhook"; allowed_mentions {"parse": []} suppresses all (message.mdx)
+#: slack: api.slack.com/incoming-webhooks (POST of {"text": ...}) and .../reference/surfaces/formatting#escaping (&, <, > only)
+#: telegram: core.telegram.org/bots/api#sendmessage (chat_id, text of 1-4096 characters, message_thread_id; JSON; no parse_mode: plain)
+#: ntfy: docs/publish.md of github.com/binwiederhier/ntfy at 81a486a, "Publish as JSON" (to the root URL; topic, message, title, tags as an
+#:   array, priority 1 to 5) and "Query param" (auth)
+#: compared with what apprise sends (apprise/plugins/{discord,slack,telegram,ntfy}.py of github.com/caronc/apprise at cf17bc9)
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "https://discord.com/api/webhooks/1/secret": (
         "https://discord.com/api/webhooks/1/secret",
@@ -33,6 +40,28 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "https://api.telegram.org/bot1:secret/sendMessage?chat_id=-100": (
         "https://api.telegram.org/bot1:secret/sendMessage",
         {"chat_id": "-100", "text": f"acct: halt: {TEXT}"},
+    ),
+    "https://discord.com/api/webhooks/1/secret?thread_id=5": (
+        "https://discord.com/api/webhooks/1/secret?thread_id=5",
+        {"content": f"acct: halt: {TEXT}", "allowed_mentions": {"parse": []}},
+    ),
+    "https://discord.com/api/webhooks/1/secret/slack": (
+        "https://discord.com/api/webhooks/1/secret/slack",
+        {"text": 'acct: halt: halted &lt;b&gt;&amp;amp; "x"&lt;/b&gt; @everyone 12%'},
+    ),
+    "https://api.telegram.org/bot1:secret/sendMessage?chat_id=@channel&message_thread_id=7": (
+        "https://api.telegram.org/bot1:secret/sendMessage",
+        {"chat_id": "@channel", "message_thread_id": "7", "text": f"acct: halt: {TEXT}"},
+    ),
+    "https://ntfy.sh/secret?auth=QmFzaWM": (
+        "https://ntfy.sh/?auth=QmFzaWM",
+        {
+            "topic": "secret",
+            "title": "acct: halt",
+            "message": f"acct: halt: {TEXT}",
+            "priority": 5,
+            "tags": ["rotating_light"],
+        },
     ),
     "https://ntfy.sh/secret": (
         "https://ntfy.sh/",
@@ -56,9 +85,15 @@ def test_a_body_has_the_form_that_its_service_documents(url: str) -> None:
     target = target_of(url)
     assert request_of(target, "acct", "halt", TEXT, 7) == FORMS[url]
     assert "secret" not in repr(target)
-    _, body = request_of(target, "acct", "refusal", "x" * 20_000, 7)
     longest = {"discord": 2000, "slack": 3000, "telegram": 4096, "ntfy": 4096, "json": 20_000}[target.service]
-    assert all(len(str(value)) <= longest for value in body.values())
+    for letter in (
+        "x",
+        "\N{GREEK SMALL LETTER ALPHA}",
+        "\N{POLICE CARS REVOLVING LIGHT}",
+    ):  # of one and two UTF-16 units
+        _, body = request_of(target, "acct", "refusal", letter * 10_000, 7)
+        assert all(len(str(value).encode("utf-16-le")) // 2 <= longest for value in body.values())
+        assert target.service != "ntfy" or len(body["message"].encode()) <= 4096
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from data.panel import InputError
-from data.standin.private import fill_row, stream_order_row
+from data.standin.rows import fill_row, stream_order_row
 from strategies.paper.decisions.streams import DATA, Note
 from strategies.paper.orders.exchange import Exchange, ExchangeError
 from strategies.paper.orders.keys import Keys, load_keys

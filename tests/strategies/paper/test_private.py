@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from data.standin import Clock, StandIn, World
-from data.standin.matching import Ticket
-from data.standin.private import Private, fill_row, order_row, stream_order_row
+from data.standin.private import Private
+from data.standin.rows import fill_row, order_row, stream_order_row
+from data.standin.tickets import Ticket
 from data.standin.world import Refused
 from strategies.paper.orders.connection import KeysRefused, Unavailable
 from strategies.paper.orders.connection import Refused as TraderRefused
@@ -97,10 +98,10 @@ def _sent(private: Private) -> dict[str, Any]:
         ("wallet", []),
     ):
         private._publish(topic, rows)
-    call = Call("GET", "/", {"symbol": "BTCUSDT"}, {}, "", {}, NOW)
+    call = Call("GET", "/", {"category": "linear", "symbol": "BTCUSDT"}, {}, "", {}, NOW)
     return {
-        "execution": fill_row(exchange.fills[-1]), "order": order_row(ticket), "position": private._position_row("BTCUSDT", 0),
-        "wallet": private._wallet_row(), "fees": private._fees(call).result["list"][0], "info": private._info(call).result,
+        "execution": fill_row(exchange.fills[-1]), "order": order_row(ticket), "position": private.account.position("BTCUSDT", 0),
+        "wallet": private.account.wallet(), "fees": private.account.fees(call).result["list"][0], "info": private.account.info(call).result,
         **{name: message["data"][0] for name, message in sent.items()},
         "envelopes": sent,
     }  # fmt: skip

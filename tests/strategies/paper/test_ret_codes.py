@@ -186,7 +186,7 @@ def test_account_of_another_kind(rig: Make, change: dict[str, Any], said: str) -
     r = rig(first=False)
     r.private.info |= change
     if not change:
-        r.private.coin = "BTC"
+        r.exchange.account.coin = "BTC"
     with pytest.raises(InputError, match=said):
         r.trader.run()
 
@@ -241,7 +241,7 @@ def test_orders_of_a_person_stay(rig: Make) -> None:
 
 @fault("a spot fill of the same pair on the same account", "not ours: not booked, no halt")
 def test_spot_fill(rig: Make) -> None:
-    from data.standin.private import fill_row
+    from data.standin.rows import fill_row
     from strategies.paper.decisions.streams import DATA, Note
 
     r = rig()

@@ -86,13 +86,13 @@ def test_every_setting_of_space_and_search_is_reached_from_a_file(tmp_path: Path
     path.write_text(
         'nodes = 3\ncells = 2\nedges_per_node = 1\ncell_inputs = 2\nsearch_cells = 1\nsearch_channels = 8\nsizes = ["1x8", "2x32"]\n'
         'temperature = 5.0\ntemperature_end = 0.5\ntemperature_schedule = "linear"\nrandom_init = true\n'
-        "alpha_learning_rate = 0.1\nalpha_weight_decay = 0.0\nparameter_cost = 0.5\nsearch_length = 128\nsearch_batch = 2\n"
+        "alpha_learning_rate = 0.1\nalpha_weight_decay = 0.0\nparameter_cost = 0.4\nsearch_length = 128\nsearch_batch = 2\n"
     )
     config = resolve("quick", path, {})
     settings = Competition.settings_of(config)[0]
     assert settings.temperature == Temperature(5.0, 0.5, "linear")
     assert (settings.random_init, settings.alpha_learning_rate, settings.alpha_weight_decay) == (True, 0.1, 0.0)
-    assert (settings.parameter_cost, settings.length, settings.batch) == (0.5, 128, 2)
+    assert (settings.parameter_cost, settings.length, settings.batch) == (0.4, 128, 2)
     start = np.datetime64("2024-01-01", "ns")
     panel = simulate(["BTCUSDT"], "60", start=start, end=start + np.timedelta64(400, "D"))
     space = Pipeline(config, Options(), panel, "", Console(quiet=True), {}).space

@@ -1,0 +1,83 @@
+"""The simulation: same seed, same bytes; nothing doubled or lost; and planted bugs are found."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.strategies.paper.simulation.bugs import BUGS, planted
+from tests.strategies.paper.simulation.markets import BAR_S
+from tests.strategies.paper.simulation.plan import Kill, Plan, plan_of
+from tests.strategies.paper.simulation.session import simulate, simulating
+from tests.strategies.paper.simulation.shorten import shorten
+
+
+@pytest.fixture(autouse=True)
+def _simulating() -> Iterator[None]:
+    with simulating():
+        yield
+
+
+def of(seed: int, bars: int = 24, **changes: object) -> Plan:
+    """A short session with many faults, all on one market."""
+    return replace(plan_of(seed, bars, faults=0.6, kills=0.12, markets=1), symbols=1, **changes)  # type: ignore[arg-type]
+
+
+def test_same_seed_same_journal_to_the_byte() -> None:
+    one, again, other = simulate(of(1), log=True), simulate(of(1), log=True), simulate(of(2), log=True)
+    assert one.log == again.log
+    assert one.image == again.image
+    assert one.image != other.image
+
+
+def test_nothing_is_doubled_or_lost_under_faults_and_kills() -> None:
+    found = [simulate(of(seed)) for seed in range(10, 22)]
+    assert [(o.plan.seed, o.wrong) for o in found if o.wrong] == []
+    assert sum(o.kills for o in found) > 15
+    assert sum(o.faults for o in found) > 100
+    assert sum(o.fills for o in found) > 100
+
+
+def test_a_kill_at_any_await_or_write_is_survived() -> None:
+    calm = Plan(7, 3, stop_loss=3.0, end="flatten")
+    points = simulate(calm).points
+    assert points > 300
+    for point in range(1, points, points // 25):
+        killed = simulate(replace(calm, kills=(Kill(0.001 - BAR_S, point, 0.3, False),)))
+        assert (point, killed.kills, killed.wrong) == (point, 1, [])
+
+
+#: bug -> a seed that finds it
+FOUND_BY: dict[str, int] = {}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(bug: str) -> None:
+    plan = of(FOUND_BY[bug])
+    assert simulate(plan).wrong == []
+    with planted(bug):
+        assert simulate(plan).wrong != []
+
+
+def test_a_failing_plan_is_made_shorter() -> None:
+    plan = of(FOUND_BY["fresh ids"])
+    with planted("fresh ids"):
+        shorter = shorten(plan, lambda p: bool(simulate(p).wrong))
+        assert simulate(shorter).wrong
+    assert len(shorter.events) + len(shorter.kills) < min(4, len(plan.events) + len(plan.kills))
+
+
+def test_no_module_of_the_simulation_has_a_clock_of_its_own() -> None:
+    names = [n for n in sys.modules if n.startswith(("strategies.paper.", "data.standin."))]
+    assert len(names) > 30
+    for name in names:
+        source = sys.modules[name].__file__
+        assert source is not None
+        with open(source, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        taken = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        assert not {"time", "random", "uuid", "secrets"} & set(taken), name
