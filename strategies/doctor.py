@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from data.commandline import Json, application, command
 from strategies.walkforward.provenance import ROOT
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = application()
 
@@ -230,6 +233,20 @@ def _available_memory() -> float | None:
         return None
 
 
+def _reproduced(console: Console, as_json: bool) -> bool:
+    # slow to load, for --reproducible alone
+    from strategies.reproduced import compare, computed, expected
+
+    there = expected()
+    with console.status("a small run, a minute or two"):
+        here = computed()
+    same, told = compare(here, there)
+    if as_json:
+        sys.stdout.write(json.dumps({"same": same, "told": told, **here}, indent=1) + "\n")
+    console.print(told, markup=False, soft_wrap=True)
+    return same
+
+
 @command(
     app,
     "python -m strategies.doctor",
@@ -274,17 +291,7 @@ def main(
             compiled()
         found = list(compiler_cache())
     elif reproducible:
-        # slow to load, for --reproducible alone
-        from strategies.reproduced import compare, computed, expected
-
-        there = expected()
-        with console.status("a small run, a minute or two"):
-            here = computed()
-        same, told = compare(here, there)
-        if json_:
-            sys.stdout.write(json.dumps({"same": same, "told": told, **here}, indent=1) + "\n")
-        console.print(told, markup=False, soft_wrap=True)
-        raise typer.Exit(0 if same else 1)
+        raise typer.Exit(0 if _reproduced(console, json_) else 1)
     else:
         with console.status("looking", spinner="line"):
             found = list(findings(out, network))
