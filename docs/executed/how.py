@@ -126,6 +126,7 @@ HOW: dict[str, How] = {
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
     "python -m tests.data.standin.clients": How(DOCS),
+    "python -m tests.strategies.paper.delays": How(DOCS),
     "python -m tests.strategies.paper.table": How(DOCS),
     "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too
