@@ -42,7 +42,15 @@ from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, kinds_tasks_of, least_gap, notes_of, tasks_of, wanted_of
 from strategies.walkforward.run_files import Finished, claimed, write_run
-from strategies.walkforward.trading import REGARDLESS, Book, portfolio_of, position_rule, trade, trading_terms
+from strategies.walkforward.trading import (
+    REGARDLESS,
+    Book,
+    asked_for_record,
+    portfolio_of,
+    position_rule,
+    trade,
+    trading_terms,
+)
 
 TIMINGS = 2_000  # of the timing null
 SEARCHED = "searched"
@@ -299,11 +307,6 @@ class Pipeline:
             run_task(task, self.samples)
             total += (time.perf_counter() - began) * count
         return total / min(self._jobs(), os.cpu_count() or 1)
-
-
-def asked_for_record(config: RunConfig) -> bool:
-    """Whether a window trades only on a record of earlier ones: not where only size is forecast, nor at evidence 1."""
-    return directional(config) and config.evidence < 1.0
 
 
 def decided_line(outcome: PolicyOutcome) -> str:

@@ -35,6 +35,11 @@ from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcom
 from strategies.walkforward.risk import directional, holders, sized_by
 
 
+def asked_for_record(config: RunConfig) -> bool:
+    """Whether a window trades only on a record of earlier ones: not where only size is forecast, nor at evidence 1."""
+    return directional(config) and config.evidence < 1.0
+
+
 @dataclass(eq=False)
 class Book:
     """Everything the run folder is written from; and trial_targets, per configuration what it held: [bar, asset] (no file has it)."""
@@ -126,7 +131,7 @@ def trade(
     choices = _choose(stretch, candidates, names, rehearsals)
     candidates = [each for each in candidates if each.contender.window.number >= 0]
     booked = _book(stretch, candidates, choices, names)
-    if any(choice.plan == FLAT and choice.best != FLAT for (name, _), choice in choices.items() if name == names[0]):
+    if asked_for_record(config):  # whether it differs is known only once all windows are over
         booked.targets[REGARDLESS] = booked.regardless
     held = _holders(stretch)
     booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
