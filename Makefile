@@ -45,7 +45,7 @@ docs: site
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.speed_search --short
 	@$(BIN)/python -m benchmarks.speed_job --short
-	@$(BIN)/python -m benchmarks.features --bars 200000 --repeats 3 $(ARGS)
+	@$(BIN)/python -m benchmarks.features --shapes 100000x1,100000x50 --repeats 3 $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff format .

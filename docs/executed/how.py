@@ -107,7 +107,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
-    "python -m benchmarks.features": How(DOCS, "--bars 2000 --columns 2 --repeats 1 --no-bank"),
+    "python -m benchmarks.features": How(DOCS, "--shapes 2000x2 --repeats 1 --no-bank"),
     "python -m benchmarks.kills": How(DOCS, f"--kills 1 --arguments '{FLAGS}'"),
     "python -m benchmarks.last_round": How(DOCS, "--seeds 1"),
     "python -m benchmarks.lead_lag": How(DOCS, "--seeds 1 --bars 2000 --epochs 1"),
@@ -128,6 +128,8 @@ HOW: dict[str, How] = {
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),
     "python -m docs.pictures.screenshots": How(DOCS),
+    "python -m tests.data.standin.clients": How(DOCS),
+    "python -m tests.strategies.paper.delays": How(DOCS),
     "python -m tests.strategies.paper.table": How(DOCS),
     "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
     # its recipe is read as a page is: whatever it starts stands in this table too

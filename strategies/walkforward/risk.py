@@ -6,6 +6,7 @@ what it is told to trade, sized by the first of its volatility forecasts: the sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,8 +193,9 @@ class RiskRun:
         """By target, what a window's model folder holds."""
         found = {}
         for target, results in self.results.items():
-            factor = np.array(results[window].report["return_factor"])
-            found[target] = RiskForecast(risk_model(results[window]), factor)
+            report = results[window].report
+            quantiles = {q["level"]: q["factor"] for q in report["quantiles"].get(SHIPPED, [])}
+            found[target] = RiskForecast(risk_model(results[window]), np.array(report["return_factor"]), quantiles)
         return found
 
     def volatility(self) -> FloatArray:
@@ -286,6 +288,7 @@ class RiskRun:
                 windows.append({
                     "window": window.number,
                     "factors": result.report["factors"],
+                    "quantiles": json.loads(json.dumps(result.report["quantiles"]), parse_constant=lambda _: None),
                     "members": [m["epochs"] for m in result.report["model"]["members"]],
                     "bands": [
                         {"level": level, "coverage": coverage(label, forecast + low, forecast + high)}

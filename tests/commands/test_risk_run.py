@@ -136,3 +136,15 @@ def test_every_window_tells_the_record_of_kinds_that_its_forecast_used(held: Pat
     forecast = load_risk(held / "models" / "0")["range"].model
     assert len(forecast.members) == len(windows[0]["kinds"]["range"]["networks"])
     assert "which kinds of networks" in (held / "index.html").read_text()
+
+
+def test_quantiles_of_the_return_are_on_page_in_files_and_in_the_model(held: Path) -> None:
+    numbers = json.loads((held / "risk.json").read_text())
+    told = [window["quantiles"] for window in numbers["range"]["windows"]]
+    assert not any(window["quantiles"] for window in numbers["volume"]["windows"])
+    assert [q["level"] for q in told[0]["forecast"]] == [0.01, 0.05, 0.95, 0.99]
+    assert {"forecast", "ewma"} <= set(told[0])
+    assert "How far the price may move in" in (held / "index.html").read_text()
+    ahead = load_risk(held / "models" / "0")["range"].returns(0.01)
+    assert ahead[0.05] == pytest.approx(np.expm1(0.01 * told[0]["forecast"][1]["factor"]))
+    assert ahead[0.05] < 0.0 < ahead[0.95]
