@@ -131,7 +131,10 @@ NOTES: dict[str, str] = {
         "problems could show. It stays, since it lets chance fade from the logits. Where nothing was decided, the simpler op "
         "gave 0.423 and 0.162, the first 0.450 and 0.147: on strong signals the rule costs a little (worse in four of six, "
         "better in none), on weak ones it does not; it is stated beforehand and can be changed (`no decay of alpha`, `ten times"
-        " the decay of alpha`, `first op where undecided` of `--ways`)."
+        " the decay of alpha`, `first op where undecided` of `--ways`).\n\n"
+        "In the tables `darts` is read off before its last round, which leaves nothing "
+        "open, so that it holds the first op on every edge: `first op where undecided` is the same search twice. What the shipped rule "
+        "gives is the way `simpler op where undecided`, added since and not yet run."
     ),
     "search-vs-random-small": (
         "Two nodes, one cell input, 729 cells, and logits that hardly moved: the code of 25 November 2026. "

@@ -34,6 +34,7 @@ FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
 BENCHMARK = "buy_and_hold"
 SEARCHED = "searched"
 JUDGED = "judged"  # forecasts that were not made here
+REGARDLESS = "regardless"  # the same in the windows that its record left flat, too
 
 
 @dataclass(frozen=True, eq=False)

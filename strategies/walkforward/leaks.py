@@ -1,7 +1,7 @@
 """The leak court: what can be known of forecasts from outside. Each test says what it looked at, what it found, and when it convicts.
 
 None sees a model; all see forecasts and candles, over all bars that both have. A clean file is convicted by mistake about once in forty
-(`python -m lab leaks` measures it, with planted leaks). What cannot be seen so is said on docs/judge.md.
+(`python -m lab court` measures it, with planted leaks). What cannot be seen so is said on docs/judge.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The leak court convicts what was planted and leaves honest files alone; the shares over many seeds are `python -m lab leaks`."""
+"""The leak court convicts what was planted and leaves honest files alone; the shares over many seeds are `python -m lab court`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lab.leaks import HORIZON, LEAKS, clean, market
+from lab.court import HORIZON, LEAKS, clean, market
 from strategies.walkforward.leaks import convicted, correlations, court, null_error
 
 WANTED = {
