@@ -154,10 +154,7 @@ def _content(run: Run) -> dict[str, object]:
         "facts": _provenance(run),
         "settings": flat(run.info.get("config") or {}),
         "costs": flat(run.info.get("costs") or {}),
-        "timings": [
-            *flat(run.info.get("timings") or {}),
-            ("register of looks begins", luck.look.begun or "not known"),
-        ],
+        "timings": [*flat(run.info.get("timings") or {}), ("register of looks begins", luck.look.begun or "not known")],
         "packages": flat(run.provenance.get("packages") or {}),
         "notes": [str(note) for note in run.provenance.get("notes") or []],
         "command": _command(run),

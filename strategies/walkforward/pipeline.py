@@ -89,27 +89,7 @@ class Pipeline:
         self.samples = Samples.of(panel, config.horizon, inputs, reach.memory_bars, scaled)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
-        space = SearchSpace(
-            ops=config.ops
-            or (
-                ("zero", "identity")
-                if not learns
-                else DEFAULT_OPS
-                if len(panel.assets) < 2
-                else (*DEFAULT_OPS, *ACROSS_OPS)
-            ),
-            assets=panel.assets if len(panel.assets) > 1 else (),
-            share=config.share,
-            nodes=config.nodes,
-            cells=config.cells,
-            channels=config.channels,
-            search_cells=config.search_cells,
-            search_channels=config.search_channels,
-            cell_inputs=config.cell_inputs,
-            edges_per_node=config.edges_per_node,
-            sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
-            horizons=config.horizon,
-        ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
+        space = self._whole_space(learns)
         self.space, self.said = fitting_space(config, space, reach)
         if bank.longer:
             self.said.append(left_out(bank.longer, reach))
@@ -117,7 +97,7 @@ class Pipeline:
         self.said += notes_of(config, panel, self.windows)
         self.crossed = self._crossed(scaled) if CROSS_VALIDATION in config.policy else None
         self.rehearsals = rehearsals(self.windows[0], config.rehearsals if asked_for_record(config) else 0)
-        if config.rehearsals and asked_for_record(config) and not self.rehearsals:
+        if learns and config.rehearsals and asked_for_record(config) and not self.rehearsals:
             self.said.append(NO_REHEARSAL)
         first, last = self.windows[0].test.start, self.windows[-1].test.stop
         self.funding = charged_funding(panel, config.account, first, last)
@@ -132,6 +112,25 @@ class Pipeline:
         costs: Costs = trading_terms(config)["costs"]
         position_rule(config)
         costs.slippage(panel, 0, 1)
+
+    def _whole_space(self, learns: bool) -> SearchSpace:
+        """Every op and input, whether they fit the bars or not. learns: whether anything is trained; else the space only sets the purge."""
+        config, assets, bank = self.config, self.panel.assets, self.samples.bank
+        every = DEFAULT_OPS if len(assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)
+        return SearchSpace(
+            ops=config.ops or (every if learns else ("zero", "identity")),
+            assets=assets if len(assets) > 1 else (),
+            share=config.share,
+            nodes=config.nodes,
+            cells=config.cells,
+            channels=config.channels,
+            search_cells=config.search_cells,
+            search_channels=config.search_channels,
+            cell_inputs=config.cell_inputs,
+            edges_per_node=config.edges_per_node,
+            sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
+            horizons=config.horizon,
+        ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
 
     def _judged(self, volatility: FloatArray) -> list[Judged]:
         """The outside forecasts, in the units that plans know; what was assumed is said."""
