@@ -63,6 +63,7 @@ HOW: dict[str, How] = {
     "regime-nas --install-completion": How(DOCS),
     "python -m strategies.audit": How(TEST),
     "python -m strategies.doctor": How(TEST),
+    "python -m strategies.doctor --compile": How(DOCS),
     "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
     "python -m strategies.paper status": How(TEST),
