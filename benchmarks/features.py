@@ -1,11 +1,13 @@
-"""`python -m benchmarks.features`: how fast the feature kernels are beside pandas, bottleneck, TA-Lib and a plain copy of the memory.
+"""`python -m benchmarks.features`: the feature kernels beside pandas, polars, bottleneck and TA-Lib; the bank beside pandas.
 
-Every line is measured in one run: the copy, our kernel and its rivals in turn, round after round, the best round of each
-counts. Single-threaded work is timed in seconds of the processor, so that other programs on the machine disturb little.
+Every line is measured in one run: our kernel and its rivals in turn, round after round, the best round of each counts. Everything
+runs on one thread and is timed in seconds of the processor, so that other programs on the machine disturb little. On the larger
+shapes only those rivals run again that were within three times the best one on the smallest.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,14 +15,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
+os.environ["POLARS_MAX_THREADS"] = "1"  # read when polars is imported
+
+import bottleneck as bn
 import numpy as np
+import pandas as pd
+import polars as pl
+import talib
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.tables import say, table
 
 Run = Callable[[], Any]
 
 SLOW_S = 2.0  # what takes longer is measured once
+NEAR = 3.0  # rivals further behind than this run on the smallest shape only
 
 app = typer.Typer(add_completion=False)
 
@@ -35,91 +44,136 @@ def seconds(run: Run, repeats: int, clock: Callable[[], float] = time.process_ti
     return best
 
 
-def cases(x: np.ndarray, y: np.ndarray, prices: np.ndarray, window: int) -> Iterator[tuple[str, Run, dict[str, Run]]]:
-    """(name, our kernel on one thread with a reused buffer, the same by the others). x, y, prices: [C, T]."""
-    import pandas as pd
+def filled(x: np.ndarray, function: Callable[..., np.ndarray], *others: np.ndarray) -> np.ndarray:
+    """What knows single columns only, as one table, which is what all others return."""
+    if len(x) == 1:
+        return function(x[0], *(other[0] for other in others))
+    out = np.empty(x.shape)
+    for k, row in enumerate(x):
+        out[k] = function(row, *(other[k] for other in others))
+    return out
 
-    from nas import kernels as k
 
-    table, other, levels = pd.DataFrame(x.T), pd.DataFrame(y.T), pd.DataFrame(prices.T)
-    rolling, w = table.rolling(window), window
-    ours: dict[str, Any] = {"threads": 1}
-    try:
-        import bottleneck as bn
-    except ImportError:
-        bn = None
-    try:
-        import talib
-    except ImportError:
-        talib = None
+class Rivals:
+    """The public libraries on the same numbers, each in the layout it likes best."""
 
-    def rivals(
-        pandas: Run | None = None, bottleneck: str = "", ta: str = "", data: np.ndarray = x, **more: Any
+    def __init__(self, x: np.ndarray, window: int) -> None:
+        self.x, self.window = x, window
+        self.pandas = pd.DataFrame(x.T)
+        self.polars = pl.DataFrame({str(k): row for k, row in enumerate(x)})
+
+    def __call__(
+        self, pandas: Run | None = None, bottleneck: str = "", ta: str = "", polars: pl.Expr | None = None, **more: Any
     ) -> dict[str, Run]:
+        """What was given; bottleneck and ta name a function of the window."""
         found: dict[str, Run] = {"pandas": pandas} if pandas else {}
-        if bottleneck and bn is not None:
-            found["bottleneck"] = lambda: getattr(bn, bottleneck)(data, w, axis=1, **more)
-        if ta and talib is not None:
-            function = getattr(talib, ta)
-            if ta in ("CORREL", "BETA"):
-                found["TA-Lib"] = lambda: [function(a, b, w) for a, b in zip(x, y, strict=True)]
-            elif ta == "LN":
-                found["TA-Lib"] = lambda: [function(row) for row in data]
-            else:
-                found["TA-Lib"] = lambda: [function(row, 1 if ta == "MOM" else w) for row in data]
+        if bottleneck:
+            found["bottleneck"] = lambda: getattr(bn, bottleneck)(self.x, self.window, axis=1, **more)
+        if ta:
+            function, numbers = getattr(talib, ta), {"LN": (), "MOM": (1,)}.get(ta, (self.window,))
+            found["TA-Lib"] = lambda: filled(self.x, lambda row: function(row, *numbers))
+        if polars is not None:
+            found["polars"] = lambda: self.polars.select(polars)
         return found
 
-    yield "sum", lambda: k.rolling_sum(x, w, **ours), rivals(rolling.sum, "move_sum", "SUM")
-    yield "mean", lambda: k.rolling_mean(x, w, **ours), rivals(rolling.mean, "move_mean", "SMA")
-    yield "std", lambda: k.rolling_std(x, w, **ours), rivals(rolling.std, "move_std", "STDDEV", ddof=1)
+
+def cases(x: np.ndarray, y: np.ndarray, prices: np.ndarray, window: int) -> Iterator[tuple[str, Run, dict[str, Run]]]:
+    """(name, our kernel on one thread, the same by the others). x, y, prices: [C, T]."""
+    from nas import kernels as k
+
+    w, every, one = window, pl.all(), {"threads": 1}
+    of, of_prices, other = Rivals(x, w), Rivals(prices, w), pd.DataFrame(y.T)
+    table_, rolling, levels = of.pandas, of.pandas.rolling(w), of_prices.pandas
+    both = pl.DataFrame(of.polars.get_columns() + [pl.Series(f"y{i}", row) for i, row in enumerate(y)])
+
+    yield (
+        "sum",
+        lambda: k.rolling_sum(x, w, **one),
+        of(rolling.sum, "move_sum", "SUM", every.rolling_sum(w)),
+    )
+    yield (
+        "mean",
+        lambda: k.rolling_mean(x, w, **one),
+        of(rolling.mean, "move_mean", "SMA", every.rolling_mean(w)),
+    )
+    yield (
+        "std",
+        lambda: k.rolling_std(x, w, **one),
+        of(rolling.std, "move_std", "STDDEV", every.rolling_std(w), ddof=1),
+    )
     yield (
         "zscore",
-        lambda: k.rolling_zscore(x, w, **ours),
-        rivals(lambda: (table - rolling.mean()) / rolling.std()),
+        lambda: k.rolling_zscore(x, w, **one),
+        of(
+            lambda: (table_ - rolling.mean()) / rolling.std(),
+            polars=(every - every.rolling_mean(w)) / every.rolling_std(w),
+        ),
     )
-    yield "min", lambda: k.rolling_min(x, w, **ours), rivals(rolling.min, "move_min", "MIN")
-    yield "max", lambda: k.rolling_max(x, w, **ours), rivals(rolling.max, "move_max", "MAX")
-    yield "median", lambda: k.rolling_median(x, w, **ours), rivals(rolling.median, "move_median")
-    yield "quantile 0.1", lambda: k.rolling_quantile(x, w, 0.1, **ours), rivals(lambda: rolling.quantile(0.1))
-    yield "rank", lambda: k.rolling_rank(x, w, **ours), rivals(rolling.rank, "move_rank")
-    yield "skew", lambda: k.rolling_skew(x, w, **ours), rivals(rolling.skew)
+    yield "min", lambda: k.rolling_min(x, w, **one), of(rolling.min, "move_min", "MIN", every.rolling_min(w))
+    yield "max", lambda: k.rolling_max(x, w, **one), of(rolling.max, "move_max", "MAX", every.rolling_max(w))
     yield (
-        "correlation",
-        lambda: k.rolling_correlation(x, y, w, **ours),
-        rivals(lambda: [rolling[c].corr(other[c]) for c in table], ta="CORREL"),
+        "median",
+        lambda: k.rolling_median(x, w, **one),
+        of(rolling.median, "move_median", polars=every.rolling_median(w)),
     )
     yield (
-        "beta",
-        lambda: k.rolling_beta(x, y, w, **ours),
-        rivals(lambda: [rolling[c].cov(other[c]) / other[c].rolling(w).var() for c in table], ta="BETA"),
+        "quantile 0.1",
+        lambda: k.rolling_quantile(x, w, 0.1, **one),
+        of(lambda: rolling.quantile(0.1), polars=every.rolling_quantile(0.1, "linear", w)),
     )
-    yield "EWM mean", lambda: k.ewm_mean(x, w, **ours), rivals(table.ewm(span=w).mean, ta="EMA")
-    yield "EWM std", lambda: k.ewm_std(x, w, **ours), rivals(table.ewm(span=w).std)
+    yield (
+        "rank",
+        lambda: k.rolling_rank(x, w, **one),
+        of(rolling.rank, "move_rank", polars=every.rolling_rank(w)),
+    )
+    yield "skew", lambda: k.rolling_skew(x, w, **one), of(rolling.skew, polars=every.rolling_skew(w, bias=False))
+    found = of(lambda: [rolling[c].corr(other[c]) for c in table_])
+    found["TA-Lib"] = lambda: filled(x, lambda a, b: talib.CORREL(a, b, w), y)
+    found["polars"] = lambda: both.select(
+        *(pl.rolling_corr(str(i), f"y{i}", window_size=w).alias(str(i)) for i in range(len(x)))
+    )
+    yield "correlation", lambda: k.rolling_correlation(x, y, w, **one), found
+    found = of(lambda: [rolling[c].cov(other[c]) / other[c].rolling(w).var() for c in table_])
+    yield "beta", lambda: k.rolling_beta(x, y, w, **one), found
+    yield (
+        "EWM mean",
+        lambda: k.ewm_mean(x, w, **one),
+        of(table_.ewm(span=w).mean, ta="EMA", polars=every.ewm_mean(span=w)),
+    )
+    yield (
+        "EWM std",
+        lambda: k.ewm_std(x, w, **one),
+        of(table_.ewm(span=w).std, polars=every.ewm_std(span=w)),
+    )
+    spans = (12, 24, 48, 96)
     yield (
         "EWM mean + std, 4 spans",
-        lambda: k.ewm_moments(x, (12, 24, 48, 96), threads=1),
-        rivals(lambda: [(table.ewm(span=s).mean(), table.ewm(span=s).std()) for s in (12, 24, 48, 96)]),
+        lambda: k.ewm_moments(x, spans, threads=1),
+        of(lambda: [(table_.ewm(span=s).mean(), table_.ewm(span=s).std()) for s in spans]),
     )
-    yield "log", lambda: k.log(prices, **ours), rivals(lambda: np.log(levels), ta="LN", data=prices)
-    yield "difference", lambda: k.difference(x, 1, **ours), rivals(table.diff, ta="MOM")
+    yield (
+        "log",
+        lambda: k.log(prices, **one),
+        of_prices(lambda: np.log(levels), ta="LN", polars=every.log()),
+    )
+    yield "difference", lambda: k.difference(x, 1, **one), of(table_.diff, ta="MOM", polars=every.diff())
     yield (
         "log return",
-        lambda: k.log_return(prices, 1, **ours),
-        rivals(lambda: np.log(levels).diff(), data=prices),
+        lambda: k.log_return(prices, 1, **one),
+        of_prices(lambda: np.log(levels).diff(), polars=every.log().diff()),
     )
-    yield "fractional difference, 48 wide", lambda: k.fractional_difference(x, 0.4, 48, **ours), {}
-    yield "RSI", lambda: k.relative_strength(prices, w, **ours), rivals(ta="RSI", data=prices)
+    yield "RSI", lambda: k.relative_strength(prices, w, **one), of_prices(ta="RSI")
     yield (
         "close-to-close volatility",
         lambda: k.realised_volatility(prices, w),
-        rivals(lambda: np.log(levels).diff().rolling(w).std()),
+        of_prices(lambda: np.log(levels).diff().rolling(w).std(), polars=every.log().diff().rolling_std(w)),
     )
     high, low = prices * 1.01, prices * 0.99
-    pairs = pd.DataFrame(high.T), pd.DataFrame(low.T)
+    above, below = pd.DataFrame(high.T), pd.DataFrame(low.T)
     yield (
         "Parkinson volatility",
         lambda: k.parkinson(high, low, w),
-        rivals(lambda: np.sqrt((np.log(pairs[0] / pairs[1]) ** 2).rolling(w).mean() / (4 * np.log(2)))),
+        {"pandas": lambda: np.sqrt((np.log(above / below) ** 2).rolling(w).mean() / (4 * np.log(2)))},
     )
 
 
@@ -148,10 +202,8 @@ def market(bars: int, assets: int) -> Any:
     return Panel(stamps, names, tuple(values), np.stack(list(values.values()), axis=-1), 3_600_000_000_000, "benchmark")
 
 
-def pandas_bank(panel: Any, choice: dict[str, tuple[str, ...]], advance: Callable[[], None]) -> np.ndarray:
+def pandas_bank(panel: Any, choice: dict[str, tuple[str, ...]]) -> np.ndarray:
     """The same bank by pandas, a step that pipelines share computed once as well. Raw inputs come from our own code."""
-    import pandas as pd
-
     from nas.features.inputs import INPUTS
     from nas.features.transforms import CLIP_WINDOW, FRACTIONAL_WIDTH, parse_pipeline
     from nas.kernels import fractional_weights
@@ -200,7 +252,6 @@ def pandas_bank(panel: Any, choice: dict[str, tuple[str, ...]], advance: Callabl
                     done[key] = steps[step.name](table, number)
                 table = done[key]
             rows.append(table.to_numpy(dtype=np.float32).T)
-            advance()
     return np.stack(rows, axis=1)
 
 
@@ -219,73 +270,78 @@ print(imported - began, started - imported, time.process_time() - started)
 """
 
 
-@app.command()
-def main(
-    bars: Annotated[int, typer.Option(help="Bars of each column.")] = 1_000_000,
-    columns: Annotated[int, typer.Option(help="Columns.")] = 20,
-    window: Annotated[int, typer.Option(help="Bars of a window, or span.")] = 48,
-    repeats: Annotated[int, typer.Option(help="Rounds; the best of each counts.")] = 5,
-    bank: Annotated[bool, typer.Option(help="Also the whole candidate bank, by us and by pandas.")] = True,
-) -> None:
-    """Kernels on one thread beside pandas, bottleneck, TA-Lib and a copy; then the candidate bank; then a warm start."""
-    console = Console()
+def measured(bars: int, columns: int, window: int, repeats: int, names: set[str], near: dict[str, set[str]]) -> Found:
+    """Kernel -> (ns a value, rival -> times our time). near: kernel -> the rivals worth running; filled where it is empty."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, columns, bars))
     prices = 100.0 * np.exp(np.cumsum(0.001 * x, axis=1))
-    target = np.zeros(x.shape)
-    values = x.size
-    table = Table(title=f"{bars:,} bars x {columns} columns, window {window}, one thread; how many times faster than")
-    for heading in ("kernel", "ns a value", "pandas", "bottleneck", "TA-Lib", "times a copy"):
-        table.add_column(heading, justify="left" if heading == "kernel" else "right")
-    slower = []
-    with console.status("") as status:
-        for name, ours, rivals in cases(x, y, prices, window):
-            status.update(f"measuring {name}")
-            ours()  # compile, touch the buffer
-            runs = {"copy": lambda: np.copyto(target, x), "ours": ours, **rivals}
-            best = dict.fromkeys(runs, float("inf"))
-            for turn in range(repeats):
-                for who, run in runs.items():
-                    if turn == 0 or best[who] < SLOW_S:
-                        best[who] = min(best[who], seconds(run, 1))
-            copy, mine = best["copy"], best["ours"]
-            ratios = {rival: best[rival] / mine for rival in rivals}
-            slower += [f"{name} ({rival} {ratio:.2f})" for rival, ratio in ratios.items() if ratio < 1.0]
-            table.add_row(
-                name,
-                f"{mine / values * 1e9:.2f}",
-                *(f"{ratios[r]:.1f}x" if r in ratios else "" for r in ("pandas", "bottleneck", "TA-Lib")),
-                f"{mine / copy:.1f}",
-            )
-    console.print(table)
-    console.print(f"slower than a rival: {', '.join(slower) or 'none'}", markup=False)
-    _threads(console, x, window, repeats)
+    found: Found = {}
+    for name, ours, rivals in cases(x, y, prices, window):
+        if names and name not in names:
+            continue
+        ours()  # compile
+        runs = {"ours": ours, **{who: run for who, run in rivals.items() if who in near.get(name, rivals)}}
+        best = dict.fromkeys(runs, float("inf"))
+        for turn in range(repeats):
+            for who, run in runs.items():
+                if turn == 0 or best[who] < SLOW_S:
+                    best[who] = min(best[who], seconds(run, 1))
+        mine = best.pop("ours")
+        near.setdefault(name, {who for who, spent in best.items() if spent < NEAR * min(best.values())})
+        found[name] = mine / x.size * 1e9, {who: spent / mine for who, spent in best.items()}
+    return found
+
+
+Found = dict[str, tuple[float, dict[str, float]]]
+
+
+@app.command()
+def main(
+    shapes: Annotated[
+        str, typer.Option(help="Bars x columns, several with commas between; the smallest first.")
+    ] = "100000x1,2000000x1,100000x50",
+    window: Annotated[int, typer.Option(help="Bars of a window, or span.")] = 48,
+    repeats: Annotated[
+        int, typer.Option(help="Rounds; the best of each counts. Three times as many on the smallest shape.")
+    ] = 7,
+    kernels: Annotated[str, typer.Option(help="Only these kernels, with commas between.")] = "",
+    bank: Annotated[bool, typer.Option(help="Also the whole candidate bank, by us and by pandas.")] = True,
+) -> None:
+    """Kernels on one thread beside the best public one; then the candidate bank; then a warm start."""
+    sizes = [tuple(map(int, shape.split("x"))) for shape in shapes.split(",")]
+    near: dict[str, set[str]] = {}
+    only = {name.strip() for name in kernels.split(",") if name.strip()}
+    found = [
+        measured(bars, columns, window, repeats * (3 if bars * columns < 1_000_000 else 1), only, near)
+        for bars, columns in sizes
+    ]
+    heads = [f"{bars:,} bars x {columns}" for bars, columns in sizes]
+    rows = [[name, *(_cell(*each[name]) for each in found)] for name in found[0]]
+    say(f"window {window}, one thread: ns a value, and how many times faster than the fastest public one")
+    say(table(["kernel", *heads], rows))
+    slower = sorted({name for each in found for name, (_, ratios) in each.items() if min(ratios.values()) < 1.0})
+    say(f"slower than a public one somewhere: {', '.join(slower) or 'none'}")
     if bank:
-        _bank(console)
+        _bank()
     run = subprocess.run([sys.executable, "-c", WARM_START], capture_output=True, text=True, check=True)
     imports, first, others = (float(part) for part in run.stdout.split())
-    console.print(
+    say(
         f"warm start: imports {imports:.2f} s, numba's own start with the first call {first:.2f} s, "
         f"the first call of every transform {others:.2f} s"
     )
 
 
-def _threads(console: Console, x: np.ndarray, window: int, repeats: int) -> None:
-    from nas import kernels
-
-    for name in ("rolling_mean", "rolling_zscore", "rolling_rank"):
-        kernel = getattr(kernels, name)
-        one, two = (seconds(partial(kernel, x, window, threads=n), repeats, time.perf_counter) for n in (1, 2))
-        console.print(f"{name} on 2 threads: {one / two:.2f}x")
+def _cell(nanoseconds: float, ratios: dict[str, float]) -> str:
+    who = min(ratios, key=lambda rival: ratios[rival])
+    return f"{nanoseconds:.2f} ns, {ratios[who]:.2f}x {who}"
 
 
-def _bank(console: Console) -> None:
-    from rich.progress import Progress
-
+def _bank() -> None:
     from nas.features.bank import build_bank
     from nas.features.inputs import INPUTS
 
     panel = market(5 * 365 * 24, 4)
+    rows = []
     for title, all_of_them in (("default candidates", False), ("every two-step pipeline", True)):
         choice = {
             name: tuple(
@@ -296,22 +352,25 @@ def _bank(console: Console) -> None:
         }
         build_bank(panel.cut(0, 400), choice)
         ours = seconds(partial(build_bank, panel, choice, threads=1), 3)
-        wall = seconds(partial(build_bank, panel, choice, threads=2), 3, time.perf_counter)
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("the same by pandas", total=sum(map(len, choice.values())))
-            began, clock = time.process_time(), time.perf_counter()
-            theirs = pandas_bank(panel, choice, lambda: progress.advance(bar))  # noqa: B023
-            pandas, pandas_wall = time.process_time() - began, time.perf_counter() - clock
+        began = time.process_time()
+        theirs = pandas_bank(panel, choice)
+        pandas = time.process_time() - began
         mine = build_bank(panel, choice).values
         both = np.isfinite(mine) & np.isfinite(theirs)
         both[:, :, :1_000] = False  # exponential averages start differently
         apart = float(np.abs(np.where(both, mine - theirs, 0.0)).max())
-        rows = sum(map(len, choice.values()))
-        console.print(
-            f"bank of {title}: {rows} pipelines of {len(choice)} inputs, {len(panel):,} bars x 4 assets: {ours:.2f} s of the "
-            f"processor, pandas {pandas:.1f} s: {pandas / ours:.1f}x; by the clock {wall:.2f} s on 2 threads, pandas {pandas_wall:.1f} s: "
-            f"{pandas_wall / wall:.1f}x (largest difference {apart:.1e})"
+        count = sum(map(len, choice.values()))
+        rows.append(
+            [
+                f"{title}: {count} of {len(choice)} inputs",
+                f"{ours:.2f} s",
+                f"{pandas:.1f} s",
+                f"{pandas / ours:.1f}x",
+                f"{apart:.0e}",
+            ]
         )
+    say(f"bank of {len(panel):,} bars x 4 assets, seconds of one core")
+    say(table(["pipelines", "ours", "pandas", "ratio", "largest difference"], rows))
 
 
 if __name__ == "__main__":

@@ -202,6 +202,19 @@ def kinds_table(found: Sequence[Record]) -> tuple[str, str]:
     return " ".join(verdicts), "\n\n".join(parts)
 
 
+def _singly(mine: Sequence[Record]) -> str:
+    """By kind, over all windows that have networks; coins of a window averaged first."""
+    fitted = grouped([r for r in mine if "gram" in r.result], "window").values()
+    kinds = list(dict.fromkeys(next(iter(fitted))[0].result["kinds"]))
+    gains = {
+        kind: np.array([
+            np.mean([saved(r.result, [k], 0.5) for r in of for k, name in enumerate(r.result["kinds"]) if name == kind]) for of in fitted
+        ])
+        for kind in kinds
+    }  # fmt: skip
+    return ", ".join(f"{kind} {with_interval(found, np.mean)}" for kind, found in gains.items())
+
+
 def _tupled(record: Record) -> Record:
     return replace(record, settings={**record.settings, "kinds": tuple(record.settings.get("kinds", KINDS))})
 
@@ -253,5 +266,6 @@ def _one(mine: Sequence[Record]) -> tuple[str, str]:
             ["forecast", "share of the base's squared error saved on test"],
             [[name, with_interval(mean, np.mean)] for name, mean in zip(names, means, strict=True)],
         )
+        text += "\n\nWhat one network of a kind saved there, half of its deviation added: " + _singly(mine) + "."
         verdict += f"; kept less drawn {with_interval(means[0] - means[1], np.mean)} of the base's squared error"
     return verdict + ".", text

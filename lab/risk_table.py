@@ -95,7 +95,8 @@ def _choice(mine: Sequence[Record]) -> str:
             gains = np.array([n[1:] for n in networks], dtype=np.float64)
             by_loss.append(correlation(gains[:, 0], gains[:, 1], ranks=True))
             by_correlation.append(correlation(gains[:, 2], gains[:, 3], ranks=True))
-        rows.append([title, *(with_interval(_finite(v), np.mean) for v in (by_loss, by_correlation))])
+        if len(_finite(by_loss)):  # two networks of a kind have no rank correlation
+            rows.append([title, *(with_interval(_finite(v), np.mean) for v in (by_loss, by_correlation))])
     means = {
         k: np.array([np.mean([n[1:3] for n in r.result["networks"] if n[0] == k], 0) for r in mine]) for k in kinds
     }

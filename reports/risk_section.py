@@ -74,6 +74,18 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Quantile:
+    """A quantile of the return of the bars ahead: its level, the share of returns that lay below it out of sample (windows of least and
+    most), and its pinball loss less that of the same made of EWMA, in percent of the latter."""
+
+    level: float
+    below: float
+    least: float
+    most: float
+    gain: float
+
+
+@dataclass(frozen=True)
 class RiskTarget:
     """All that the page says of one target."""
 
@@ -91,6 +103,7 @@ class RiskTarget:
     kinds: tuple[Kind, ...]
     probe: str
     windows: int
+    quantiles: tuple[Quantile, ...]
 
 
 def risk_section(run: Run) -> tuple[list[RiskTarget], list[Figure]]:
@@ -133,6 +146,7 @@ def _target(name: str, facts: Mapping[str, Any], mine: pd.DataFrame, figures: tu
     return RiskTarget(
         name, facts["title"], facts["about"], facts["unit"], facts["naive"], facts["horizon"], len(daily), tuple(rows),
         tuple(bands), _sentence(rows), figures, *_kinds(facts),
+        _quantiles(facts),
     )  # fmt: skip
 
 
@@ -148,6 +162,23 @@ def _kinds(facts: Mapping[str, Any]) -> tuple[tuple[Kind, ...], str, int]:
         used = sum(record["kind"] in d["networks"] for d in told)
         rows.append(Kind(name=record["kind"], used=used, **numbers))
     return tuple(sorted(rows, key=lambda row: -row.gain)), told[-1]["probe"]["sentence"], len(told)
+
+
+def _quantiles(facts: Mapping[str, Any]) -> tuple[Quantile, ...]:
+    """Over windows; empty where the target is no volatility, and for runs of before there were any."""
+    windows = [w["quantiles"] for w in facts["windows"] if w.get("quantiles")]
+    rows = []
+    for k, level in enumerate([q["level"] for q in windows[0][FORECAST]] if windows else []):
+        mine = [w[FORECAST][k] for w in windows if w[FORECAST][k]["factor"] is not None]
+        naive = [w[NAIVE][k]["pinball"] for w in windows if w[FORECAST][k]["factor"] is not None]
+        pairs = [
+            (q["pinball"], n) for q, n in zip(mine, naive, strict=True) if q["pinball"] is not None and n is not None
+        ]
+        shares = [q["below"] for q in mine if q["below"] is not None]
+        if shares and pairs:
+            gain = sum(a for a, _ in pairs) / sum(b for _, b in pairs) - 1.0
+            rows.append(Quantile(level, float(np.mean(shares)), min(shares), max(shares), gain))
+    return tuple(rows)
 
 
 def title_of(method: str) -> str:

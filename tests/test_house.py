@@ -70,7 +70,6 @@ MOST_LINES = 60  # of a function, its docstring apart
 LONG = {
     "strategies/backtest/ledger.py run": "one compiled loop: the order of a bar's events stands in one place",
     "strategies/backtest/ledger.py _execute": "one compiled loop: what a fill changes in an account, in the order of an exchange",
-    "nas/kernels/comoments.py _pair": "one compiled loop over head and tail of a block: five sums each, which no helper could hand back",
     "nas/kernels/exponential.py _ewm": "one compiled loop: the settled path and the other share six numbers of state, bit for bit",
     "lab/risk.py compute": "the arms of a registered plan, in its order",
     "nas/kernels/moments.py _moments": "one compiled loop: the clean path and the other share a block's tails, bit for bit",

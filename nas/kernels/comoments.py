@@ -74,73 +74,119 @@ def rolling_skew(
 
 
 @compiled
+def _counted(
+    v: FloatArray, u: FloatArray, head: FloatArray, tail: FloatArray, anchors: FloatArray, whole: bool
+) -> tuple[float, float]:  # fmt: skip
+    """One block: sums over the bars known in both, from the front and (a whole block) from the back; returns the tail's anchors."""
+    size = len(v)
+    for way in range(2 if whole else 1):
+        sums = tail if way else head
+        anchor_x = anchor_y = n = sx = sy = sxx = syy = sxy = 0.0
+        for step in range(size):
+            k = size - 1 - step if way else step
+            if math.isfinite(v[k]) and math.isfinite(u[k]):
+                if n == 0.0:
+                    anchor_x, anchor_y = v[k], u[k]
+                d, e = v[k] - anchor_x, u[k] - anchor_y
+                n += 1.0
+                sx += d
+                sy += e
+                sxx += d * d
+                syy += e * e
+                sxy += d * e
+            sums[0, k], sums[1, k], sums[2, k], sums[3, k], sums[4, k], sums[5, k] = n, sx, sy, sxx, syy, sxy
+            if not way:
+                anchors[0, k], anchors[1, k] = anchor_x, anchor_y
+    return anchor_x, anchor_y
+
+
+@compiled
+def _clean(v: FloatArray, u: FloatArray, head: FloatArray, tail: FloatArray, anchors: FloatArray) -> bool:
+    """`_counted` of a whole block without missing values, both ways at once; False where there is one. The counts are left alone."""
+    n = len(v)
+    end = np.uint64(n - 1)
+    vx, vy, wx, wy = v[0], u[0], v[n - 1], u[n - 1]
+    sx = sy = sxx = syy = sxy = 0.0
+    px = py = pxx = pyy = pxy = 0.0
+    for k in range(n):
+        d, e = v[k] - vx, u[k] - vy
+        sx += d
+        sy += e
+        sxx += d * d
+        syy += e * e
+        sxy += d * e
+        head[1, k], head[2, k], head[3, k], head[4, k], head[5, k] = sx, sy, sxx, syy, sxy
+        back = end - np.uint64(k)
+        d, e = v[back] - wx, u[back] - wy
+        px += d
+        py += e
+        pxx += d * d
+        pyy += e * e
+        pxy += d * e
+        tail[1, back], tail[2, back], tail[3, back], tail[4, back], tail[5, back] = px, py, pxx, pyy, pxy
+    if not (math.isfinite(sxx) and math.isfinite(syy)):
+        return False
+    for k in range(n):
+        head[0, k] = k + 1.0
+        tail[0, k] = n - k
+        anchors[0, k] = vx
+        anchors[1, k] = vy
+    return True
+
+
+@compiled
+def _joined(
+    head: FloatArray, tail: FloatArray, anchors: FloatArray, tail_x: float, tail_y: float, enough: int, slope: bool,
+    target: FloatArray,
+) -> None:  # fmt: skip
+    """The windows of one block: heads of this one and tails of the one before, taken about the heads' anchors."""
+    for k in range(len(target)):
+        rest, tx, ty = tail[0, k + 1], tail[1, k + 1], tail[2, k + 1]
+        total = head[0, k] + rest
+        joint = head[0, k] > 0.0 and rest > 0.0
+        gx, gy = tail_x - anchors[0, k], tail_y - anchors[1, k]
+        gx, gy = gx if joint else 0.0, gy if joint else 0.0
+        px = head[1, k] + (tx + rest * gx)
+        py = head[2, k] + (ty + rest * gy)
+        pxx = head[3, k] + (tail[3, k + 1] + gx * (2.0 * tx + rest * gx))
+        pyy = head[4, k] + (tail[4, k + 1] + gy * (2.0 * ty + rest * gy))
+        pxy = head[5, k] + (tail[5, k + 1] + gx * ty + gy * (tx + rest * gx))
+        inverse = 1.0 / total
+        vx = pxx - px * (px * inverse)
+        vy = pyy - py * (py * inverse)
+        cov = pxy - px * (py * inverse)
+        if slope:
+            value = cov / vy
+            value = value if vy > 0.0 else np.nan
+        else:
+            value = cov / (math.sqrt(vx) * math.sqrt(vy))
+            value = value if vx > 0.0 and vy > 0.0 else np.nan
+            value = value if not value > 1.0 else 1.0
+            value = value if not value < -1.0 else -1.0
+        target[k] = value if total >= enough else np.nan
+
+
+@compiled
 def _pair(x: FloatArray, y: FloatArray, window: int, min_periods: int, slope: bool, out: FloatArray) -> None:
     columns, bars = x.shape
     enough = max(min_periods, 2)
-    # rows: bars known in both, sums of x, y, xx, yy, xy about the anchors, the two anchors
-    head = np.empty((8, window))
-    tail = np.empty((6, window + 1))
-    h_n, hx, hy, hxx, hyy, hxy = head[0], head[1], head[2], head[3], head[4], head[5]
-    anchors_x, anchors_y = head[6], head[7]
-    t_n, tx, ty, txx, tyy, txy = tail[0], tail[1], tail[2], tail[3], tail[4], tail[5]
+    # rows: bars known in both, sums of x, y, xx, yy, xy about the anchors
+    head, anchors = np.empty((6, window)), np.empty((2, window))
+    old, new = np.empty((6, window + 1)), np.empty((6, window + 1))
+    new[:, window] = 0.0
     for column in range(columns):
-        tail[:] = 0.0
+        old[:] = 0.0
         tail_x = tail_y = 0.0
         for start in range(0, bars, window):
             stop = min(start + window, bars)
-            v, u, target = x[column, start:stop], y[column, start:stop], out[column, start:stop]
-            size = stop - start
-            anchor_x = anchor_y = n = sx = sy = sxx = syy = sxy = 0.0
-            for k in range(size):
-                if math.isfinite(v[k]) and math.isfinite(u[k]):
-                    if n == 0.0:
-                        anchor_x, anchor_y = v[k], u[k]
-                    d, e = v[k] - anchor_x, u[k] - anchor_y
-                    n += 1.0
-                    sx += d
-                    sy += e
-                    sxx += d * d
-                    syy += e * e
-                    sxy += d * e
-                h_n[k], hx[k], hy[k], hxx[k], hyy[k], hxy[k] = n, sx, sy, sxx, syy, sxy
-                anchors_x[k], anchors_y[k] = anchor_x, anchor_y
-            for k in range(size):
-                rest, total = t_n[k + 1], h_n[k] + t_n[k + 1]
-                joint = h_n[k] > 0.0 and rest > 0.0
-                gx, gy = tail_x - anchors_x[k], tail_y - anchors_y[k]
-                gx, gy = gx if joint else 0.0, gy if joint else 0.0
-                px = hx[k] + (tx[k + 1] + rest * gx)
-                py = hy[k] + (ty[k + 1] + rest * gy)
-                pxx = hxx[k] + (txx[k + 1] + gx * (2.0 * tx[k + 1] + rest * gx))
-                pyy = hyy[k] + (tyy[k + 1] + gy * (2.0 * ty[k + 1] + rest * gy))
-                pxy = hxy[k] + (txy[k + 1] + gx * ty[k + 1] + gy * (tx[k + 1] + rest * gx))
-                inverse = 1.0 / total
-                vx = pxx - px * (px * inverse)
-                vy = pyy - py * (py * inverse)
-                cov = pxy - px * (py * inverse)
-                if slope:
-                    value = cov / vy
-                    value = value if vy > 0.0 else np.nan
-                else:
-                    value = cov / (math.sqrt(vx) * math.sqrt(vy))
-                    value = value if vx > 0.0 and vy > 0.0 else np.nan
-                    value = value if not value > 1.0 else 1.0
-                    value = value if not value < -1.0 else -1.0
-                target[k] = value if total >= enough else np.nan
-            if size == window:
-                tail_x = tail_y = n = sx = sy = sxx = syy = sxy = 0.0
-                for k in range(size - 1, -1, -1):
-                    if math.isfinite(v[k]) and math.isfinite(u[k]):
-                        if n == 0.0:
-                            tail_x, tail_y = v[k], u[k]
-                        d, e = v[k] - tail_x, u[k] - tail_y
-                        n += 1.0
-                        sx += d
-                        sy += e
-                        sxx += d * d
-                        syy += e * e
-                        sxy += d * e
-                    t_n[k], tx[k], ty[k], txx[k], tyy[k], txy[k] = n, sx, sy, sxx, syy, sxy
+            v, u = x[column, start:stop], y[column, start:stop]
+            whole = stop - start == window
+            next_x, next_y = v[len(v) - 1], u[len(v) - 1]
+            if not (whole and _clean(v, u, head, new, anchors)):
+                next_x, next_y = _counted(v, u, head, new, anchors, whole)
+            _joined(head, old, anchors, tail_x, tail_y, enough, slope, out[column, start:stop])
+            tail_x, tail_y = next_x, next_y
+            old, new = new, old
 
 
 def _run(

@@ -33,46 +33,53 @@ def _count(
 
 @compiled
 def _maximum(x: FloatArray, sign: float, window: int, min_periods: int, out: FloatArray) -> None:
-    """In one function: a call and a slice more for each block take as long as its comparisons."""
+    """Blocks are places in a row, as in `nas.kernels.moments`: a slice of each takes as long as its comparisons."""
     columns, bars = x.shape
     head, head_n = np.empty(window), np.empty(window)
-    # tails of the block before, one bar longer: a window that is all head has an empty tail
-    old, old_n = np.empty(window + 1), np.empty(window + 1)
-    new, new_n = np.empty(window + 1), np.empty(window + 1)
+    # tails of the block before and of this one, in turn, each one bar longer: a window that is all head has an empty tail
+    tails, tails_n = np.empty(2 * (window + 1)), np.empty(2 * (window + 1))
+    one, size, many = np.uint64(1), np.uint64(window), np.uint64(bars)
     for column in range(columns):
-        old[:] = -np.inf
-        old_n[:] = 0.0
+        row, target = x[column], out[column]
+        tails[:] = -np.inf
+        tails_n[:] = 0.0
+        old, new = np.uint64(0), size + one
+        start = np.uint64(0)
         old_clean = False
-        for start in range(0, bars, window):
-            v = x[column, start : min(start + window, bars)]
-            target = out[column, start : min(start + window, bars)]
-            n = len(v)
-            new[n] = -np.inf
+        while start < many:
+            stop = min(start + size, many)
+            n = stop - start
             front = back = -np.inf
-            end = np.uint64(n - 1)  # unsigned: a signed index would be checked for counting from the end
-            for k in range(n):  # from the front and from the back at once, so that neither waits for the other
-                u = sign * v[k]
+            # unsigned: a signed index would be checked for counting from the end
+            for step in range(window if n == size else bars % window):  # from the front and from the back at once
+                k = np.uint64(step)
+                u = sign * row[start + k]
                 front = u if u > front else front
                 head[k] = front
-                place = end - np.uint64(k)
-                w = sign * v[place]
+                place = n - one - k
+                w = sign * row[start + place]
                 back = w if w > back else back
-                new[place] = back
-            past = old[1:]
+                tails[new + place] = back
+            past = old + one
             lacking = False
-            for k in range(n):
-                lacking |= v[k] - v[k] != 0.0  # of what is not finite, the difference is not either
-                target[k] = sign * (head[k] if head[k] > past[k] else past[k])
+            for step in range(window if n == size else bars % window):
+                k = np.uint64(step)
+                v = row[start + k]
+                lacking |= v - v != 0.0  # of what is not finite, the difference is not either
+                target[start + k] = sign * (head[k] if head[k] > tails[past + k] else tails[past + k])
             clean = not lacking
             if not (clean and old_clean):
-                _count(v, sign, head, head_n, new, new_n)
-                for k in range(n):
-                    rest = window - 1.0 - k if old_clean else old_n[k + 1]
+                _count(
+                    row[start:stop], sign, head, head_n, tails[new : new + size + one], tails_n[new : new + size + one]
+                )
+                for step in range(window if n == size else bars % window):
+                    k = np.uint64(step)
+                    rest = window - 1.0 - step if old_clean else tails_n[past + k]
                     enough = head_n[k] + rest >= min_periods
-                    target[k] = sign * max(head[k], old[k + 1]) if enough else np.nan
-            old_clean = clean and n == window
+                    target[start + k] = sign * max(head[k], tails[past + k]) if enough else np.nan
+            old_clean = clean and n == size
             old, new = new, old
-            old_n, new_n = new_n, old_n
+            start = stop
 
 
 def rolling_max(

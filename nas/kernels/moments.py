@@ -182,62 +182,80 @@ def _moments(x: FloatArray, window: int, min_periods: int, want: int, outs: tupl
 
 
 @compiled
+def _counted_sums(
+    v: FloatArray, old: FloatArray, old_n: FloatArray, old_anchor: float, new: FloatArray, new_n: FloatArray,
+    least: int, mean: bool, target: FloatArray,
+) -> float:  # fmt: skip
+    """One block of `_sums` with missing values in reach; returns the anchor of its tails."""
+    n = len(v)
+    head, squares, head_n, anchors = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    anchor = _count(v, (head_n, head, squares, anchors), (new_n, new, squares))
+    for k in range(n):
+        known, rest = head_n[k], old_n[k + 1]
+        total = known + rest
+        if total < least:
+            target[k] = np.nan
+            continue
+        base = anchors[k] if known > 0.0 else old_anchor
+        gap = old_anchor - base if rest > 0.0 else 0.0
+        sum_ = head[k] + (old[k + 1] + rest * gap)
+        target[k] = base + sum_ * (1.0 / total) if mean else total * base + sum_
+    return anchor
+
+
+@compiled
 def _sums(x: FloatArray, window: int, min_periods: int, mean: bool, out: FloatArray) -> None:
-    """`_moments` where only sums or means are wanted, in one function: a call and a slice more for each block take as long as its sums."""
+    """`_moments` where only sums or means are wanted. Blocks are places in a row, not slices of it: counting the references to a
+    slice takes as long as the sums of a short block."""
     columns, bars = x.shape
-    head, squares = np.empty(window), np.empty(window)
-    head_n, anchors = np.empty(window), np.empty(window)
-    old, old_n = np.zeros(window + 1), np.zeros(window + 1)
-    new, new_n = np.zeros(window + 1), np.zeros(window + 1)
+    head = np.empty(window)
+    # tails of the block before and of this one, in turn, each one bar longer: a window that is all head has an empty tail
+    tails, tails_n = np.zeros(2 * (window + 1)), np.zeros(2 * (window + 1))
+    one, size, many = np.uint64(1), np.uint64(window), np.uint64(bars)
     full = float(window)
     scale = 1.0 / full if mean else 1.0
     for column in range(columns):
-        old[:] = 0.0
-        old_n[:] = 0.0
+        row, target = x[column], out[column]
+        tails[:] = 0.0
+        tails_n[:] = 0.0
+        old, new = np.uint64(0), size + one
+        start = np.uint64(0)
         old_clean = False
         old_anchor = 0.0
-        for start in range(0, bars, window):
-            v = x[column, start : min(start + window, bars)]
-            n = len(v)
-            target = out[column, start : start + n]
-            first, last = v[0], v[n - 1]
+        while start < many:
+            stop = min(start + size, many)
+            n = stop - start
+            first, last = row[start], row[stop - one]
             h = t = 0.0
-            end = np.uint64(
-                n - 1
-            )  # unsigned: a signed index would be checked for counting from the end, 1.7 times the time
-            for k in range(n):
-                h += v[k] - first
+            # unsigned: a signed index would be checked for counting from the end, 1.7 times the time
+            for place in range(window if n == size else bars % window):
+                k = np.uint64(place)
+                h += row[start + k] - first
                 head[k] = h
-                back = end - np.uint64(k)
-                t += v[back] - last
-                new[back] = t
+                back = n - one - k
+                t += row[start + back] - last
+                tails[new + back] = t
             clean = math.isfinite(h)
             new_anchor = last
             if clean and old_clean:
-                past = old[1:]
+                past = old + one
                 gap = old_anchor - first
                 base = first if mean else full * first
-                for k in range(n):
-                    target[k] = base + (head[k] + (past[k] + (full - (k + 1.0)) * gap)) * scale
+                for place in range(window if n == size else bars % window):
+                    k = np.uint64(place)
+                    target[start + k] = base + (head[k] + (tails[past + k] + (full - (place + 1.0)) * gap)) * scale
             else:
                 if old_clean:
-                    for k in range(window + 1):
-                        old_n[k] = full - k
-                new_anchor = _count(v, (head_n, head, squares, anchors), (new_n, new, squares))
-                for k in range(n):
-                    known, rest = head_n[k], old_n[k + 1]
-                    total = known + rest
-                    if total < min_periods:
-                        target[k] = np.nan
-                        continue
-                    base = anchors[k] if known > 0.0 else old_anchor
-                    gap = old_anchor - base if rest > 0.0 else 0.0
-                    sum_ = head[k] + (old[k + 1] + rest * gap)
-                    target[k] = base + sum_ * (1.0 / total) if mean else total * base + sum_
-            old_clean = clean and n == window
+                    for place in range(window + 1):
+                        tails_n[old + np.uint64(place)] = full - place
+                new_anchor = _counted_sums(
+                    row[start:stop], tails[old : old + size + one], tails_n[old : old + size + one], old_anchor,
+                    tails[new : new + size + one], tails_n[new : new + size + one], min_periods, mean, target[start:stop],
+                )  # fmt: skip
+            old_clean = clean and n == size
             old_anchor = new_anchor
             old, new = new, old
-            old_n, new_n = new_n, old_n
+            start = stop
 
 
 def _run(x: FloatArray, window: int, min_periods: int | None, want: dict[int, FloatArray], threads: int | None) -> None:

@@ -7,8 +7,9 @@ makes attention differentiable as often as needed:
     blend(p, v)[t]     = sum_j p[j, t] v[t - j]          weighted values
     spread(p, q)[s]    = sum_j p[j, s + j] q[s + j]      the adjoint of blend
 
-On a CPU they are numba kernels on [channel, place], places being bars and batch together: a lag is `step` = batch places, and the inner
-loops run over hundreds of places. Elsewhere, and as their specification, attention runs in chunks of torch's own functions.
+On a CPU they are numba kernels, attention by attention, on [channel, place], places being bars and batch together: a lag is `step` =
+batch places, and the inner loops run over hundreds of places. Elsewhere, and as their specification, attention runs in chunks of
+torch's own functions.
 """
 
 from __future__ import annotations
@@ -27,32 +28,37 @@ TILE = 512  # places whose channels stay in the first-level cache
 _REORDER = {"reassoc", "contract"}
 
 
-def banded_attention(x: Tensor, projections: Tensor, band: int) -> Tensor:
+def banded_attention(x: Tensor, projections: Tensor, band: int, gains: Tensor | None = None) -> Tensor:
     """Each bar attends to the last `band` bars, itself included; n attentions side by side.
 
-    x: [time, batch, c]; projections: [n, c, 3c] -> [time, batch, n, c].
+    x: [time, batch, c]; projections: [n, c, 3c]; gains: [n], factors of what comes out -> [time, batch, n, c].
     """
-    if x.device.type != "cpu":
-        return torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
     (bars, batch, c), n = x.shape, len(projections)
-    inner = projections.permute(2, 0, 1).reshape(3 * c * n, c) @ x.reshape(bars * batch, c).t()
-    # places are bars, attentions and batch together: a lag is n * batch of them
-    q, k, v = inner.view(3 * c, n, bars, batch).transpose(1, 2).reshape(3 * c, -1).chunk(3)
+    if x.device.type != "cpu":
+        out = torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
+        return out if gains is None else out * gains[:, None]
+    # factors go into the small weights, not into what comes of them
+    query, key, value = projections.view(n, c, 3, c).permute(2, 0, 3, 1).unbind(0)
+    value = value if gains is None else value * gains[:, None, None]
+    rows = torch.cat([query * c**-0.5, key, value]).view(3 * n * c, c)
+    # [attention, channel, place], places being bars and batch together: a lag is `batch` of them
+    q, k, v = (rows @ x.reshape(bars * batch, c).t()).view(3, n, c, bars * batch).unbind(0)
     # the first bars have fewer keys than the band: a score of -inf gives them no weight
-    scores = _Dot.apply(q * c**-0.5, k, band, n * batch, float("-inf"))  # type: ignore[no-untyped-call]
-    out: Tensor = _Blend.apply(torch.softmax(scores, 0), v, n * batch)  # type: ignore[no-untyped-call]
-    return out.view(c, bars, n, batch).permute(1, 3, 2, 0)
+    scores = _Dot.apply(q, k, band, batch, float("-inf"))  # type: ignore[no-untyped-call]
+    blend: Tensor = _Blend.apply(torch.softmax(scores, 1), v, batch)  # type: ignore[no-untyped-call]
+    return blend.view(n * c, bars * batch).t().view(bars, batch, n, c)
 
 
 class _Dot(torch.autograd.Function):
-    """q, k: [c, place] -> [band, place]; `outside` where the lag reaches before the first bar."""
+    """q, k: [n, c, place] -> [n, band, place]; `outside` where the lag reaches before the first bar."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, band: int, step: int, outside: float) -> Tensor:
         ctx.save_for_backward(q, k)
         ctx.step = step
-        out = torch.empty(band, q.shape[1], dtype=q.dtype)
-        _dot(_array(q), _array(k), out.numpy(), step, outside)
+        out = torch.empty(len(q), band, q.shape[2], dtype=q.dtype)
+        for parts in zip(_array(q), _array(k), out.numpy(), strict=True):
+            _dot(*parts, step, outside)
         return out
 
     @staticmethod
@@ -62,7 +68,7 @@ class _Dot(torch.autograd.Function):
 
 
 class _Blend(torch.autograd.Function):
-    """p: [band, place], v: [c, place] -> [c, place]."""
+    """p: [n, band, place], v: [n, c, place] -> [n, c, place]."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, v: Tensor, step: int) -> Tensor:
@@ -71,11 +77,11 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         p, v = ctx.saved_tensors
-        return _Dot.apply(grads[0], v, len(p), ctx.step, 0.0), _Spread.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
+        return _Dot.apply(grads[0], v, p.shape[1], ctx.step, 0.0), _Spread.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
 
 
 class _Spread(torch.autograd.Function):
-    """p: [band, place], q: [c, place] -> [c, place]."""
+    """p: [n, band, place], q: [n, c, place] -> [n, c, place]."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, q: Tensor, step: int) -> Tensor:
@@ -84,15 +90,16 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         p, q = ctx.saved_tensors
-        return _Dot.apply(q, grads[0], len(p), ctx.step, 0.0), _Blend.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
+        return _Dot.apply(q, grads[0], p.shape[1], ctx.step, 0.0), _Blend.apply(p, grads[0], ctx.step), None  # type: ignore[no-untyped-call]
 
 
 def _summed(ctx: Any, kernel: Callable[[Array, Array, Array, int], None], p: Tensor, x: Tensor, step: int) -> Tensor:
-    """What `kernel` adds up from p [band, place] and x [c, place]; both are kept for the way back."""
+    """What `kernel` adds up from p [n, band, place] and x [n, c, place]; both are kept for the way back."""
     ctx.save_for_backward(p, x)
     ctx.step = step
     out = torch.zeros(x.shape, dtype=x.dtype)
-    kernel(_array(p), _array(x), out.numpy(), step)
+    for parts in zip(_array(p), _array(x), out.numpy(), strict=True):
+        kernel(*parts, step)
     return out
 
 

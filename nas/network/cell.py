@@ -99,8 +99,8 @@ class Cell(nn.Module):
     """Nodes joined by edges; each edge is a weighted mix of its ops, each node the sum of its edges, soft-normed and activated.
 
     forward(x [time, batch, channel], mix, bypass) -> [time, batch, nodes * channel]; x: one tensor per cell input, or the tensor alone
-    where there is one. mix: one weight per (edge, op) in the order of `edges`, concatenated: [sum of ops], or None for all ones (the
-    discrete network).
+    where there is one. last: only so many bars at the end are asked for, and no bar is computed that they do not read. mix: one weight
+    per (edge, op) in the order of `edges`, concatenated: [sum of ops], or None for all ones (the discrete network).
 
     partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
     (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
@@ -188,17 +188,23 @@ class Cell(nn.Module):
         return lead_lag(x, weight, leads, market)
 
     def product(
-        self, source: int, x: Tensor, scale: Tensor, mixed: bool = False, market: Market | None = None
+        self,
+        source: int,
+        x: Tensor,
+        scale: Tensor,
+        mixed: bool = False,
+        market: Market | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """What `source` gives to every node it leads to. x: [time, batch, channel] -> [time, batch, nodes it leads to, channel].
 
-        scale: [entries], factor of every op; mixed: they are a supernet's, whose learned ops have unit gain.
+        scale: [entries], factor of every op; mixed: they are a supernet's, whose learned ops have unit gain. last: of so many bars.
         """
         plan, c = self._plans[source], self.active
-        bars, batch, _ = x.shape
+        bars, batch = last or x.shape[0], x.shape[1]
         weights = self.folded(source, scale, mixed, x)
         first = len(plan.linear) * c
-        out = plan.linear(x).view(bars * batch, first) @ weights[:first] if first else None
+        out = plan.linear(x)[-bars:].view(bars * batch, first) @ weights[:first] if first else None
         for k, (kind, span) in enumerate(plan.curved):
             if kind in ACROSS:
                 if market is None:
@@ -206,29 +212,35 @@ class Cell(nn.Module):
                 block = self.across(kind, source, x, market)
             else:
                 block = max_pool(x, span)
-            flat, rows = block.reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
+            flat, rows = block[-bars:].reshape(bars * batch, c), weights[first + k * c : first + (k + 1) * c]
             out = flat @ rows if out is None else torch.addmm(out, flat, rows)
         if out is None:
             out = x.new_zeros(bars * batch, len(plan.nodes) * c)
         out = out.view(bars, batch, len(plan.nodes), c)
         for group, (kind, span, places) in enumerate(plan.groups):
-            block = self.apart(kind, span, source, places, x)
+            # what reads a band of bars computes none that lies before it
             gains = (
                 getattr(self, f"i{source}_gain{group}").to(x.dtype) * scale[getattr(self, f"i{source}_entry{group}")]
             )
-            out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block * gains[:, None])
+            # what reads a band of bars computes none that lies before it
+            seen = x[-(bars + span - 1) :] if last else x
+            block = self.apart(kind, span, source, places, seen, gains)[-bars:]
+            if plan.everywhere[group]:
+                out = out + block
+            else:
+                out = out.index_add(2, getattr(self, f"i{source}_node{group}"), block)
         return out
 
-    def apart(self, kind: str, span: int, source: int, places: Sequence[int], x: Tensor) -> Tensor:
-        """Ops of one kind and span that leave `source`, each with weights of its own. places: among the weights of the kind, or entries of
-        the cell for modules. x: [time, batch, channel] -> [time, batch, len(places), channel]."""
+    def apart(self, kind: str, span: int, source: int, places: Sequence[int], x: Tensor, gains: Tensor) -> Tensor:
+        """Ops of one kind and span that leave `source`, each with weights of its own, times `gains` [len(places)]. places: among the
+        weights of the kind, or entries of the cell for modules. x: [time, batch, channel] -> [time, batch, len(places), channel]."""
         if kind == "module":
-            return torch.stack([self.own[str(k)](x) for k in places], 2)
+            return torch.stack([self.own[str(k)](x) for k in places], 2) * gains[:, None]
         weight = self.weights[f"{kind}{source}"]
         mine = slice(None) if len(places) == len(weight) else list(places)
         if kind == "attention":
-            return banded_attention(x, weight[mine], span)
-        return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span)
+            return banded_attention(x, weight[mine], span, gains)
+        return gated_unit(x, weight[mine], self.weights[f"gatedbias{source}"][mine], span) * gains[:, None]
 
     def folded(self, source: int, scale: Tensor, mixed: bool, like: Tensor) -> Tensor:
         """The weights of the edges leaving `source`, times `scale`: [blocks * c, destinations * c]. like: tells type and device."""
@@ -273,8 +285,11 @@ class Cell(nn.Module):
         mix: Tensor | None = None,
         bypass: Tensor | None = None,
         market: Market | None = None,
+        last: int | None = None,
     ) -> Tensor:
         given, first = (x,) if isinstance(x, Tensor) else tuple(x), self.inputs
+        bars = given[-1].shape[0]
+        needed = self.needed(last or bars, bars)
         calibration = self.calibration.to(given[-1].dtype)
         scale = calibration if mix is None else calibration * mix
         values: dict[int, Tensor] = dict(enumerate(given))  # per source, before the activation
@@ -283,7 +298,7 @@ class Cell(nn.Module):
         residual: list[Tensor | None] = [None] * self.nodes
         for source in range(first + self.nodes):
             if source < first:
-                hidden = values[source]
+                hidden = values[source] = values[source][-max(1, needed[source]) :]
             else:
                 total = sums[source - first]
                 if total is None:
@@ -295,26 +310,44 @@ class Cell(nn.Module):
             if source not in self._plans:
                 continue
             plan = self._plans[source]
+            needed_after = max(needed[first + node] for node in plan.nodes)
             active = hidden if self.partial == 1 else hidden[..., : self.active]
             folded = scale
             if self.skip_dropout is not None and mix is not None and plan.identities:
                 folded = scale * scale.new_tensor([op.name != "identity" for _, op in self.entries])
                 for node, entries in plan.identities.items():
-                    sums[node] = added(sums[node], scale[entries].sum() * self.thinned(active))
+                    sums[node] = added(sums[node], scale[entries].sum() * self.thinned(active)[-needed[first + node] :])
             for position, (k, node, _) in enumerate(plan.residuals):
-                block = self.block(source, position, values[source], mix is not None)
+                block = self.block(source, position, values[source], mix is not None)[-needed[first + node] :]
                 residual[node] = added(residual[node], scale[k] * block)
-            product = self.product(source, active, folded, mix is not None, market)
+            product = self.product(
+                source, active, folded, mix is not None, market, None if last is None else needed_after
+            )
             for node, part in zip(plan.nodes, product.unbind(2), strict=True):
-                sums[node] = added(sums[node], part)
+                sums[node] = added(sums[node], part[-needed[first + node] :])
             if self.partial > 1:
                 for node, edge in plan.edge_of.items():
-                    rest = hidden[..., self.active :]
+                    rest = hidden[-needed[first + node] :, :, self.active :]
                     passed[node] = added(passed[node], rest if bypass is None else bypass[edge] * rest)
             if plan.skips:
                 for node, entries in plan.skips.items():
-                    residual[node] = added(residual[node], scale[entries].sum() * self.thinned(values[source]))
-        return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
+                    passing = self.thinned(values[source])[-needed[first + node] :]
+                    residual[node] = added(residual[node], scale[entries].sum() * passing)
+        return torch.cat([values[k][-(last or bars) :] for k in sorted(values) if k >= first], -1)
+
+    def needed(self, last: int, bars: int) -> list[int]:
+        """Per cell input and node: how many bars at its end the last `last` bars of all nodes read. bars: as many as there are."""
+        first = self.inputs
+        found = [0] * first + [last] * self.nodes
+        for source in reversed(self.sources):
+            after = max(found[first + node] for node in self._plans[source].nodes)
+            found[source] = min(bars, max(found[source], after + self._plans[source].reach))
+        return found
+
+    @property
+    def trims(self) -> bool:
+        """Whether bars that nobody reads may be left out: modules of one's own and dropped skips count every bar."""
+        return self.skip_dropout is None and not len(self.own)
 
     def block(self, source: int, position: int, x: Tensor, supernet: bool) -> Tensor:
         """x + relu(dilated convolution of x), the residual block of a TCN, by one of those that leave `source`. [time, batch, channel]."""
@@ -348,6 +381,8 @@ class _Plan:
 
     def __init__(self, source: int, entries: list[tuple[Edge, Op]]) -> None:
         every = [(k, e, op) for k, (e, op) in enumerate(entries) if e.source == source and op.kind != "zero"]
+        # bars before bar t that what the source gives to bar t reads
+        self.reach = max((op.receptive_field - 1 for _, _, op in every), default=0)
         self.residuals = [(k, edge.node, op) for k, edge, op in every if op.kind == "residual"]
         mine = [item for item in every if item[2].kind != "residual"]
         self.nodes = sorted({e.node for e, _ in entries if e.source == source})
@@ -377,12 +412,15 @@ class _Plan:
         blocks = [*(("lag", lag) for lag in lags), *(("ema", span) for span in spans), *self.curved]
         self.index = self._tables([item for item in mine if item[2].kind not in OWN], blocks, len(entries))
         self.groups: list[tuple[str, int, tuple[int, ...]]] = []
+        self.everywhere: list[bool] = []  # of each group: one op for every node, in their order
         for kind, span in dict.fromkeys((op.kind, op.span) for _, _, op in self.apart):
             same = [(k, edge, op) for k, edge, op in self.apart if op.kind == kind]
             here = [(n, k, edge, op) for n, (k, edge, op) in enumerate(same) if op.span == span]
             group = str(len(self.groups))
             self.index[f"entry{group}"] = torch.tensor([k for _, k, _, _ in here])
-            self.index[f"node{group}"] = torch.tensor([self.nodes.index(edge.node) for _, _, edge, _ in here])
+            nodes = [self.nodes.index(edge.node) for _, _, edge, _ in here]
+            self.index[f"node{group}"] = torch.tensor(nodes)
+            self.everywhere.append(nodes == list(range(len(self.nodes))))
             self.index[f"gain{group}"] = torch.tensor([op.gain for _, _, _, op in here], dtype=torch.float64)
             self.groups.append((kind, span, tuple(k if kind == "module" else n for n, k, _, _ in here)))
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -89,8 +89,10 @@ class CellNetwork(nn.Module):
         mix: Tensor | None = None,
         input_mix: Tensor | None = None,
         bypass: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """Forecasts of every bar in one pass; shapes as above."""
+        """Forecasts of every bar in one pass; shapes as above. last: of so many bars at the end only, for which a part of the bars
+        before is enough."""
         market: Market | None = None
         if x.dim() == 4:
             volatile = None
@@ -110,18 +112,37 @@ class CellNetwork(nn.Module):
             value = torch.addmm(bias, flat, mixed).view(bars, batch, -1)
             return value if asset is None else value + asset
 
+        asked: list[int | None] = [None] * len(self.cells)
+        if last is not None and market is None and all(cell.trims for cell in self.cells):
+            asked = self._asked(last, bars)
         outputs: list[Tensor] = []
         for k, cell in enumerate(self.cells):
-            last = outputs[-1] @ self.joints[k - 1] if k else from_features(self.stem, self.stem_bias)
-            states: Tensor | tuple[Tensor, Tensor] = last
+            state = outputs[-1] @ self.joints[k - 1] if k else from_features(self.stem, self.stem_bias)
+            states: Tensor | tuple[Tensor, Tensor] = state
             if self.cell_inputs == 2:
-                before = last  # read by nothing, unless
+                before = state  # read by nothing, unless
                 if self.before_bias is not None:
                     weight, bias = self.before[k], self.before_bias[k]
                     before = from_features(weight, bias) if k < 2 else outputs[k - 2] @ weight + bias
-                states = (before, last)
-            outputs.append(cell(states, mix, bypass) if market is None else cell(states, mix, bypass, market))
-        return (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
+                states = (before, state)
+            if market is not None:
+                outputs.append(cell(states, mix, bypass, market))
+            else:
+                outputs.append(
+                    cell(states, mix, bypass) if asked[k] is None else cell(states, mix, bypass, last=asked[k])
+                )
+        out: Tensor = (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
+        return out if last is None else out[:, :, -last:]
+
+    def _asked(self, last: int, bars: int) -> list[int | None]:
+        """How many bars at the end every cell has to give: what the last `last` bars of the last cell read of it."""
+        asked: list[int | None] = [last] * len(self.cells)
+        for k in range(len(self.cells) - 1, 0, -1):
+            needed = cast(Cell, self.cells[k]).needed(cast(int, asked[k]), bars)
+            asked[k - 1] = max(cast(int, asked[k - 1]), needed[self.cell_inputs - 1])
+            if self.before_bias is not None and k > 1:
+                asked[k - 2] = max(cast(int, asked[k - 2]), needed[0])
+        return asked
 
 
 class PerAsset(nn.Module):
@@ -155,6 +176,13 @@ class PerAsset(nn.Module):
 
 
 Network = CellNetwork | PerAsset
+
+
+def last_of(network: nn.Module, bars: int, x: Tensor, *weights: Tensor | None) -> Tensor:
+    """Forecasts of the last `bars` bars of x, which is as long as their receptive field asks for, or longer."""
+    if isinstance(network, CellNetwork):
+        return network(x, *weights, last=bars)  # type: ignore[no-any-return]
+    return network(x, *weights)[:, :, -bars:]  # type: ignore[no-any-return]
 
 
 def shared(make: Callable[[], CellNetwork], share: str, assets: int, across: bool) -> Network:

@@ -15,6 +15,7 @@ from data.panel import InputError
 from nas.network import lean_torch
 from nas.network.calibration import calibrate
 from nas.network.losses import LOSSES, Loss, huber
+from nas.network.model import last_of
 from nas.network.stretches import Tensors, batches_over
 
 # Of validation; mean losses of blocks count as independent of each other: longer than labels usually reach.
@@ -164,7 +165,7 @@ def _epoch(
     network.train()
     parameters, losses = list(network.parameters()), []
     for x, y, w in batches:
-        loss = LOSSES[settings.loss](network(x)[:, :, context:], y, w)
+        loss = LOSSES[settings.loss](last_of(network, x.shape[-1] - context, x), y, w)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"training loss became {float(loss.detach())} in epoch {epoch}; lower learning_rate ({settings.learning_rate})"

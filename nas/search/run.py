@@ -17,6 +17,7 @@ from nas.network.cell import Cell
 from nas.network.links import Candidates, volatility_column
 from nas.network.lookback import LookbackNetwork
 from nas.network.losses import LOSSES
+from nas.network.model import last_of
 from nas.network.stretches import Tensors, batches_over, spread
 from nas.network.training import evaluate_over, loss_by_block
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
@@ -186,8 +187,12 @@ class SearchRun:
         """Loss of the supernet with this mix on one batch, scalar. weights: in place of its own. InputError once it is not finite."""
         x, y, w = batch
         mix = self.placed(mix)
-        out = self.network(x, *mix) if weights is None else self.stand_in(weights, x, *mix)
-        loss = self.loss_function(out[:, :, self.context :], y, w)
+        bars = x.shape[-1] - self.context
+        if weights is None:
+            out = last_of(self.network, bars, x, *mix)
+        else:
+            out = self.stand_in(weights, x, *mix)[:, :, -bars:]
+        loss = self.loss_function(out, y, w)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(

@@ -17,6 +17,7 @@ from nas.network.stretches import Samples
 from nas.space.kinds import COLUMNS_KIND, Features, draw
 from nas.targets import RIVALS, base_columns, bias, correlation, fit_base, forecast_by, get_target, series
 from nas.targets.bases import BASES
+from nas.targets.quantiles import judged, moves
 from nas.targets.scale import sizing_bars, volatility_of
 from nas.tasks.result import TaskResult
 from nas.tasks.windows import Window
@@ -68,6 +69,7 @@ class RiskTask:
                 [bias(a, b, target.power) for a, b in zip(label[:, window.validation], before, strict=True)]
             )
         arrays: dict[str, npt.NDArray[Any]] = {}
+        quantiles: dict[str, list[dict[str, float]]] = {}
         for name, (before, after) in told.items():
             arrays[f"stop.{name}"], arrays[f"test.{name}"] = before.T, after.T
         if target.power == 2.0:
@@ -77,6 +79,13 @@ class RiskTask:
             after = volatility_of(
                 found.model.forecast(problem, slice(lead, window.test.stop)), factor, self.horizon, problem.panel
             )
+            moved = moves(problem.panel, self.horizon)
+            quantiles = {
+                name: judged(
+                    np.exp(b), moved[:, window.stop], np.exp(a), moved[:, window.test]
+                )
+                for name, (b, a) in told.items() if name in (SHIPPED, "ewma", "harx", "garch")
+            }  # fmt: skip
             arrays["stop.sizing"], arrays["test.sizing"] = before[:, stop].T, after[:, window.test.start - lead :].T
         arrays["stop.realised"], arrays["test.realised"] = label[:, window.stop].T, label[:, window.test].T
         arrays |= {f"weights.{name}": value for name, value in weights_of(found.model).items()}
@@ -86,6 +95,7 @@ class RiskTask:
             "seed": self.seed,
             "factors": {name: values.tolist() for name, values in factors.items()},
             "return_factor": return_factor(problem, found.validation, window.validation).tolist(),
+            "quantiles": quantiles,
             "validation_loss": float(np.nanmean((label[:, window.validation] - found.validation) ** 2)),
             "validation_correlation": correlation(label[:, window.validation], found.validation),
             "model": plain(found.model),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ FOLDER, NUMBERS, WEIGHTS = "risk", "forecast.json", "weights.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class RiskForecast:
-    """The forecast of one risk target, as it was fitted for one window. return_factor: [A], variance of returns over the one forecast."""
+    """The forecast of one risk target, as it was fitted for one window. return_factor: [A], variance of returns over the one forecast.
+
+    quantiles: of a volatility, level -> what the forecast is multiplied with to be that quantile of the return of its bars.
+    """
 
     model: ResidualModel
     return_factor: FloatArray
+    quantiles: Mapping[float, float] = field(default_factory=dict)
 
     def problem(self, panel: Panel) -> Problem:
         """What the forecast reads of a panel."""
@@ -39,11 +43,15 @@ class RiskForecast:
         low, high = self.model.bands[level]
         return [(float(np.exp(v)), float(np.exp(v + low)), float(np.exp(v + high))) for v in told]
 
+    def returns(self, volatility: float) -> dict[float, float]:
+        """Of the bars ahead, level -> the simple return that lies above a share `level` of them. volatility: as `last` tells it."""
+        return {level: float(np.expm1(k * volatility)) for level, k in self.quantiles.items() if np.isfinite(k)}
+
     def of_assets(self, places: Sequence[int]) -> RiskForecast:
         """For some assets of the run, in this order."""
         base = FittedBase(self.model.base.name, tuple(self.model.base.forms[k] for k in places))
         model = replace(self.model, base=base, factor=self.model.factor[list(places)])
-        return RiskForecast(model, self.return_factor[list(places)])
+        return RiskForecast(model, self.return_factor[list(places)], self.quantiles)
 
     @property
     def memory_bars(self) -> int:
@@ -61,6 +69,7 @@ class RiskForecast:
         """`folder`/risk/<target>/: forecast.json and weights.safetensors, each whole or not at all."""
         place = folder / FOLDER / self.model.target.name
         told = {**plain(self.model), "return_factor": self.return_factor.tolist()}
+        told["quantiles"] = [[level, k] for level, k in self.quantiles.items() if np.isfinite(k)]
         write_text(place / NUMBERS, json.dumps(told, indent=1, sort_keys=True) + "\n")
         arrays = {name: np.ascontiguousarray(value) for name, value in weights_of(self.model).items()}
         write_bytes(place / WEIGHTS, bytes(safetensors.numpy.save(arrays)))
@@ -74,7 +83,8 @@ def load_risk(folder: Path) -> dict[str, RiskForecast]:
             raw = json.loads(path.read_text(encoding="utf-8"))
             arrays = safetensors.numpy.load((path.parent / WEIGHTS).read_bytes())
             model = from_plain(raw, arrays)
-            found[model.target.name] = RiskForecast(model, np.array(raw["return_factor"], dtype=np.float64))
+            quantiles = {float(level): float(k) for level, k in raw.get("quantiles", [])}
+            found[model.target.name] = RiskForecast(model, np.array(raw["return_factor"], dtype=np.float64), quantiles)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             reason = (str(error).splitlines() or [""])[0][:200]
             raise InputError(

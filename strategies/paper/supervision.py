@@ -26,7 +26,7 @@ from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.reconcile import Books
 from strategies.paper.records.holdings import exposure, holdings
 from strategies.paper.records.journal import Journal, settings_of
-from strategies.paper.records.status import standing
+from strategies.paper.records.status import said_of_risk, standing
 from strategies.paper.venues import connect
 
 KILL_FILE = "STOP"
@@ -80,9 +80,9 @@ def status_table(journal: Journal) -> Table:
         if held.size:
             position += (f" at {held.average:,.10g}" if held.average else "") + f", {held.weight:+.3f} of equity"
         table.add_row(symbol, escape(f"{position}{_say_row(rows.get(symbol))}"))
-    for symbol, told in json.loads(journal.get("risk", "{}")).items():
-        for target, (forecast, low, high, unit) in told.items():
-            table.add_row(f"{symbol} {target}", escape(say_risk(target, forecast, low, high, unit)))
+    for symbol, line in said_of_risk(journal):
+        target, _, rest = line.partition(" ")
+        table.add_row(f"{symbol} {target}", escape(rest))
     if len(account) > 1:
         gross, net = exposure(account)
         table.add_row("exposure", f"gross {gross:.3f}, net {net:+.3f} of equity")
@@ -93,15 +93,6 @@ def status_table(journal: Journal) -> Table:
     for row in journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT 5"):
         table.add_row(say_bar(row["time_ms"]), escape(f"{row['kind']}: {row['text']}"))
     return table
-
-
-def say_risk(target: str, forecast: float, low: float, high: float, bars: int) -> str:
-    """A risk forecast in a line: of the next `bars` bars, with the band that held 80% on validation."""
-    if target == "volume":
-        return f"{forecast:,.0f} per bar over the next {bars} bars (80%: {low:,.0f} to {high:,.0f}), quote currency"
-    share = f"{forecast:.3%}", f"{low:.3%} to {high:.3%}"
-    what = "of the price at most" if target == "drawdown" else "per bar"
-    return f"{share[0]} {what} over the next {bars} bars (80%: {share[1]})"
 
 
 def _say_row(row: Any) -> str:

@@ -39,6 +39,7 @@ from strategies.paper.orders.risk import DAY_MS, Halt, Risk
 from strategies.paper.orders.rules import Rules
 from strategies.paper.orders.stops import Stops
 from strategies.paper.records.journal import Journal, JournalError, now_ms
+from strategies.paper.records.status import PRICE, said_of_risk
 from strategies.paper.timing import Timing
 
 _NEAR_LIQUIDATION = 0.5  # of the margin balance is maintenance margin
@@ -337,8 +338,9 @@ class Trader:
         ]["n"]
         change = float(equity) / float(was[0]["equity"]) - 1.0 if was and float(was[0]["equity"]) else 0.0
         held = ", ".join(f"{self.books.size(symbol)} {symbol}" for symbol in self.symbols)
+        said = f"equity {equity:.2f} ({change:+.2%} since the day before), {fills} fills, holds {held}"
         self.tell(
-            "daily digest", f"equity {equity:.2f} ({change:+.2%} since the day before), {fills} fills, holds {held}"
+            "daily digest", "; ".join([said, *(f"{symbol} {line}" for symbol, line in said_of_risk(self.journal))])
         )
 
     def _take_over(self, new: Strategy) -> None:
@@ -383,6 +385,9 @@ class Trader:
             for symbol, values in zip(panel.assets, forecast.last(panel), strict=True):
                 if symbol in told and np.isfinite(values[0]):
                     told[symbol][target] = [*values, forecast.model.horizon]
+                    ahead = forecast.returns(values[0])
+                    if {0.05, 0.95, 0.01} <= set(ahead):
+                        told[symbol][PRICE] = [ahead[0.05], ahead[0.01], ahead[0.95], forecast.model.horizon]
         self.journal.set(risk=json.dumps(told))
 
     def _past(self) -> FloatArray:

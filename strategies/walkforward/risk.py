@@ -6,6 +6,7 @@ what it is told to trade, sized by the first of its volatility forecasts: the sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,6 +146,8 @@ def notes_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list
         said.append(line)
     if not directional(config):
         said.append(f"no direction is forecast: the account holds, sized by the forecast of {sized_by(config)}")
+    if config.stop_loss and (sized_by(config) or config.volatility != "ewma"):
+        said.append("protective stops: in this backtest by EWMA(48), in paper trading by what positions are sized by")
     return said
 
 
@@ -192,8 +195,9 @@ class RiskRun:
         """By target, what a window's model folder holds."""
         found = {}
         for target, results in self.results.items():
-            factor = np.array(results[window].report["return_factor"])
-            found[target] = RiskForecast(risk_model(results[window]), factor)
+            report = results[window].report
+            quantiles = {q["level"]: q["factor"] for q in report["quantiles"].get(SHIPPED, [])}
+            found[target] = RiskForecast(risk_model(results[window]), np.array(report["return_factor"]), quantiles)
         return found
 
     def volatility(self) -> FloatArray:
@@ -286,6 +290,7 @@ class RiskRun:
                 windows.append({
                     "window": window.number,
                     "factors": result.report["factors"],
+                    "quantiles": json.loads(json.dumps(result.report["quantiles"]), parse_constant=lambda _: None),
                     "members": [m["epochs"] for m in result.report["model"]["members"]],
                     "bands": [
                         {"level": level, "coverage": coverage(label, forecast + low, forecast + high)}

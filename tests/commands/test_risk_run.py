@@ -15,7 +15,7 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.walkforward.choice import HOLD, Records, Tried, scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.risk import Wanted, sized_by, wanted_of
+from strategies.walkforward.risk import Wanted, notes_of, sized_by, wanted_of
 from tests.commands.small_run import market, run
 
 
@@ -37,6 +37,17 @@ def test_a_run_forecasts_what_it_is_asked_to() -> None:
 def test_what_cannot_be_forecast_is_told(target: tuple[str, ...], said: str) -> None:
     with pytest.raises(InputError, match=said):
         wanted_of(RunConfig(target=target))
+
+
+def test_where_backtest_and_paper_place_stops_apart_is_told() -> None:
+    from tests.nas.targets.test_targets import PANEL
+
+    apart = RunConfig(stop_loss=3.0, volatility="harx"), RunConfig(stop_loss=3.0), RunConfig(volatility="harx")
+    assert [any("protective stops" in line for line in notes_of(config, PANEL, ())) for config in apart] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_holding_needs_no_record() -> None:
@@ -136,3 +147,15 @@ def test_every_window_tells_the_record_of_kinds_that_its_forecast_used(held: Pat
     forecast = load_risk(held / "models" / "0")["range"].model
     assert len(forecast.members) == len(windows[0]["kinds"]["range"]["networks"])
     assert "which kinds of networks" in (held / "index.html").read_text()
+
+
+def test_quantiles_of_the_return_are_on_page_in_files_and_in_the_model(held: Path) -> None:
+    numbers = json.loads((held / "risk.json").read_text())
+    told = [window["quantiles"] for window in numbers["range"]["windows"]]
+    assert not any(window["quantiles"] for window in numbers["volume"]["windows"])
+    assert [q["level"] for q in told[0]["forecast"]] == [0.01, 0.05, 0.95, 0.99]
+    assert {"forecast", "ewma"} <= set(told[0])
+    assert "How far the price may move in" in (held / "index.html").read_text()
+    ahead = load_risk(held / "models" / "0")["range"].returns(0.01)
+    assert ahead[0.05] == pytest.approx(np.expm1(0.01 * told[0]["forecast"][1]["factor"]))
+    assert ahead[0.05] < 0.0 < ahead[0.95]

@@ -38,7 +38,7 @@ def test_the_folded_search_takes_the_steps_of_the_reference(variant: str, monkey
     folded = found(variant)
     used: list[Cell] = []
 
-    def plain(self: Cell, *arguments: Tensor) -> Tensor:
+    def plain(self: Cell, *arguments: Tensor, last: int | None = None) -> Tensor:
         used.append(self)
         return reference_forward(self, *arguments)
 

@@ -38,12 +38,13 @@ def test_a_search_without_the_cpu_kernels_takes_the_same_steps(monkeypatch: pyte
 
     monkeypatch.setattr(LinearBlocks, "__call__", blocks)
 
-    def one_by_one(x: torch.Tensor, projections: torch.Tensor, band: int) -> torch.Tensor:
-        return torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
+    def one_by_one(x: torch.Tensor, projections: torch.Tensor, band: int, gains: torch.Tensor) -> torch.Tensor:
+        calls.append("attention")
+        return torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2) * gains[:, None]
 
     monkeypatch.setattr(cell, "banded_attention", one_by_one)
     plain = found()
-    assert calls
+    assert set(calls) == {"blocks", "attention"}
     for a, b in zip(kernels.history, plain.history, strict=True):
         for name in ("train_loss", "validation_loss"):
             assert a[name] == pytest.approx(b[name], abs=1e-5)
