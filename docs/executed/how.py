@@ -133,6 +133,7 @@ HOW: dict[str, How] = {
     "python -m tests.strategies.paper.delays": How(DOCS),
     "python -m tests.strategies.paper.table": How(DOCS),
     "python -m tests.strategies.paper.soak": How(DOCS, "--bars 12 --kills 1"),
+    "python -m tests.strategies.paper.simulation": How(DOCS, "--bars 12 --sessions 2"),
     # its recipe is read as a page is: whatever it starts stands in this table too
     "make": How(TEST),
     ". .venv/bin/activate": How(TEST),
