@@ -54,6 +54,7 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 2>&1 | grep -v "^WARNING: Location" || true
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]" > .venv/install.log 2>&1 || (cat .venv/install.log; exit 1)
+	@$(BIN)/python -m strategies.doctor --compile --quiet || true
 	@rm -f .venv/.installed-* && touch $@
 
 clean:

@@ -33,6 +33,7 @@ FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 BENCHMARK = "buy_and_hold"
 SEARCHED = "searched"
+REGARDLESS = "regardless"  # the same in the windows that its record left flat, too
 
 
 @dataclass(frozen=True, eq=False)

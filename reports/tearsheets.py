@@ -217,7 +217,22 @@ def _quantstats(
             parameters={html.escape(key): html.escape(value) for key, value in parameters.items()},
         )
         text = output.read_text(encoding="utf-8")
-    return _without_remote_assets(text, f"{title}: tearsheet")
+    return _without_remote_assets(honest_rows(text, len(series)), f"{title}: tearsheet")
+
+
+def honest_rows(text: str, days: int) -> str:
+    """Without the rows of more months and years than there are days; drawdowns say that they are of days, the page's of bars."""
+    for name, least in (
+        ("3M", 90),
+        ("6M", 181),
+        ("1Y", 365),
+        ("3Y (ann.)", 1095),
+        ("5Y (ann.)", 1826),
+        ("10Y (ann.)", 3652),
+    ):
+        if days < least:
+            text = re.sub(rf"<tr><td>{re.escape(name)}</td>.*?</tr>", "", text, flags=re.S)
+    return re.sub(r"<td>(Max Drawdown|Avg\. Drawdown)</td>", r"<td>\1, by day</td>", text)
 
 
 def _naive_days(returns: pd.Series) -> pd.Series:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from reports.luck import LuckSection
 from reports.performance import Performance
-from reports.run_folder import SEARCHED, Run
-from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, proof
+from reports.run_folder import REGARDLESS, SEARCHED, Run
+from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, after_looks, proof
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     if math.isnan(searched.sharpe):
         return Verdict(
             _flat_headline(against, other),
-            (f"It returned 0.0%; {name} returned {against.total_return:+.1%}.", *_too_short(luck, chance)),
+            (
+                f"It returned 0.0%; {name} returned {against.total_return:+.1%}.",
+                *_regardless(rows),
+                *_too_short(luck, chance),
+            ),
             "open" if against.total_return < 0.0 else "bad",
         )
     difference = searched.sharpe - _sharpe(against)
@@ -53,9 +57,10 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     measured = f"difference {difference:+.2f} Sharpe"
     if enough and not math.isnan(found.ahead):
         measured += f", above zero with {chance_of(found.ahead)}"
-    headline = _headline(run, searched, other, certain, difference)
+    skilled = enough and after_looks(found.positive, found.looks) >= CONFIDENCE
+    headline = _headline(run, searched, other, certain, difference, skilled)
     headline = f"{headline}, after {run.charged} ({measured})."
-    details = _facts(run, searched, against, benchmark)
+    details = _facts(run, searched, against, benchmark, rows)
     if enough:
         details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
         details += _overfitting(luck.overfitting)
@@ -65,8 +70,10 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
 
 
-def _headline(run: Run, searched: Performance, other: str, certain: bool, difference: float) -> str:
-    """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count."""
+def _headline(
+    run: Run, searched: Performance, other: str, certain: bool, difference: float, skilled: bool = False
+) -> str:
+    """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count; skilled: that it earns."""
     subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
     if searched.bankrupt:
         return f"{subject} lost everything; it did not beat {other}"
@@ -76,10 +83,18 @@ def _headline(run: Run, searched: Performance, other: str, certain: bool, differ
         return f"{subject} did not beat {other}"
     if searched.total_return <= 0.0 or searched.sharpe <= 0.0:
         return f"{subject} earned nothing; {other} did worse"
+    if skilled:
+        return f"{subject} earned more than luck explains; it was ahead of, but did not provably beat, {other}"
     return f"{subject} was ahead of, but did not provably beat, {other}"
 
 
-def _facts(run: Run, searched: Performance, against: Performance, benchmark: Performance | None) -> list[str]:
+def _facts(
+    run: Run,
+    searched: Performance,
+    against: Performance,
+    benchmark: Performance | None,
+    rows: Sequence[Performance],
+) -> list[str]:
     """What was earned, held and lost, in sentences."""
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown bar by bar "
@@ -91,9 +106,16 @@ def _facts(run: Run, searched: Performance, against: Performance, benchmark: Per
     flat = sum(window.get("plan") == "flat" for window in run.windows)
     if flat and searched.strategy == SEARCHED:
         details.append(f"It stayed flat in {flat} of {len(run.windows)} windows, where its record was not good enough.")
+        details += _regardless(rows)
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
     return details
+
+
+def _regardless(rows: Sequence[Performance]) -> list[str]:
+    """What trading the flat windows would have brought; no verdict rests on it."""
+    found = [row for row in rows if row.strategy == REGARDLESS and row.fills]
+    return [f"Traded regardless of its record it would have returned {row.total_return:+.1%}." for row in found]
 
 
 def _flat_headline(against: Performance, other: str) -> str:

@@ -27,10 +27,13 @@ class Exchange(Desk):
     def accept(self, body: Mapping[str, Any]) -> Ticket:
         """Check an order and take it into the book of orders; Refused with the retCode the exchange would answer."""
         ticket = admitted(self, body)
+        self.enter(ticket)
+        return ticket
+
+    def enter(self, ticket: Ticket) -> None:
         self.tickets[ticket.order_id] = self.alive[ticket.order_id] = ticket
         if ticket.link_id:
             self.by_link[ticket.link_id] = ticket
-        return ticket
 
     def match(self, ticket: Ticket, resting: bool = False) -> None:
         """Let an order meet the book once. resting: it has been in the book already, so it makes."""
@@ -110,6 +113,10 @@ class Exchange(Desk):
         holding = account.holding(symbol, index)
         entry, before = holding.average, account.wallet
         closed = account.fill(symbol, index, signed, price, fee, now)
+        for other in list(self.alive.values()):  # stops of a part go with the position
+            place = (other.symbol, other.index) == (symbol, index) and other.created_by.startswith("CreateByPartial")
+            if not holding.size and place and other is not ticket:
+                self.end(other, "Cancelled", "CancelByTpSlTsClear")
         side = "Buy" if signed > 0 else "Sell"
         return Fill(
             str(uuid.uuid4()), ticket, kind, side, abs(signed), price, fee, rate, False, closed, now, next(self._seq),
@@ -164,7 +171,7 @@ class Exchange(Desk):
 
     def _trigger(self, ticket: Ticket, now: int) -> None:
         """A conditional order becomes an order; cancelled where the account cannot carry it now."""
-        ticket.created_by, ticket.updated_ms = "CreateByStopOrder", now
+        ticket.created_by, ticket.updated_ms = ticket.created_by or "CreateByStopOrder", now
         try:
             carry(self, ticket)
         except Refused as refused:

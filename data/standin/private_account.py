@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from data.standin.account import ZERO
 from data.standin.admission import guard
+from data.standin.market import Instrument
 from data.standin.matching import MAKER, SPOT_FEE, TAKER, Exchange
 from data.standin.parameters import DAY_MS, Parameters
 from data.standin.rows import closed_row, log_rows, page, position_row, text_of
-from data.standin.tickets import Fill
+from data.standin.tickets import WAITING, Fill, Ticket
 from data.standin.world import Call, Refused, Reply
 
 CONTRACTS = ("linear", "inverse", "option")
@@ -90,13 +92,13 @@ class AccountEndpoints:
         return Reply({})
 
     def _trading_stop(self, call: Call) -> Reply:
-        """Stop loss and take profit of a whole position: set, moved, or removed with 0. Partial and trailing ones are not served."""
+        """Stop loss and take profit of a position: of the whole set, moved, or removed with 0; of a part added. No trailing ones."""
         given, exchange = Parameters(call.body), self._exchange
         instrument = exchange.instrument(given.choice("category", CONTRACTS), given.text("symbol"))
         symbol, index = instrument.symbol, given.whole("positionIdx")
         if index not in exchange.account.indices(symbol):
             raise Refused(10001, "position idx not match position mode")
-        given.choice("tpslMode", ("Full",))
+        mode = given.choice("tpslMode", ("Full", "Partial"))
         for name in ("tpTriggerBy", "slTriggerBy"):
             given.choice(name, ("LastPrice", "IndexPrice", "MarkPrice"), "LastPrice")
         if given.decimal("trailingStop", ZERO) or not {"stopLoss", "takeProfit"} & set(call.body):
@@ -105,6 +107,9 @@ class AccountEndpoints:
             raise Refused(10001, "can not set tp/sl/ts for zero position")
         h, mark = exchange.account.holding(symbol, index), exchange.mark(symbol)
         sign = 1 if h.size > 0 else -1
+        if mode == "Partial":
+            self._part_stops(given, instrument, index, sign)
+            return Reply({})
         stop = guard(given, "stopLoss", sign, mark) if "stopLoss" in given else h.stop
         take = guard(given, "takeProfit", -sign, mark) if "takeProfit" in given else h.take
         if (stop, take) == (h.stop, h.take):
@@ -118,6 +123,22 @@ class AccountEndpoints:
             exchange.set_take(symbol, index, take)
         exchange.publish("position", [symbol])
         return Reply({})
+
+    def _part_stops(self, given: Parameters, instrument: Instrument, index: int, sign: int) -> None:
+        """Conditional reduce-only orders for a part of a position."""
+        exchange, now = self._exchange, self._world.clock.now_ms()
+        for name, size, kind in (("stopLoss", "slSize", "StopLoss"), ("takeProfit", "tpSize", "TakeProfit")):
+            if name not in given:
+                continue
+            loss = kind == "StopLoss"
+            price = guard(given, name, sign if loss else -sign, exchange.mark(instrument.symbol))
+            qty = given.decimal(size)
+            if not qty or not price or qty % Decimal(instrument.qty_step) or price % Decimal(instrument.tick_size):
+                raise Refused(10001, f"params error: {name} or {size} invalid")
+            exchange.enter(Ticket(
+                str(uuid.uuid4()), "", instrument.symbol, "Sell" if sign > 0 else "Buy", "Market", "IOC", qty, ZERO, True, index, now, now,
+                WAITING, created_by=f"CreateByPartial{kind}", trigger=price, rises=(sign > 0) != loss, filter="StopOrder",
+            ))  # fmt: skip
 
     def _mode(self, call: Call) -> Reply:
         given, account = Parameters(call.body), self._exchange.account

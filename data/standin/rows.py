@@ -50,8 +50,9 @@ def order_row(t: Ticket) -> dict[str, Any]:
 
 
 def _stop_order_type(t: Ticket) -> str:
-    of = {"CreateByStopLoss": "StopLoss", "CreateByTakeProfit": "TakeProfit"}
-    return of.get(t.created_by) or ({"StopOrder": "Stop", "tpslOrder": "tpslOrder"}.get(t.filter, "UNKNOWN"))
+    guards = ("StopLoss", "TakeProfit", "PartialStopLoss", "PartialTakeProfit")
+    name = t.created_by.removeprefix("CreateBy")
+    return name if name in guards else ({"StopOrder": "Stop", "tpslOrder": "tpslOrder"}.get(t.filter, "UNKNOWN"))
 
 
 def _fee_coin(t: Ticket) -> str:

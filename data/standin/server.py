@@ -59,6 +59,7 @@ class StandIn:
         self.tasks: list[Callable[[], Coroutine[Any, Any, None]]] = [streams.run for streams in self.public.values()]
         self.port = port
         self._recent: deque[float] = deque()
+        self._asked: dict[str, deque[float]] = {}
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -147,6 +148,10 @@ class StandIn:
         fault = world.faults.draw(call.path)
         if fault is not None and (fault.kind in (*BEFORE, *PRIVATE) or fault.kind.startswith("code_")):
             return self._fail_before(fault)
+        headers = self._user_headers(call)
+        if headers["X-Bapi-Limit-Status"] == "-1":
+            refused = Reply({}, 10006, "Too many visits. Exceeded the API Rate Limit.").envelope(world.clock.now_ms())
+            return Answer(200, json.dumps(refused).encode(), headers | {"X-Bapi-Limit-Status": "0"})
         reply = self._reply(call)
         if reply.status != 200:
             return Answer(reply.status, b"", {}, "text/plain")
@@ -154,7 +159,7 @@ class StandIn:
         if fault is not None and fault.kind not in CUTS:
             body = world.faults.damage(fault, body)
         cut = fault if fault is not None and fault.kind in CUTS else None
-        return Answer(200, body, self._limit_headers(), cut=cut)
+        return Answer(200, body, headers, cut=cut)
 
     async def _call(self, request: web.Request) -> Call:
         text = await request.text()
@@ -192,6 +197,22 @@ class StandIn:
             self._recent.popleft()
         self._recent.append(now)
         return len(self._recent) > most
+
+    def _user_headers(self, call: Call) -> dict[str, str]:
+        """What is left of the user's requests for this path; -1: this one is too many."""
+        if self.world.user_limits_s is None or call.path.startswith("/v5/market/"):
+            return self._limit_headers()
+        now, most = time.monotonic(), 10 if call.method == "POST" else 50
+        asked = self._asked.setdefault(call.path, deque())
+        while asked and asked[0] <= now - self.world.user_limits_s:
+            asked.popleft()
+        if len(asked) < most:
+            asked.append(now)
+            left = most - len(asked)
+        else:
+            left = -1
+        reset = self.world.clock.now_ms() + (0 if left > 0 else int(self.world.user_limits_s * 1000))
+        return self._limit_headers(left, reset) | {"X-Bapi-Limit": str(most)}
 
     def _limit_headers(self, left: int = 100, reset_ms: int | None = None) -> dict[str, str]:
         reset = self.world.clock.now_ms() if reset_ms is None else reset_ms

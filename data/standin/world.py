@@ -57,13 +57,15 @@ class Call:
 
 @dataclass
 class World:
-    """latency_s: added to every HTTP answer. rate_limit: (requests, seconds) per client, then HTTP 403; None: no limit."""
+    """latency_s: added to every HTTP answer. rate_limit: (requests, seconds) per client, then HTTP 403; None: no limit. user_limits_s: the
+    documented numbers of private requests are counted over so many seconds (at Bybit one), then retCode 10006; None: no limit."""
 
     market: Market = field(default_factory=Market)
     clock: Clock = field(default_factory=Clock)
     faults: Faults = field(default_factory=Faults)
     latency_s: float = 0.0
     rate_limit: tuple[int, float] | None = None
+    user_limits_s: float | None = None
     journal: list[Call] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 

@@ -35,6 +35,7 @@ if __name__ == "__main__":
         take(page, "comparison-page", "h1", 1545)
         take(page, "tutorial-luck", "#luck", 800)
         take(page, "tutorial-search", "text=Window by window", 900)
+        page.locator("#charted").select_option("sma_cross")  # the searched network may have made no trade
         take(page, "tutorial-trades", "#trades", 600)
         page.goto(f"file://{paper}")
         take(page, "tutorial-paper", "h1", 1190)

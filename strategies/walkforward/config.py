@@ -63,7 +63,7 @@ class RunConfig(MarketSettings):
     embargo: Duration | None = setting(None, "Bars between validation and test (default: the purge).", WINDOWS)
     policy: tuple[str, ...] = setting(
         ("every",),
-        "When to search again, several side by side: every, period:N, drift, never, frozen, random.",
+        "When to search again, several side by side: every, period:N, drift, never, frozen, random; cpcv: cross-validation besides.",
         WINDOWS,
         min_length=1,
     )
@@ -184,6 +184,12 @@ class RunConfig(MarketSettings):
         TRADING,
         gt=0,
         le=1,
+    )
+    rehearsals: int = setting(
+        1,
+        "Smaller walk-forwards inside the first window's training bars: the first record that `evidence` asks for; 0: none.",
+        TRADING,
+        ge=0,
     )
     no_trade_band: float = setting(
         0.2, "A held side is resized only where the size differs by more than this, in equities.", TRADING, flag=False

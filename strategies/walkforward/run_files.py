@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from nas.tasks.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
 from nas.tasks.windows import Window
 from nas.tasks.work import model_of
 from strategies.backtest.contributions import contributions
+from strategies.walkforward import forecast_sheet
 from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
@@ -134,6 +135,8 @@ class Finished:
     funding: Coverage
     scale: Scale
     risk: RiskRun | None
+    rehearsals: int = 0
+    sheet: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def traded(self) -> tuple[int, int]:
@@ -189,6 +192,8 @@ def _write_tables(folder: Path, run: Finished) -> None:
     if run.risk is not None:
         _parquet(folder / risk_files.FILE, run.risk.table())
         write_text(folder / risk_files.NUMBERS, json.dumps(run.risk.numbers(), indent=1) + "\n")
+    if run.sheet:
+        write_text(folder / forecast_sheet.FILE, json.dumps(run.sheet, indent=1) + "\n")
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
 
@@ -257,6 +262,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "by_luck": round(choice.by_luck, 4),
             "needed": choice.needed,
             "record_days": choice.record,
+            "rehearsed": run.rehearsals,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features")},
         # in the size in which it trades

@@ -35,6 +35,11 @@ from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcom
 from strategies.walkforward.risk import directional, holders, sized_by
 
 
+def asked_for_record(config: RunConfig) -> bool:
+    """Whether a window trades only on a record of earlier ones: not where only size is forecast, nor at evidence 1."""
+    return directional(config) and config.evidence < 1.0
+
+
 @dataclass(eq=False)
 class Book:
     """Everything the run folder is written from; and trial_targets, per configuration what it held: [bar, asset] (no file has it)."""
@@ -98,9 +103,11 @@ class _Booked:
     targets: dict[str, FloatArray]
     chains: dict[str, FloatArray] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    regardless: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
 
 Choices = dict[tuple[str, int], Choice[Candidate]]
+REGARDLESS = "regardless"  # what the headline would have held, had no record been asked for
 
 
 def trade(
@@ -110,17 +117,22 @@ def trade(
     outcomes: Sequence[PolicyOutcome],
     rivals: Sequence[Contender],
     volatility: FloatArray,
+    rehearsals: Sequence[Window] = (),
 ) -> Book:
     """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
 
-    volatility: [T, A] per bar, known at the bar: what positions are sized by.
+    volatility: [T, A] per bar, known at the bar: what positions are sized by. rehearsals: windows inside the training bars of the first
+    one, whose contenders are among those of `outcomes` and `rivals`.
     """
     stretch = Stretch.of(config, panel, windows, volatility)
-    contenders = [contender for outcome in outcomes for contender in outcome.contenders]
+    contenders = [each for outcome in outcomes for each in (*outcome.rehearsed, *outcome.contenders)]
     candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
     names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
-    choices = _choose(stretch, candidates, names)
+    choices = _choose(stretch, candidates, names, rehearsals)
+    candidates = [each for each in candidates if each.contender.window.number >= 0]
     booked = _book(stretch, candidates, choices, names)
+    if asked_for_record(config):  # whether it differs is known only once all windows are over
+        booked.targets[REGARDLESS] = booked.regardless
     held = _holders(stretch)
     booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
     booked.targets |= {name: _rule_targets(stretch, name) for name in _rules(config)}
@@ -132,13 +144,15 @@ def trade(
     return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
 
-def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str]) -> Choices:
+def _choose(
+    stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str], rehearsals: Sequence[Window]
+) -> Choices:
     """Per strategy and window who trades it, window after window: a record grows by the test stretches that are over."""
     day = max(1, round(stretch.panel.bars_per_year / stretch.panel.days_per_year))
     choices: Choices = {}
     for name in names:
         records: Records[Candidate] = Records(stretch.config.evidence, day)
-        for window in stretch.windows:
+        for window in (*rehearsals, *stretch.windows):
             offered = [(c.key, c, c.trials) for c in _of(candidates, name, window)]
             choice = choices[name, window.number] = records.choose(offered, window.stop.start)
             held = _held(stretch, window, choice.candidate, choice.best)
@@ -162,6 +176,7 @@ def _of(candidates: Sequence[Candidate], name: str, window: Window) -> list[Cand
 def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, names: Sequence[str]) -> _Booked:
     """Forecasts and targets of whoever was chosen, and of every trial that was not."""
     booked = _Booked({name: stretch.filled(np.nan) for name in names}, {name: stretch.filled(0.0) for name in names})
+    booked.regardless = stretch.filled(0.0)
     for window in stretch.windows:
         place = stretch.place(window)
         for name in names:
@@ -178,6 +193,8 @@ def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, n
                         booked.chains.setdefault(key, stretch.filled(0.0))[place] = held
                         if selected:
                             booked.targets[name][place] = held
+                        if name == names[0] and candidate is choice.candidate and tried.plan == choice.best:
+                            booked.regardless[place] = held
                     booked.trials.append(_trial_row(f"{key}/window{window.number}", candidate, tried, selected))
     return booked
 
@@ -264,6 +281,7 @@ def _tell(
         }
         for outcome in outcomes
     ]
+    titles = {name: told for name, told in titles.items() if name in backtests}
     traded = {name: b.positions for name, b in backtests.items()}
     terms: dict[str, Any] = {"start": start, "stop": stop, **stretch.terms}
     free = {name: term for name, term in terms.items() if name != "costs"}
@@ -313,6 +331,11 @@ def _titles(
             "always in the market; the size alone moves, by the forecast of base and networks",
         )
         titles["searched"] = titled("searched", title, told)
+    titles[REGARDLESS] = titled(
+        "policy",
+        "Searched, regardless of its record",
+        "the same networks and plans, traded in every window although their record did not earn it: for comparison, no verdict reads it",
+    )
     for name in _networks(config):
         titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
     titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}

@@ -295,6 +295,14 @@ def _ccxt_conditional(s: Suite, b: Any) -> None:
     h = s.exchange.account.holding(ID, 0)
     s.same("stop and target of the position", (h.stop, h.take), (Decimal(str(s.near(0.9))), Decimal(str(s.near(1.1)))))
     s.same("they are listed", len(b.fetch_open_orders(PERPETUAL)), 5)
+    part = {"stopLossPrice": s.near(0.92), "tradingStopEndpoint": True, "positionIdx": 0}
+    b.create_order(PERPETUAL, "market", "sell", 0.05, None, part)
+    tickets = [t for t in s.exchange.alive.values() if t.created_by == "CreateByPartialStopLoss"]
+    s.same(
+        "stop of a part",
+        [(t.trigger, t.qty, t.reduce_only) for t in tickets],
+        [(Decimal(str(s.near(0.92))), Decimal("0.05"), True)],
+    )
     b.cancel_all_orders(PERPETUAL)
     s.same("all cancelled", (b.fetch_open_orders(PERPETUAL), h.stop, h.take), ([], Decimal(0), Decimal(0)))
 

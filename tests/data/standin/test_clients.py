@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,36 @@ def test_what_is_no_request_at_all_is_refused_by_http() -> None:
         assert (
             _signed(private, "GET", "/v5/account/info", "", **{"X-BAPI-TIMESTAMP": "soon"}).json()["retCode"] == 10001
         )
+
+
+def test_more_requests_than_the_user_may_send_are_told_so() -> None:
+    with exchange() as private:
+        private.standin.world.user_limits_s = 3600.0
+        left = [_signed(private, "GET", "/v5/account/info", "") for _ in range(51)]
+        assert [int(r.headers["X-Bapi-Limit-Status"]) for r in left] == [*range(49, -1, -1), 0]
+        assert [r.json()["retCode"] for r in left] == [0] * 50 + [10006]
+        assert _signed(private, "GET", "/v5/position/list", "category=linear&symbol=BTCUSDT").json()["retCode"] == 0
+
+
+def test_a_stop_of_a_part_closes_that_part_and_goes_with_the_position() -> None:
+    with exchange() as private:
+        held, mark = private.exchange, private.exchange.mark("BTCUSDT")
+        with private.standin.world.lock:
+            held.by_hand("BTCUSDT", "Buy", "0.3")
+        body = {"category": "linear", "symbol": "BTCUSDT", "tpslMode": "Partial", "positionIdx": 0}
+        low, high = str(round(mark * Decimal("0.999"), 1)), str(round(mark * Decimal("1.2"), 1))
+        for part in ({"stopLoss": low, "slSize": "0.1"}, {"takeProfit": high, "tpSize": "0.1"}):
+            assert (
+                _signed(private, "POST", "/v5/position/trading-stop", json.dumps({**body, **part})).json()["retCode"]
+                == 0
+            )
+        with private.standin.world.lock:
+            held.mark = lambda _symbol, _at=None: Decimal(low) - 5  # type: ignore[method-assign]
+            held.advance()
+            assert held.account.size("BTCUSDT") == Decimal("0.2")
+            assert [t.created_by for t in held.alive.values()] == ["CreateByPartialTakeProfit"]
+            held.by_hand("BTCUSDT", "Sell", "0.2")
+            assert not held.alive
 
 
 #: example of the exchange's documents -> request that must give every field of it, in the same types

@@ -198,6 +198,15 @@ def test_of_two_ops_that_forecast_alike_the_one_without_parameters_wins() -> Non
     assert run(Trial(0, "darts", "diff1"))["chosen"] == ["diff1"]
 
 
+def test_weights_at_their_ends_are_counted_among_those_that_took_part() -> None:
+    from types import SimpleNamespace
+
+    from benchmarks.long_search import at_the_ends
+
+    found = SimpleNamespace(op_weights=((0.0, 0.1, 0.9), (0.5, 0.86, 0.0)))  # 0: out of the race
+    assert at_the_ends(found) == 0.75  # type: ignore[arg-type]
+
+
 def test_an_epoch_may_look_at_a_sample_of_the_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     original = SearchRun.weight_step
