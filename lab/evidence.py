@@ -67,6 +67,10 @@ WALKS = ("kinds", "pooled", "risk")
 
 #: what the numbers do not say by themselves, and what was tried
 NOTES: dict[str, str] = {
+    "power": (
+        "Recorded on 25 November 2026 in the space of two nodes and one input, by the search of that day, whose logits hardly moved; the "
+        "search of today was not measured so."
+    ),
     "kinds": (
         "Planned in docs/evidence/kinds-plan.md: 13 windows of three groups of four files each; of the walk whose kinds all read all "
         "inputs the machine finished 17 of 39 windows, of the one with inputs as kinds all. What counts are windows that were finished "
