@@ -41,11 +41,9 @@ site: $(STAMP)
 docs: site
 	@$(BIN)/python -m docs.executed
 
-# a short form of the speed figures in docs/performance.md, a few minutes; each module has a long form of its own
+# the speed figures of docs/performance.md, written into it: less than ten minutes; ARGS="--only kernels,account" for some of them
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks.speed_search --short
-	@$(BIN)/python -m benchmarks.speed_job --short
-	@$(BIN)/python -m benchmarks.features --shapes 100000x1,100000x50 --repeats 3 $(ARGS)
+	@$(BIN)/python -m benchmarks.page $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff format .
