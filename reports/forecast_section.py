@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.figures import Figure, Trace
-from reports.run_folder import SEARCHED, Run
+from reports.run_folder import Run
 
 FILE = "forecast_sheet.json"
 SURPRISING = 2.0  # |t| that one of twenty reaches by luck
@@ -45,11 +45,11 @@ def forecast_section(run: Run) -> tuple[ForecastSection | None, list[Figure]]:
         return None, []
     told = json.loads(path.read_text(encoding="utf-8"))
     sheets = told.get("strategies") or {}
-    own = sheets.get(SEARCHED)
+    own = sheets.get(run.subject)
     if own is None:
         return None, []
     horizons = tuple(
-        Horizons(run.short(name), name == SEARCHED, tuple(sheet["horizons"]), sheet["leak"])
+        Horizons(run.short(name), name == run.subject, tuple(sheet["horizons"]), sheet["leak"])
         for name, sheet in sheets.items()
     )
     drawn = [_lead_lag(run, sheets), _quantiles(own), *_importance(told.get("importance") or [])]
@@ -127,7 +127,7 @@ def _lead_lag(run: Run, sheets: Mapping[str, Mapping[str, Any]]) -> Figure:
                 },
                 "name": run.short(name),
                 "line": {"color": f"var(--series-{k % 10})"},
-                "visible": True if name == SEARCHED else "legendonly",
+                "visible": True if name == run.subject else "legendonly",
             }
         )
     return Figure(

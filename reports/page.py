@@ -20,11 +20,12 @@ from reports.costs_section import cost_figure, cost_rows, scenario_title, scenar
 from reports.cpcv_section import cpcv_section
 from reports.figures import drawdown_figure, equity_figure
 from reports.forecast_section import forecast_section
+from reports.judged_section import judged_section
 from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
-from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
+from reports.run_folder import Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
     decided_told,
@@ -140,6 +141,8 @@ def _content(run: Run) -> dict[str, object]:
         "windows": windows,
         "policies": _policies(run, rows),
         "has_random": has_random(run),
+        "judged": judged_section(run, luck.daily),
+        "searched": any(window.get("genotype") for window in run.windows),
         "feature_windows": feature_windows,
         "features": features,
         "candle_charts": [figure.name for figure in figures if figure.name.startswith("candles-")],
@@ -147,14 +150,11 @@ def _content(run: Run) -> dict[str, object]:
         "trade_count": len(run.trades),
         "week_titles": week_titles,
         "weeks": [("Worst weeks", worst), ("Best weeks", best)],
-        "duel": DUEL if rival is not None and SEARCHED in run.equity.columns else None,
+        "duel": DUEL if rival is not None and rival != run.subject else None,
         "facts": _provenance(run),
         "settings": flat(run.info.get("config") or {}),
         "costs": flat(run.info.get("costs") or {}),
-        "timings": [
-            *flat(run.info.get("timings") or {}),
-            ("register of looks begins", luck.look.begun or "not known"),
-        ],
+        "timings": [*flat(run.info.get("timings") or {}), ("register of looks begins", luck.look.begun or "not known")],
         "packages": flat(run.provenance.get("packages") or {}),
         "notes": [str(note) for note in run.provenance.get("notes") or []],
         "command": _command(run),

@@ -36,7 +36,9 @@ from strategies.walkforward.contenders import CROSS_VALIDATION, Contender, Polic
 from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.cpcv import CrossValidation
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
+from strategies.walkforward.forecast_files import read_forecasts
 from strategies.walkforward.forecast_sheet import importances, sheets
+from strategies.walkforward.judged import Judged, check_covered, distinct
 from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
@@ -81,12 +83,43 @@ class Pipeline:
         wanted_of(config)
         self.scale = Scale.fit(panel, config.volatility)
         scaled = self.scale.volatility(panel)
-        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars, scaled)
+        learns = config.searches or bool(config.baselines) or not directional(config)
+        # forecasts that are given read no inputs: one is enough for the plan
+        inputs = config.features if learns else {"return": ("raw",)}
+        self.samples = Samples.of(panel, config.horizon, inputs, reach.memory_bars, scaled)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
-        space = SearchSpace(
-            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
-            assets=panel.assets if len(panel.assets) > 1 else (),
+        space = self._whole_space(learns)
+        self.space, self.said = fitting_space(config, space, reach)
+        if bank.longer:
+            self.said.append(left_out(bank.longer, reach))
+        self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        self.said += notes_of(config, panel, self.windows)
+        self.crossed = self._crossed(scaled) if CROSS_VALIDATION in config.policy else None
+        self.rehearsals = rehearsals(self.windows[0], config.rehearsals if asked_for_record(config) else 0)
+        if learns and config.rehearsals and asked_for_record(config) and not self.rehearsals:
+            self.said.append(NO_REHEARSAL)
+        first, last = self.windows[0].test.start, self.windows[-1].test.stop
+        self.funding = charged_funding(panel, config.account, first, last)
+        self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
+        for name in config.variant if config.searches else ():
+            get_variant(name)
+        self.judged = self._judged(scaled)
+        if directional(config) and not (config.searches or self.judged or config.baselines):
+            raise InputError("--variant none leaves nobody to judge: give --forecasts FILE or --baselines NAME")
+        # what does not fit is said before hours of searching
+        portfolio_of(config)
+        costs: Costs = trading_terms(config)["costs"]
+        position_rule(config)
+        costs.slippage(panel, 0, 1)
+
+    def _whole_space(self, learns: bool) -> SearchSpace:
+        """Every op and input, whether they fit the bars or not. learns: whether anything is trained; else the space only sets the purge."""
+        config, assets, bank = self.config, self.panel.assets, self.samples.bank
+        every = DEFAULT_OPS if len(assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)
+        return SearchSpace(
+            ops=config.ops or (every if learns else ("zero", "identity")),
+            assets=assets if len(assets) > 1 else (),
             share=config.share,
             nodes=config.nodes,
             cells=config.cells,
@@ -98,25 +131,18 @@ class Pipeline:
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
-        self.space, self.said = fitting_space(config, space, reach)
-        if bank.longer:
-            self.said.append(left_out(bank.longer, reach))
-        self.windows = plan(config, panel, self.space, bank.warmup_bars)
-        self.said += notes_of(config, panel, self.windows)
-        self.crossed = self._crossed(scaled) if CROSS_VALIDATION in config.policy else None
-        self.rehearsals = rehearsals(self.windows[0], config.rehearsals if asked_for_record(config) else 0)
-        if config.rehearsals and asked_for_record(config) and not self.rehearsals:
-            self.said.append(NO_REHEARSAL)
-        first, last = self.windows[0].test.start, self.windows[-1].test.stop
-        self.funding = charged_funding(panel, config.account, first, last)
-        self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
-        for name in config.variant:
-            get_variant(name)
-        # what does not fit is said before hours of searching
-        portfolio_of(config)
-        costs: Costs = trading_terms(config)["costs"]
-        position_rule(config)
-        costs.slippage(panel, 0, 1)
+
+    def _judged(self, volatility: FloatArray) -> list[Judged]:
+        """The outside forecasts, in the units that plans know; what was assumed is said."""
+        config = self.config
+        given, notes = read_forecasts(config.forecasts, self.panel, config.forecast_stamps, config.timezone)
+        models = [Judged.of(each, self.panel, config.horizon[0], volatility, config.forecasts_are) for each in given]
+        taken = ["searched", "buy_and_hold", *config.baselines, *config.rules]
+        models = distinct(models, taken)
+        self.said += notes
+        self.said += [f"{model.title}: {model.description.split('; ')[-1]}" for model in models]
+        self.said += filter(None, (check_covered(m, self.panel, self.windows, config.forecasts) for m in models))
+        return models
 
     def _crossed(self, volatility: FloatArray) -> CrossValidation:
         if not directional(self.config):
@@ -141,6 +167,7 @@ class Pipeline:
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:
             outcomes, rivals = self._compete(engine) if directional(config) else ([], [])
+            judged = [c for model in self.judged for c in model.contenders(self.samples, self.windows, config.seed)]
             risk = self._forecast_risk(engine) if wanted_of(config) else None
             if self.crossed is not None:
                 with self._progress("cross-validation") as (advance, expect):
@@ -150,14 +177,14 @@ class Pipeline:
         if not directional(config):
             assert risk is not None
             outcomes = risk.holds()
-        else:
+        elif outcomes:
             self.console.print(decided_line(outcomes[0]), markup=False, soft_wrap=True)
         volatility = self.scale.volatility(panel) if risk is None else risk.volatility()
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         self.worker_mib = engine.worker_mib
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
-            self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility, self.rehearsals)
+            self.book = book = trade(config, panel, self.windows, outcomes, [*judged, *rivals], volatility)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
         sheet = self._sheet(book, volatility) if directional(config) else {}
@@ -178,6 +205,7 @@ class Pipeline:
             risk,
             len(self.rehearsals),
             sheet,
+            self.judged,
         )
         write_run(folder, finished, register)
         self.timings["files"] = time.perf_counter() - began
@@ -206,6 +234,7 @@ class Pipeline:
                     ),
                 }
                 for each in contenders
+                if "genotype" in each.trained.report
             ],
         }
 
@@ -261,8 +290,11 @@ class Pipeline:
         """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
         with self._progress("searching and training") as (advance, expect):
             competition, rivals = self._competition(engine, advance)
-            expect(sum(competition.expected_tasks()) + len(rivals))
-            outcomes, fitted = competition.run(rivals)
+            expect((sum(competition.expected_tasks()) if self.config.searches else 0) + len(rivals))
+            if self.config.searches:
+                outcomes, fitted = competition.run(rivals)
+            else:
+                outcomes, fitted = [], engine.run(rivals, lambda _index, _cached: advance())
         hand = [
             Contender(t.name, "network", cast(Window, t.window), t.name, t.seed, result)
             for t, result in zip(rivals, fitted, strict=True)
@@ -276,9 +308,6 @@ class Pipeline:
             return risk
         idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
         competition, rivals = self._competition(idle, lambda: None)
-        search = competition.searches(competition.policies[0], self.windows[0])[0]
-        short = replace(search, settings=replace(search.settings, epochs=1))
-        found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
         training = replace(competition.training, epochs=1)
 
         def seconds(task: SearchTask | TrainTask) -> float:
@@ -286,10 +315,15 @@ class Pipeline:
             run_task(task, self.samples)
             return time.perf_counter() - began
 
-        searches, trainings = competition.expected_tasks()
-        total = searches * seconds(short) * search.settings.epochs
-        for task in competition.trainings(self.windows[0], [short], [found]):
-            total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
+        total = 0.0
+        if self.config.searches:
+            search = competition.searches(competition.policies[0], self.windows[0])[0]
+            short = replace(search, settings=replace(search.settings, epochs=1))
+            found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
+            searches, trainings = competition.expected_tasks()
+            total += searches * seconds(short) * search.settings.epochs
+            for task in competition.trainings(self.windows[0], [short], [found]):
+                total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
         for name in self.config.baselines:
             first = next(task for task in rivals if task.name == name)
             count = sum(task.name == name for task in rivals)

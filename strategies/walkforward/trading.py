@@ -117,21 +117,20 @@ def trade(
     outcomes: Sequence[PolicyOutcome],
     rivals: Sequence[Contender],
     volatility: FloatArray,
-    rehearsals: Sequence[Window] = (),
 ) -> Book:
     """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
 
-    volatility: [T, A] per bar, known at the bar: what positions are sized by. rehearsals: windows inside the training bars of the first
-    one, whose contenders are among those of `outcomes` and `rivals`.
+    volatility: [T, A] per bar, known at the bar: what positions are sized by. Contenders of windows before the first (rehearsals,
+    a file's past) lend their record and are traded by no account.
     """
     stretch = Stretch.of(config, panel, windows, volatility)
     contenders = [each for outcome in outcomes for each in (*outcome.rehearsed, *outcome.contenders)]
     candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
-    names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
-    choices = _choose(stretch, candidates, names, rehearsals)
+    names = [*(outcome.strategy for outcome in outcomes), *dict.fromkeys(rival.strategy for rival in rivals)]
+    choices = _choose(stretch, candidates, names)
     candidates = [each for each in candidates if each.contender.window.number >= 0]
     booked = _book(stretch, candidates, choices, names)
-    if asked_for_record(config):  # whether it differs is known only once all windows are over
+    if outcomes and asked_for_record(config):  # whether it differs is known only once all windows are over
         booked.targets[REGARDLESS] = booked.regardless
     held = _holders(stretch)
     booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
@@ -140,24 +139,28 @@ def trade(
         name: backtest(panel, targets, start=stretch.start, stop=stretch.stop, name=name, **stretch.terms)
         for name, targets in booked.targets.items()
     }
-    titles = _titles(config, outcomes, {name: (title, told) for name, (title, told, _) in held.items()})
+    titles = _titles(config, outcomes, rivals, {name: (title, told) for name, (title, told, _) in held.items()})
     return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
 
-def _choose(
-    stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str], rehearsals: Sequence[Window]
-) -> Choices:
+def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[str]) -> Choices:
     """Per strategy and window who trades it, window after window: a record grows by the test stretches that are over."""
     day = max(1, round(stretch.panel.bars_per_year / stretch.panel.days_per_year))
     choices: Choices = {}
     for name in names:
         records: Records[Candidate] = Records(stretch.config.evidence, day)
-        for window in (*rehearsals, *stretch.windows):
+        for window in (*_before(candidates, name), *stretch.windows):
             offered = [(c.key, c, c.trials) for c in _of(candidates, name, window)]
             choice = choices[name, window.number] = records.choose(offered, window.stop.start)
             held = _held(stretch, window, choice.candidate, choice.best)
             records.learn(plan_returns(stretch.panel, held[None], window.test.start, **stretch.terms)[0])
     return choices
+
+
+def _before(candidates: Sequence[Candidate], name: str) -> list[Window]:
+    """Windows before the first, of a strategy whose forecasts go back so far (strategies.walkforward.judged)."""
+    mine = {c.contender.window.number: c.contender.window for c in candidates if c.contender.strategy == name}
+    return [mine[number] for number in sorted(mine) if number < 0]
 
 
 def _held(stretch: Stretch, window: Window, candidate: Candidate, plan: Plan) -> FloatArray:
@@ -219,11 +222,6 @@ def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -
         "validation_sharpe": tried.sharpe,
         "selected": selected,
     }
-
-
-def _networks(config: RunConfig) -> tuple[str, ...]:
-    """The hand-designed networks that compete: where direction is forecast."""
-    return config.baselines if directional(config) else ()
 
 
 def _holders(stretch: Stretch) -> dict[str, tuple[str, str, FloatArray]]:
@@ -290,7 +288,7 @@ def _tell(
         _forecast_table(stretch, booked.forecasts),
         pd.DataFrame(booked.trials),
         daily_net_returns(panel, booked.chains, start, **stretch.terms),
-        [choices["searched", window.number] for window in stretch.windows],
+        [choices[next(iter(booked.forecasts)), window.number] for window in stretch.windows],
         titles,
         headline,
         policies,
@@ -311,7 +309,10 @@ def _forecast_table(stretch: Stretch, forecasts: dict[str, FloatArray]) -> pd.Da
 
 
 def _titles(
-    config: RunConfig, outcomes: Sequence[PolicyOutcome], held: Mapping[str, tuple[str, str]]
+    config: RunConfig,
+    outcomes: Sequence[PolicyOutcome],
+    rivals: Sequence[Contender],
+    held: Mapping[str, tuple[str, str]],
 ) -> dict[str, dict[str, str]]:
     """What pages call each strategy, and what it is."""
 
@@ -331,13 +332,18 @@ def _titles(
             "always in the market; the size alone moves, by the forecast of base and networks",
         )
         titles["searched"] = titled("searched", title, told)
+    for rival in rivals:
+        if rival.strategy in BASELINES:
+            entry = BASELINES[rival.strategy]
+            titles[rival.strategy] = titled(rival.kind, entry.title, entry.description)
+        else:
+            report = rival.trained.report
+            titles[rival.strategy] = titled(rival.kind, report["title"], report["description"])
     titles[REGARDLESS] = titled(
         "policy",
         "Searched, regardless of its record",
         "the same networks and plans, traded in every window although their record did not earn it: for comparison, no verdict reads it",
     )
-    for name in _networks(config):
-        titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
     titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}
     for name in _rules(config):
         titles[name] = titled("rule", RULES[name].title, f"{RULES[name].description} Source: {RULES[name].source}.")

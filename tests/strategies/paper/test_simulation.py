@@ -83,6 +83,13 @@ def test_a_no_to_a_second_sending_does_not_settle_the_first() -> None:
     assert (found.counts["answer code_30133"], found.wrong) == (1, [])
 
 
+def test_a_limit_order_that_was_filled_while_its_answer_was_lost_is_not_sent_twice() -> None:
+    """Found by the simulation: its executions were not in the journal yet, so all of it was sent again under the next id."""
+    plan = replace(plan_of(20004, 60, faults=0.6, kills=0.12), bars=13)
+    assert plan.limit_orders
+    assert simulate(plan).wrong == []
+
+
 def test_a_failing_plan_is_made_shorter() -> None:
     plan = of(FOUND_BY["fresh ids"])
     with planted("fresh ids"):
