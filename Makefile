@@ -41,11 +41,9 @@ site: $(STAMP)
 docs: site
 	@$(BIN)/python -m docs.executed
 
-# a short form of the speed figures in docs/performance.md, a few minutes; each module has a long form of its own
+# the speed figures of docs/performance.md, written into it: less than ten minutes; ARGS="--only kernels,account" for some of them
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks.speed_search --short
-	@$(BIN)/python -m benchmarks.speed_job --short
-	@$(BIN)/python -m benchmarks.features --shapes 100000x1,100000x50 --repeats 3 $(ARGS)
+	@$(BIN)/python -m benchmarks.page $(ARGS)
 
 format: $(STAMP)
 	@$(BIN)/ruff format .
@@ -56,6 +54,7 @@ $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 2>&1 | grep -v "^WARNING: Location" || true
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]" > .venv/install.log 2>&1 || (cat .venv/install.log; exit 1)
+	@$(BIN)/python -m strategies.doctor --compile --quiet || true
 	@rm -f .venv/.installed-* && touch $@
 
 clean:

@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import typer
 
+from benchmarks.tables import say, table
 from data.files import load_files
 from data.panel import FloatArray, Panel
 from data.simulated import simulate
@@ -98,11 +99,11 @@ def main(
     began = time.perf_counter()
     accounts_for(panel, positions(count, 24, 1), **stretch)
     account_for(panel, positions(count, 24, 1)[0], **stretch)
-    print(f"{count:,} bars; ready after {time.perf_counter() - began:.1f} s (compiled, or from the cache)")
+    say(f"{count:,} bars; ready after {time.perf_counter() - began:.1f} s (compiled, or from the cache)")
     before = kernel_before()
     before(panel, positions(count, 24, 1)[0], **stretch)
-    print("million bars a second, one core")
-    print("changes every  many plans  one plan a call  kernel before  Backtrader  vectorbt")
+    say("million bars a second, one core")
+    rows = []
     for hold in HOLDS:
         plans = positions(count, hold, PLANS)
         many = PLANS * count / least(lambda p=plans: accounts_for(panel, p, **stretch), repeats) / 1e6
@@ -112,8 +113,9 @@ def main(
         other = with_vectorbt(panel, plans, costs)
         if other is not None:
             other()
-        told = f"{PLANS * count / least(other, repeats) / 1e6:8.1f}" if other is not None else "not installed"
-        print(f"{hold:>8} bars  {many:10.1f}  {one:15.1f}  {old:13.1f}  {slow:10.3f}  {told}")
+        told = f"{PLANS * count / least(other, repeats) / 1e6:.1f}" if other is not None else "not installed"
+        rows.append([f"{hold} bars", f"{many:.1f}", f"{one:.1f}", f"{old:.1f}", f"{slow:.3f}", told])
+    say(table(["changes every", "many plans", "one plan a call", "kernel before", "Backtrader", "vectorbt"], rows))
     held = positions(count, 24, 1)[0]
     ends = np.arange(23, count, 24)
     began = time.process_time()
@@ -122,7 +124,7 @@ def main(
         part = range(first, min(first + 250, shifts))
         shifted = np.stack([np.roll(held, 1 + k * (count - 2) // shifts, axis=0) for k in part])
         done += len(accounts_for(panel, shifted, kept=ends, **stretch))
-    print(f"timing null: {done:,} shifts of {count:,} bars in {time.process_time() - began:.1f} s")
+    say(f"timing null: {done:,} shifts of {count:,} bars in {time.process_time() - began:.1f} s")
 
 
 if __name__ == "__main__":

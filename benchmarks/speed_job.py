@@ -9,22 +9,22 @@ memory        peak of features, one search and one training on 5 years of hourly
 from __future__ import annotations
 
 import argparse
+import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.tables import say, table
+
 BARS = 50_000
 HOURS_5_YEARS = 43_800
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def cold_start() -> None:
@@ -115,11 +115,20 @@ def job(short: bool, data: str | None, funding: str | None, out: str) -> None:
     command += ["--data", data] if data else ["--source", "simulated"]
     command += ["--funding", funding] if funding else []
     command += ["--preset", "quick", "--test", "180d"] if short else []
-    began = time.perf_counter()
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True)
-    say(f"job: {' '.join(command[3:])}\n  {time.perf_counter() - began:.1f} s wall")
-    for line in (done.stdout if done.returncode == 0 else done.stderr).splitlines()[-14:]:
-        say("  " + line)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        say(done.stderr)
+        raise SystemExit(done.returncode)
+    spent = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    shown = " ".join(word for word in command[3:] if word not in ("--out", out))
+    say(f"job: `{shown}`: {time.perf_counter() - began:.1f} s by the clock, {spent:.1f} s of the processor")
+    folder = Path(out) / "latest"
+    timings = json.loads((folder / "run.json").read_text())["timings"]
+    rows = [[stage, f"{took:.1f} s"] for stage, took in sorted(timings.items(), key=lambda item: -item[1])]
+    say(table(["stage", "by the clock"], rows))
+    say(f"its page: {(folder / 'index.html').stat().st_size / 1e6:.1f} MB")
 
 
 def memory(windows: int) -> float:

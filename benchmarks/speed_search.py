@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.per_op import PerOpSupernet
+from benchmarks.tables import say, table
 from nas.network.lean_torch import descend
 from nas.network.losses import huber
 from nas.network.reference import reference_forward
@@ -36,11 +37,6 @@ from nas.tasks.memory import peak_mib
 WINDOW, WINDOWS = 64, 64  # the sequence and batch of the field's public implementations
 INPUTS, BARS = 8, 12_000
 TRAIN, VALIDATION = slice(500, 8_000), slice(8_500, 11_900)
-
-
-def say(text: str = "") -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def space_of(**changes: int) -> SearchSpace:
@@ -175,8 +171,8 @@ def forecasts_per_second(tensors: Tensors, least_s: float, nodes: int) -> None:
             ReferenceSearch(space, tensors, window).step, least_s
         )
         found[f"per op, windows of {window}"] = WINDOWS / seconds(PerOpSearch(space, tensors, window).step, least_s)
-    for name, rate in found.items():
-        say(f"  {name:<34} {rate:>10,.0f}   the default is {default / rate:6.1f}x this, the best {best / rate:6.1f}x")
+    rows = [[name, f"{rate:,.0f}", f"{default / rate:.1f}x", f"{best / rate:.1f}x"] for name, rate in found.items()]
+    say(table(["way", "forecasts/s", "the default is", "the best is"], rows))
 
 
 def loss_over_time(tensors: Tensors, limit_s: float) -> None:
@@ -211,14 +207,13 @@ def loss_over_time(tensors: Tensors, limit_s: float) -> None:
                 step()
                 spent += time.process_time() - began
             curves[name].append(judge())
-    say("  seconds " + "".join(f"{mark:>9.2f}" for mark in marks))
-    for name, curve in curves.items():
-        say(f"  {name:<8}" + "".join(f"{value:>9.4f}" for value in curve))
+    rows = [[name, *(f"{value:.4f}" for value in curve)] for name, curve in curves.items()]
+    say(table(["seconds", *(f"{mark:.2f}" for mark in marks)], rows))
 
 
 def orders_and_variants(tensors: Tensors, least_s: float, names: list[str]) -> None:
     say("one step (alpha and weights), milliseconds of one core")
-    base = 0.0
+    base, rows = 0.0, []
     for name in names:
         run = run_of(space_of(), tensors, name)
         train, validation = run.batches(run.train_bars)[0], run.batches(run.validation_bars)[0]
@@ -230,7 +225,8 @@ def orders_and_variants(tensors: Tensors, least_s: float, names: list[str]) -> N
 
         spent = seconds(step, least_s)
         base = base or spent
-        say(f"  {name:<18} {1e3 * spent:7.2f}   {spent / base:5.2f}x")
+        rows.append([name, f"{1e3 * spent:.2f}", f"{spent / base:.2f}x"])
+    say(table(["variant", "ms", "times the first"], rows))
     run = run_of(space_of(), tensors, epochs=1_000)
     run.settings = replace(run.settings, diagnostics_every=0)
     run.epoch(500, 500, 1_000)
@@ -238,7 +234,7 @@ def orders_and_variants(tensors: Tensors, least_s: float, names: list[str]) -> N
     run.settings = replace(run.settings, diagnostics_every=5)
     run.eigenvalue()
     watched = seconds(run.eigenvalue, least_s) / 5
-    say(f"  eigenvalue, every 5th epoch: {watched / (plain + watched):.1%} of a search's time")
+    say(f"eigenvalue, every 5th epoch: {watched / (plain + watched):.1%} of a search's time")
 
 
 def growth(cells: int, channels: int, least_s: float) -> tuple[float, float]:
@@ -298,11 +294,13 @@ def main() -> None:
     )
     orders_and_variants(tensors, least, order + rest)
     sizes = ((1, 2), (8, 32)) if given.short else ((1, 2, 4, 8), (8, 16, 32, 64))
-    say("growth of a step (milliseconds) and of peak memory (MiB, torch itself included)")
+    say("growth of a step and of peak memory (torch itself included)")
+    rows = []
     for name, values in zip(("cells", "channels"), sizes, strict=True):
         figures = {v: growth(*((v, 16) if name == "cells" else (1, v)), least) for v in values}
-        line = ", ".join(f"{v}: {ms:.1f} ms {mib:.0f} MiB" for v, (ms, mib) in figures.items())
-        say(f"  {name}: {line}; time grows as {name}^{fitted({v: ms for v, (ms, _) in figures.items()}):.2f}")
+        rows += [[f"{v} {name}", f"{ms:.1f} ms", f"{mib:.0f} MiB", ""] for v, (ms, mib) in figures.items()]
+        rows[-1][-1] = f"{name}^{fitted({v: ms for v, (ms, _) in figures.items()}):.2f}"
+    say(table(["size", "step", "memory", "time grows as"], rows))
 
 
 if __name__ == "__main__":

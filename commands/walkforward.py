@@ -160,7 +160,7 @@ def _tell(job: Job, headline: Headline) -> None:
     width = max(map(len, headline), default=0)
     for name, figures in headline.items():
         result.print(
-            f"  {name:<{width}}  return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   trades {figures['trades']}",
+            f"  {name:<{width}}  return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   fills {figures['trades']}",
             markup=False,
         )
     if options.as_json:

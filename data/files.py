@@ -130,7 +130,7 @@ def read_candles(
     stamps = _as_utc(stamps, times.zoned, reading, "data", path, notes)
     table, stamps = _sorted(table, stamps, notes)
     if not times.zoned and parse_timezone(reading.timezone, "data") is None:
-        _check_local(stamps, path)  # also where they were out of order
+        check_local(stamps, path)  # also where they were out of order
     table.index = pd.DatetimeIndex(stamps, name="timestamp")
     for name, why in implausible_fields(table).items():
         notes.append(f"column {name} ignored: {why}")
@@ -180,7 +180,7 @@ def read_settlements(
     notes += [note] if note else []
     table, stamps = _sorted(table, stamps, notes)
     if not times.zoned and parse_timezone(reading.timezone, "funding") is None:
-        _check_local(stamps, path)  # also where they were out of order
+        check_local(stamps, path)  # also where they were out of order
     rates = table["funding_rate"].to_numpy(dtype=np.float64)
     if not np.isfinite(rates).all():
         check_rates(stamps, rates, path)
@@ -308,11 +308,11 @@ def _as_utc(stamps: TimeArray, zoned: bool, reading: Reading, kind: str, path: P
         if zone != "UTC":
             notes.append(f"times of {zone} turned into UTC")
         return to_utc(stamps, zone, path)
-    _check_local(stamps, path)
+    check_local(stamps, path)
     return stamps
 
 
-def _check_local(stamps: TimeArray, path: Path) -> None:
+def check_local(stamps: TimeArray, path: Path) -> None:
     """InputError where an hour too much or too little stands where clocks change."""
     where = local_zone(stamps, commonest_step(stamps)) if len(stamps) > 2 else None
     if where is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from data.atomic import write_text
 from data.commandline import Json, Quiet, application, command
 from data.panel import InputError, Panel
 from data.progress import console_of
-from lab.units import Result, Unit
+from lab.units import Record, Result, Unit
 
 KEPT = "interrupted: finished units are kept; the same command goes on from here"
 app = application(no_args_is_help=True)
@@ -116,6 +117,7 @@ def search_vs_random(
         minutes,
         quiet,
         json_,
+        histories,
     )
 
 
@@ -179,7 +181,7 @@ def risk(
     histories = histories_of(data, None)
     pairs = experiment.targets_of(target)
     wanted = experiment.units(histories, seeds, per_stretch, pairs, (lengths[0], lengths[1], lengths[2]), arms)
-    _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+    _run("risk", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_, histories)
 
 
 @command(app, "python -m lab verdict --seeds 200 --looks 1,20")
@@ -249,6 +251,75 @@ def timing(
     _shown([{**told, "ks_p": float(kstest(found, "uniform").pvalue)}], json_)
 
 
+@command(app, "python -m lab court --seeds 40")
+def court(
+    data: Annotated[list[Path] | None, typer.Option(help="Candles instead of simulated markets; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Files of each kind.", min=1)] = 40,
+    first_seed: Annotated[int, typer.Option(help="Number of the first file.", min=0)] = 0,
+    bars: Annotated[int, typer.Option(help="Hourly bars of a simulated market.", min=2_000)] = 12_000,
+    json_: Json = False,
+) -> None:
+    """The leak court: how many planted leaks are found in files of forecasts, and how many clean files are convicted?"""
+    from lab import court as experiment  # start-up time
+
+    _shown(
+        experiment.measured(range(first_seed, first_seed + seeds), bars, histories_of(data, None) if data else ()),
+        json_,
+    )
+
+
+@command(app, "python -m lab leaks --seeds 3")
+def leaks(
+    seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,
+    first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    noise: Annotated[str, typer.Option(help="On the bar that is read early, in its spreads, in turn.")] = "0,0.5,1",
+    json_: Json = False,
+) -> None:
+    """The lead-lag curve of trained networks: does it tell an input that reads one bar ahead from a planted signal?"""
+    from lab import sheet as experiment  # start-up time
+
+    noises = [float(part) for part in noise.split(",") if part.strip()] or [0.0]
+    rows = []
+    for leaking in (True, False):
+        found = [experiment.leaks(seed, leaking, noises) for seed in range(first_seed, first_seed + seeds)]
+        curve = {f"mean_{name}": sum(float(each[name] or 0.0) for each in found) / seeds for name in ("lag_1", "lag_2")}
+        told = sum(each["leak_at"] is not None for each in found)
+        rows.append({"planted": "leak" if leaking else "skill", "markets": seeds, "called_a_leak": told, **curve})
+    _shown(rows, json_)
+
+
+@command(app, "python -m lab importance --seeds 3 --days 30")
+def importance(
+    seeds: Annotated[int, typer.Option(help="Problems.", min=1)] = 100,
+    first_seed: Annotated[int, typer.Option(help="Number of the first problem.", min=0)] = 0,
+    strength: Annotated[
+        float, typer.Option(help="Share of the label's variance that is planted.", min=0, max=1)
+    ] = 0.02,
+    days: Annotated[int, typer.Option(help="Unseen days, of hourly bars.", min=5)] = 60,
+    json_: Json = False,
+) -> None:
+    """Importance by permutation: is the planted input first, and do the intervals of noise inputs hold 0?"""
+    from lab import sheet as experiment  # start-up time
+
+    found = [experiment.importances(seed, strength, days) for seed in range(first_seed, first_seed + seeds)]
+    total = {name: sum(float(each[name]) for each in found) for name in found[0]}
+    told = {"planted_first": total["first"] / seeds, "its_interval_above_0": total["above_zero"] / seeds}
+    _shown([{"problems": seeds, **told, "noise_intervals_hold_0": total["noise_holds"] / total["noise"]}], json_)
+
+
+@command(app, "python -m lab cpcv --seeds 2")
+def cpcv(
+    seeds: Annotated[int, typer.Option(help="Markets.", min=2)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    json_: Json = False,
+) -> None:
+    """Cross-validated paths (45 searches a market) where there is no signal: is the median Sharpe ratio before costs zero?"""
+    from lab import cpcv as experiment  # start-up time
+
+    markets = [experiment.paths(seed) for seed in range(first_seed, first_seed + seeds)]
+    _shown([{"markets": seeds, "paths": sum(map(len, markets)), **experiment.medians(markets)}], json_)
+
+
 def _shown(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
     """Figures as a table."""
     from lab.verdict import table  # start-up time
@@ -284,7 +355,7 @@ def kinds(
     wanted = [
         u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast, every, behind)
     ]
-    _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+    _run("kinds", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_, histories)
 
 
 @command(
@@ -334,8 +405,9 @@ def _run(
     minutes: float,
     quiet: bool,
     as_json: bool,
+    shown: Sequence[Panel] = (),
 ) -> None:
-    """Compute what is missing; then verdict and table of what is finished."""
+    """Compute what is missing; then verdict and table of what is finished. shown: histories whose own unseen bars the figures are of."""
     # start-up time: `--help` needs no torch
     from lab.evidence import EXPERIMENTS
     from lab.units import complete
@@ -344,14 +416,32 @@ def _run(
     found = complete(store / name, wanted, compute, console_of(as_json, quiet), code_version(), minutes)
     verdict, body = EXPERIMENTS[name][2](found) if found else ("", "")
     if as_json:
+        looked(name, found, shown)
         told = {"experiment": name, "finished": len(found), "wanted": len(wanted), "verdict": verdict, "table": body}
         typer.echo(json.dumps(told))
         return
     if not found:
         typer.echo("no unit is finished yet")
         return
+    for line in looked(name, found, shown):
+        typer.echo(line)
     typer.echo(body + "\n")
     typer.echo(f"{len(found)} of {len(wanted)} units are finished. {verdict}")
+
+
+def looked(name: str, found: Sequence[Record], histories: Sequence[Panel]) -> list[str]:
+    """A look at each real history, in the register (`strategies.walkforward.looks`): the same units are the same look. A line each."""
+    from strategies.walkforward.looks import Register, Stretch  # start-up time
+
+    said = []
+    for history in histories if found else ():
+        units = sorted(f"{record.name} {json.dumps(record.settings, sort_keys=True, default=str)}" for record in found)
+        look = f"lab-{name}-{hashlib.sha256(chr(10).join(units).encode()).hexdigest()[:16]}"
+        first, last = (str(history.close_times[k])[:19] for k in (0, -1))
+        stretch = Stretch.of(history.assets, history.simulated, history.fingerprint(), first, last)
+        told = Register().enter(f"lab {name}", look, stretch, history.fingerprint(), found[0].code, {})
+        said.append(f"{'+'.join(history.assets)}: {told.told}")
+    return said
 
 
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:

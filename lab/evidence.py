@@ -67,6 +67,10 @@ WALKS = ("kinds", "pooled", "risk")
 
 #: what the numbers do not say by themselves, and what was tried
 NOTES: dict[str, str] = {
+    "power": (
+        "Recorded on 25 November 2026 in the space of two nodes and one input, by the search of that day, whose logits hardly moved; the "
+        "search of today was not measured so."
+    ),
     "kinds": (
         "Planned in docs/evidence/kinds-plan.md: 13 windows of three groups of four files each; of the walk whose kinds all read all "
         "inputs the machine finished 17 of 39 windows, of the one with inputs as kinds all. What counts are windows that were finished "
@@ -131,7 +135,10 @@ NOTES: dict[str, str] = {
         "problems could show. It stays, since it lets chance fade from the logits. Where nothing was decided, the simpler op "
         "gave 0.423 and 0.162, the first 0.450 and 0.147: on strong signals the rule costs a little (worse in four of six, "
         "better in none), on weak ones it does not; it is stated beforehand and can be changed (`no decay of alpha`, `ten times"
-        " the decay of alpha`, `first op where undecided` of `--ways`)."
+        " the decay of alpha`, `first op where undecided` of `--ways`).\n\n"
+        "In the tables `darts` is read off before its last round, which leaves nothing "
+        "open, so that it holds the first op on every edge: `first op where undecided` is the same search twice. What the shipped rule "
+        "gives is the way `simpler op where undecided`, added since and not yet run."
     ),
     "search-vs-random-small": (
         "Two nodes, one cell input, 729 cells, and logits that hardly moved: the code of 25 November 2026. "

@@ -18,7 +18,7 @@ from strategies.backtest.timing import timing_luck
 from strategies.walkforward.choice import FLAT, Plan, Records, Tried
 
 DAYS_PER_YEAR = 365
-STOP_DAYS, BARS_PER_DAY = 20, 4
+STOP_DAYS, BARS_PER_DAY, REHEARSAL_DAYS = 20, 4, 60
 RATE = 0.1
 
 
@@ -74,7 +74,7 @@ def beats(
 
 def traded_share(step_days: int, plans: int, runs: int, days: int = 720, first_seed: int = 0) -> float:
     """Share of windows that trade where no plan has skill. Plans hold one side for days, half of it in common; the bars they are chosen on
-    favour them (early stopping has seen those), which must not matter.
+    favour them (early stopping has seen those), which must not matter. The record begins with a rehearsal, as that of a run.
     """
     traded = windows = 0
     step, stop = step_days * BARS_PER_DAY, STOP_DAYS * BARS_PER_DAY
@@ -87,7 +87,8 @@ def traded_share(step_days: int, plans: int, runs: int, days: int = 720, first_s
         side = np.sign(common + rng.normal(size=(plans, bars // 8 + 1)))
         returns = np.repeat(side, 8, axis=1)[:, :bars] * market
         records: Records[str] = Records(RATE, BARS_PER_DAY)
-        for start in range(stop, bars - step + 1, step):
+        records.learn(returns[0, : REHEARSAL_DAYS * BARS_PER_DAY])  # before any bar that follows
+        for start in range(stop + REHEARSAL_DAYS * BARS_PER_DAY, bars - step + 1, step):
             seen = returns[:, start - stop : start] + 0.1
             tried = [Tried(plan, own, 0.0) for plan, own in zip(named, seen, strict=True)]
             choice = records.choose([("network", "network", tried)], start - stop)

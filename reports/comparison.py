@@ -14,7 +14,7 @@ from reports.figures import POINTS, SERIES_COLOURS, Figure, label, significant, 
 from reports.luck import look_of, luck_section
 from reports.page import environment, flat, json_for_script, plotly_script
 from reports.performance import performance
-from reports.run_folder import BENCHMARK, SEARCHED, Run, load_run
+from reports.run_folder import BENCHMARK, Run, load_run
 from reports.tearsheets import best_by_hand
 
 
@@ -62,7 +62,7 @@ def _described(run: Run) -> dict[str, Any]:
     luck = luck_section(run, look_of(run, "comparison"))
     rival = best_by_hand(run)
     rows = []
-    for name in dict.fromkeys([SEARCHED, rival, BENCHMARK]):
+    for name in dict.fromkeys([run.subject, rival, BENCHMARK]):
         if name is not None and name in run.equity.columns:
             interval = None if luck.resampled is None else luck.resampled.interval(name)
             rows.append((run.short(name), performance(run, name), interval, luck.strategies[name].after_looks))
@@ -79,7 +79,7 @@ def _described(run: Run) -> dict[str, Any]:
 def _equity_figure(runs: Sequence[Run]) -> Figure:
     traces, ends = [], []
     for column, run in enumerate(runs):
-        name = SEARCHED if SEARCHED in run.equity.columns else run.strategies[0]
+        name = run.subject
         times, values = thinned(run.equity[[name]], POINTS)
         growth = values[:, 0] / next((value for value in values[:, 0] if np.isfinite(value) and value > 0), 1.0)
         ends.append(f"{run.run_id} {growth[-1]:.2f}")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from reports.performance import daily_returns, drawdown, sharpe_ratio
-from reports.run_folder import BENCHMARK, SEARCHED, Run
+from reports.run_folder import BENCHMARK, Run
 
 SHOWN = 8  # lines that a chart shows at first; the others wait in the legend
 POINTS = 1500  # per curve: more than a screen has columns
@@ -71,7 +71,7 @@ def shown_strategies(run: Run) -> tuple[str, ...]:
     """All, where they are few; else the searched one, buy and hold, and of the others those of the highest Sharpe ratio."""
     if len(run.strategies) <= SHOWN:
         return run.strategies
-    always = [name for name in (SEARCHED, BENCHMARK) if name in run.strategies]
+    always = [name for name in (run.subject, BENCHMARK) if name in run.strategies]
     ratios = {name: sharpe_ratio(daily_returns(run.equity[name]).to_numpy()) for name in run.strategies}
     ranked = sorted(ratios, key=lambda name: -np.inf if np.isnan(ratios[name]) else ratios[name], reverse=True)
     chosen = {*always, *[name for name in ranked if name not in always][: SHOWN - len(always)]}
@@ -112,7 +112,7 @@ def curve(
 ) -> Trace:
     """One line of a strategy; the same strategy has the same colour and dash in every chart. shown: not only in the legend."""
     dashes = ("solid", "dash", "dot", "dashdot")
-    prominent = run.kind(strategy) == SEARCHED
+    prominent = strategy == run.subject
     return {
         "type": "scatter",
         "mode": "lines",

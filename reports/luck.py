@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.figures import Figure, significant
 from reports.performance import daily_frame
-from reports.run_folder import BENCHMARK, SEARCHED, Run
+from reports.run_folder import BENCHMARK, Run
 from reports.statistics import (
     AgainstBenchmark,
     Control,
@@ -62,7 +62,7 @@ def luck_section(run: Run, look: Look) -> LuckSection:
     daily = daily_frame(run.equity)[list(run.strategies)]
     trials = trial_matrix(run, daily.index)
     rows = len(run.trials)
-    subject = SEARCHED if SEARCHED in daily.columns else next(iter(daily.columns))
+    subject = run.subject
     return LuckSection(
         daily=daily,
         strategies={name: luck(name, daily[name].to_numpy(), rows, trials, look.total) for name in daily.columns},

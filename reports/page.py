@@ -17,12 +17,15 @@ from markupsafe import Markup
 from data.atomic import write_text
 from nas.space.drawing import draw_genotype
 from reports.costs_section import cost_figure, cost_rows, scenario_title, scenarios
+from reports.cpcv_section import cpcv_section
 from reports.figures import drawdown_figure, equity_figure
+from reports.forecast_section import forecast_section
+from reports.judged_section import judged_section
 from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
-from reports.run_folder import SEARCHED, Run, link_latest, list_runs, load_run
+from reports.run_folder import Run, link_latest, list_runs, load_run
 from reports.search_section import (
     chance_figure,
     decided_told,
@@ -43,7 +46,10 @@ Progress = Callable[[str], None]
 COLUMNS = (
     ("Return", "Total return out of sample"),
     ("Sharpe", "Mean over standard deviation of daily returns, per year: return per risk, above 1 is good"),
-    ("Max drawdown", "The deepest loss from the highest equity so far"),
+    (
+        "Max drawdown, by bar",
+        "The deepest loss from the highest equity so far, bar by bar; tearsheets go day by day and miss what recovers within one",
+    ),
     ("Volatility", "Standard deviation of daily returns, per year"),
     ("CAGR", "Return per year, compounded"),
     ("Sortino", "Like Sharpe, but only losses count as risk"),
@@ -104,7 +110,9 @@ def _content(run: Run) -> dict[str, object]:
     portfolio, contributed = [*portfolio_figures(run), *lead_figure(run)], contribution_rows(run, subject(run))
     figures += portfolio
     risks, drawn = risk_section(run)
-    figures += drawn
+    forecast, sheet = forecast_section(run)
+    crossed, paths = cpcv_section(run)
+    figures += [*drawn, *sheet, *paths]
     figures += [figure for figure in (chance_figure(run), timeline_figure(run)) if figure is not None]
     figures += [figure for window in windows for figure in window["figures"]]
     feature_windows, features = feature_table(run)
@@ -123,6 +131,8 @@ def _content(run: Run) -> dict[str, object]:
         "scenarios": [scenario_title(*pair) for pair in scenarios(run)],
         "contribution_rows": contributed,
         "risks": risks,
+        "forecast": forecast,
+        "crossed": crossed,
         "portfolio_title": run.title(subject(run)),
         "portfolio_weighting": str((run.info.get("config") or {}).get("weighting", "–")).replace("_", " "),
         "portfolio_figures": portfolio,
@@ -131,6 +141,8 @@ def _content(run: Run) -> dict[str, object]:
         "windows": windows,
         "policies": _policies(run, rows),
         "has_random": has_random(run),
+        "judged": judged_section(run, luck.daily),
+        "searched": any(window.get("genotype") for window in run.windows),
         "feature_windows": feature_windows,
         "features": features,
         "candle_charts": [figure.name for figure in figures if figure.name.startswith("candles-")],
@@ -138,14 +150,11 @@ def _content(run: Run) -> dict[str, object]:
         "trade_count": len(run.trades),
         "week_titles": week_titles,
         "weeks": [("Worst weeks", worst), ("Best weeks", best)],
-        "duel": DUEL if rival is not None and SEARCHED in run.equity.columns else None,
+        "duel": DUEL if rival is not None and rival != run.subject else None,
         "facts": _provenance(run),
         "settings": flat(run.info.get("config") or {}),
         "costs": flat(run.info.get("costs") or {}),
-        "timings": [
-            *flat(run.info.get("timings") or {}),
-            ("register of looks begins", luck.look.begun or "not known"),
-        ],
+        "timings": [*flat(run.info.get("timings") or {}), ("register of looks begins", luck.look.begun or "not known")],
         "packages": flat(run.provenance.get("packages") or {}),
         "notes": [str(note) for note in run.provenance.get("notes") or []],
         "command": _command(run),
@@ -308,11 +317,12 @@ def _decision(window: Mapping[str, Any]) -> str:
         return (
             f"Stayed flat: {plan}, and it earned nothing there." if flat else f"Traded: {plan}; no record is asked for."
         )
+    of = "earlier windows" + (" and a rehearsal inside the first training stretch" if evidence.get("rehearsed") else "")
     record = (
-        f"what was chosen so earned, on {days} unseen day{'s' * (days != 1)} of earlier windows, what luck alone earns or exceeds with "
+        f"what was chosen so earned, on {days} unseen day{'s' * (days != 1)} of {of}, what luck alone earns or exceeds with "
         f"{by_luck:.1%}; at most {needed:.0%} is asked for"
         if days
-        else "no unseen days of earlier windows tell yet whether such choices earn anything"
+        else f"no unseen days of {of} tell yet whether such choices earn anything"
     )
     return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}."
 

@@ -11,7 +11,7 @@ import pandas as pd
 from nas.space.genotype import when
 from nas.space.ops import ACROSS_OPS
 from reports.figures import POINTS, SERIES_COLOURS, Figure, Trace, label, significant, time_texts
-from reports.run_folder import SEARCHED, Run
+from reports.run_folder import Run
 
 MOST_CURVES = 12  # assets drawn one by one; of more, those with the largest exposure
 
@@ -38,7 +38,7 @@ class Contribution:
 
 def subject(run: Run) -> str:
     """The strategy that the section is about: the searched one, or the first."""
-    return SEARCHED if SEARCHED in run.equity.columns else run.strategies[0]
+    return run.subject
 
 
 def contribution_rows(run: Run, strategy: str) -> list[Contribution]:

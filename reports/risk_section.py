@@ -126,7 +126,7 @@ def _target(name: str, facts: Mapping[str, Any], mine: pd.DataFrame, figures: tu
     losses = {method: _losses(method, facts, mine) for method in names}
     days = pd.to_datetime(mine["timestamp"]).dt.floor("D")
     daily = pd.DataFrame(losses).groupby(days.to_numpy()).mean().dropna()
-    inside = _confidence_set(daily)
+    inside = confidence_set(daily)
     truth, naive = mine["realised"].to_numpy(float), mine[NAIVE].to_numpy(float)
     rows = []
     for method in names:
@@ -217,7 +217,7 @@ def diebold_mariano(difference: FloatArray) -> float:
     return float(stats.t.cdf(difference.mean() / math.sqrt(variance / n) * correction, n - 1))
 
 
-def _confidence_set(daily: pd.DataFrame) -> set[str]:
+def confidence_set(daily: pd.DataFrame) -> set[str]:
     """Methods that the Model Confidence Set keeps at 90%; all where there are too few days."""
     if len(daily) < 3 * MCS_BLOCK or daily.shape[1] < 2:
         return set(map(str, daily.columns))

@@ -33,6 +33,8 @@ FRAME_COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 BENCHMARK = "buy_and_hold"
 SEARCHED = "searched"
+JUDGED = "judged"  # forecasts that were not made here
+REGARDLESS = "regardless"  # the same in the windows that its record left flat, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +134,23 @@ class Run:
     def strategies(self) -> tuple[str, ...]:
         """Searched strategies first, the benchmark last, the others as the run wrote them."""
         names = [str(name) for name in self.equity.columns]
-        rank = {"searched": 0, "benchmark": 3}
+        rank = {JUDGED: -1, SEARCHED: 0, "benchmark": 3}
         return tuple(sorted(names, key=lambda name: rank.get(self.kind(name), 1)))
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Strategies that trade forecasts which were not made here, as the run wrote them."""
+        return tuple(str(name) for name in self.equity.columns if self.kind(str(name)) == JUDGED)
+
+    @property
+    def subject(self) -> str:
+        """The strategy that the page is about: the first that is judged, else the searched one, else the first."""
+        if self.judged or SEARCHED not in self.equity.columns:
+            return self.strategies[0]
+        return SEARCHED
+
     def kind(self, strategy: str) -> str:
-        """`searched`, `network`, `rule`, `random`, `benchmark` or what the run calls it."""
+        """`judged`, `searched`, `network`, `rule`, `random`, `benchmark` or what the run calls it."""
         if strategy == BENCHMARK:
             return "benchmark"
         described = _mapping(_mapping(self.info.get("strategies")).get(strategy))

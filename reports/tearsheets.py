@@ -22,7 +22,7 @@ import pandas as pd
 from data.atomic import write_text
 from reports.performance import daily_returns, sharpe_ratio
 from reports.portfolio_section import asset_returns, subject
-from reports.run_folder import BENCHMARK, SEARCHED, Run
+from reports.run_folder import BENCHMARK, Run
 
 PERIODS_PER_YEAR = 365.0  # daily returns of a market that never closes; QuantStats assumes 252 unless told
 DUEL = "searched-against-best-by-hand.html"
@@ -91,10 +91,10 @@ def planned_sheets(run: Run) -> list[Sheet]:
                 Sheet(folder / asset_sheet(about, asset), alone, held, title, against, facts, run.days_per_year)
             )
     rival = best_by_hand(run)
-    if SEARCHED in daily and rival is not None:
-        title = f"{run.title(SEARCHED)} against {run.title(rival)}"
+    if rival is not None and rival != run.subject:
+        title = f"{run.title(run.subject)} against {run.title(rival)}"
         against = run.title(rival)
-        sheets.append(Sheet(folder / DUEL, daily[SEARCHED], daily[rival], title, against, facts, run.days_per_year))
+        sheets.append(Sheet(folder / DUEL, daily[run.subject], daily[rival], title, against, facts, run.days_per_year))
     return sheets
 
 
@@ -217,7 +217,22 @@ def _quantstats(
             parameters={html.escape(key): html.escape(value) for key, value in parameters.items()},
         )
         text = output.read_text(encoding="utf-8")
-    return _without_remote_assets(text, f"{title}: tearsheet")
+    return _without_remote_assets(honest_rows(text, len(series)), f"{title}: tearsheet")
+
+
+def honest_rows(text: str, days: int) -> str:
+    """Without the rows of more months and years than there are days; drawdowns say that they are of days, the page's of bars."""
+    for name, least in (
+        ("3M", 90),
+        ("6M", 181),
+        ("1Y", 365),
+        ("3Y (ann.)", 1095),
+        ("5Y (ann.)", 1826),
+        ("10Y (ann.)", 3652),
+    ):
+        if days < least:
+            text = re.sub(rf"<tr><td>{re.escape(name)}</td>.*?</tr>", "", text, flags=re.S)
+    return re.sub(r"<td>(Max Drawdown|Avg\. Drawdown)</td>", r"<td>\1, by day</td>", text)
 
 
 def _naive_days(returns: pd.Series) -> pd.Series:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reports.figures import Figure, Trace, label, significant
-from reports.run_folder import BENCHMARK, SEARCHED, Run
+from reports.run_folder import BENCHMARK, Run
 
 CANDLES = 1200  # per asset: more than a screen has columns
 MARKERS = 1500  # per strategy and asset
@@ -116,7 +116,7 @@ def weeks(
     run: Run, rival: str | None
 ) -> tuple[list[str], list[tuple[str, list[float]]], list[tuple[str, list[float]]]]:
     """Titles, and the worst and the best weeks of the first strategy: (week beginning, return of each)."""
-    subject = SEARCHED if SEARCHED in run.equity.columns else run.strategies[0]
+    subject = run.subject
     names = [
         name for name in dict.fromkeys([subject, rival, BENCHMARK]) if name is not None and name in run.equity.columns
     ]

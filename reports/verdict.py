@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reports.judged_section import convicted
 from reports.luck import LuckSection
 from reports.performance import Performance
-from reports.run_folder import SEARCHED, Run
-from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, proof
+from reports.run_folder import JUDGED, REGARDLESS, SEARCHED, Run
+from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, after_looks, proof
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Verdict:
 
 def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict:
     """`beat` needs both: a true Sharpe ratio above zero and above the rival's, each at 95% after every look at these days."""
-    searched = _best([row for row in rows if run.kind(row.strategy) == "searched"])
+    # of forecasts that were not made here the best is told, and that it is the best of so many counts as looks
+    searched = _best([row for row in rows if run.kind(row.strategy) == (JUDGED if run.judged else SEARCHED)])
     rival = _best([row for row in rows if run.kind(row.strategy) in {"rule", "network"}])
+    looks = None if luck.look.total is None else luck.look.total * max(1, len(run.judged))
     benchmark = _best([row for row in rows if run.kind(row.strategy) == "benchmark"])
     if searched is None:
-        return Verdict("This run has no searched strategy: nothing to judge.", (), "open")
+        return Verdict("This run has neither a searched strategy nor one to judge: nothing to say.", (), "open")
     against = rival or benchmark
     if against is None:
         return Verdict("There is no rival to compare the searched strategy with.", (), "open")
@@ -37,25 +40,35 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     other = f"{sort} ({name})"
     if math.isnan(searched.sharpe):
         return Verdict(
-            _flat_headline(against, other),
-            (f"It returned 0.0%; {name} returned {against.total_return:+.1%}.", *_too_short(luck, chance)),
+            _flat_headline(_subject(run, searched), against, other),
+            (
+                f"It returned 0.0%; {name} returned {against.total_return:+.1%}.",
+                *_regardless(rows),
+                *_too_short(luck, chance),
+            ),
             "open" if against.total_return < 0.0 else "bad",
         )
     difference = searched.sharpe - _sharpe(against)
     found = proof(
         luck.daily[searched.strategy].to_numpy(),
         luck.daily[against.strategy].to_numpy(),
-        luck.look.total,
+        looks,
         run.days_per_year,
     )
     enough = luck.resampled is not None
-    certain = enough and found.holds and difference > 0.0 and searched.total_return > 0.0
+    leaks = convicted(run, searched.strategy)
+    certain = not leaks and enough and found.holds and difference > 0.0 and searched.total_return > 0.0
     measured = f"difference {difference:+.2f} Sharpe"
     if enough and not math.isnan(found.ahead):
         measured += f", above zero with {chance_of(found.ahead)}"
-    headline = _headline(run, searched, other, certain, difference)
+    skilled = not leaks and enough and after_looks(found.positive, found.looks) >= CONFIDENCE
+    headline = _headline(run, searched, other, certain, difference, skilled)
     headline = f"{headline}, after {run.charged} ({measured})."
-    details = _facts(run, searched, against, benchmark)
+    details = _facts(run, searched, against, benchmark, rows)
+    if leaks:
+        details.insert(
+            0, f"The leak court convicts it ({', '.join(leaks)}): what it earned here nobody could have earned."
+        )
     if enough:
         details += [_could_it_be_luck(luck, found), _power(luck, found, chance.days, run.days_per_year)]
         details += _overfitting(luck.overfitting)
@@ -65,9 +78,11 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
 
 
-def _headline(run: Run, searched: Performance, other: str, certain: bool, difference: float) -> str:
-    """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count."""
-    subject = "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
+def _headline(
+    run: Run, searched: Performance, other: str, certain: bool, difference: float, skilled: bool = False
+) -> str:
+    """Who beat whom, without the figures. difference: of the Sharpe ratios; certain: proven on every count; skilled: that it earns."""
+    subject = _subject(run, searched)
     if searched.bankrupt:
         return f"{subject} lost everything; it did not beat {other}"
     if certain:
@@ -76,10 +91,18 @@ def _headline(run: Run, searched: Performance, other: str, certain: bool, differ
         return f"{subject} did not beat {other}"
     if searched.total_return <= 0.0 or searched.sharpe <= 0.0:
         return f"{subject} earned nothing; {other} did worse"
+    if skilled:
+        return f"{subject} earned more than luck explains; it was ahead of, but did not provably beat, {other}"
     return f"{subject} was ahead of, but did not provably beat, {other}"
 
 
-def _facts(run: Run, searched: Performance, against: Performance, benchmark: Performance | None) -> list[str]:
+def _facts(
+    run: Run,
+    searched: Performance,
+    against: Performance,
+    benchmark: Performance | None,
+    rows: Sequence[Performance],
+) -> list[str]:
     """What was earned, held and lost, in sentences."""
     details = [
         f"It returned {searched.total_return:+.1%} out of sample (Sharpe {searched.sharpe:.2f}, maximum drawdown bar by bar "
@@ -89,19 +112,34 @@ def _facts(run: Run, searched: Performance, against: Performance, benchmark: Per
     if benchmark is not None and benchmark is not against:
         details.append(f"Buy and hold returned {benchmark.total_return:+.1%} ({_sharpe_words(benchmark)}).")
     flat = sum(window.get("plan") == "flat" for window in run.windows)
-    if flat and searched.strategy == SEARCHED:
+    if flat and searched.strategy == run.subject and len(run.judged) < 2:
         details.append(f"It stayed flat in {flat} of {len(run.windows)} windows, where its record was not good enough.")
+        details += _regardless(rows)
     if searched.total_return < 0.0:
         details.append("It lost money: staying flat would have been better.")
     return details
 
 
-def _flat_headline(against: Performance, other: str) -> str:
+def _subject(run: Run, searched: Performance) -> str:
+    """What the sentences are about."""
+    if run.judged:
+        many = f", the best of {len(run.judged)} that were given," if len(run.judged) > 1 else ""
+        return f"The forecast {run.title(searched.strategy)}{many}"
+    return "The searched strategy" if run.directional else f"{run.title(searched.strategy)},"
+
+
+def _regardless(rows: Sequence[Performance]) -> list[str]:
+    """What trading the flat windows would have brought; no verdict rests on it."""
+    found = [row for row in rows if row.strategy == REGARDLESS and row.fills]
+    return [f"Traded regardless of its record it would have returned {row.total_return:+.1%}." for row in found]
+
+
+def _flat_headline(subject: str, against: Performance, other: str) -> str:
     if against.total_return < 0.0:
-        return f"The searched strategy made no trade; staying flat did better than {other}, which lost {-against.total_return:.1%}."
+        return f"{subject} made no trade; staying flat did better than {other}, which lost {-against.total_return:.1%}."
     if against.total_return > 0.0:
-        return f"The searched strategy made no trade, so it did not beat {other}."
-    return f"The searched strategy made no trade, and {other} earned nothing either."
+        return f"{subject} made no trade, so it did not beat {other}."
+    return f"{subject} made no trade, and {other} earned nothing either."
 
 
 def _sharpe(row: Performance) -> float:

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from data.commandline import Json, application, command
 from strategies.walkforward.provenance import ROOT
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = application()
 
@@ -119,7 +122,12 @@ def compiler_cache() -> Iterator[Finding]:
     if kept:
         yield Finding("ok", "compiler cache", f"{kept} compiled kernels are kept")
     else:
-        yield Finding("note", "compiler cache", "empty: the first run compiles for about a minute, later ones do not")
+        yield Finding(
+            "note",
+            "compiler cache",
+            "empty: the first run compiles for half a minute, later ones do not",
+            "python -m strategies.doctor --compile",
+        )
 
 
 def machine(out: Path) -> Iterator[Finding]:
@@ -225,10 +233,25 @@ def _available_memory() -> float | None:
         return None
 
 
+def _reproduced(console: Console, as_json: bool) -> bool:
+    # slow to load, for --reproducible alone
+    from strategies.reproduced import compare, computed, expected
+
+    there = expected()
+    with console.status("a small run, a minute or two"):
+        here = computed()
+    same, told = compare(here, there)
+    if as_json:
+        sys.stdout.write(json.dumps({"same": same, "told": told, **here}, indent=1) + "\n")
+    console.print(told, markup=False, soft_wrap=True)
+    return same
+
+
 @command(
     app,
     "python -m strategies.doctor",
     "python -m strategies.doctor --json --no-network",
+    "python -m strategies.doctor --compile",
     "python -m strategies.doctor --reproducible",
 )
 def main(
@@ -240,6 +263,13 @@ def main(
         typer.Option(
             "--reproducible",
             help="Only this: does a job of two minutes with --reproducible give the bytes it gave on another processor?",
+        ),
+    ] = False,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Only this: compile what a run needs, so that the first one need not (what `make` does once).",
         ),
     ] = False,
     json_: Json = False,
@@ -254,20 +284,17 @@ def main(
     from data.progress import console_of
 
     console = console_of(stderr=json_)
-    if reproducible:
-        # slow to load, for --reproducible alone
-        from strategies.reproduced import compare, computed, expected
+    if compile_:
+        from strategies.reproduced import compiled  # slow to load, for --compile alone
 
-        there = expected()
-        with console.status("a small run, a minute or two"):
-            here = computed()
-        same, told = compare(here, there)
-        if json_:
-            sys.stdout.write(json.dumps({"same": same, "told": told, **here}, indent=1) + "\n")
-        console.print(told, markup=False, soft_wrap=True)
-        raise typer.Exit(0 if same else 1)
-    with console.status("looking", spinner="line"):
-        found = list(findings(out, network))
+        with console.status("compiling, half a minute"):
+            compiled()
+        found = list(compiler_cache())
+    elif reproducible:
+        raise typer.Exit(0 if _reproduced(console, json_) else 1)
+    else:
+        with console.status("looking", spinner="line"):
+            found = list(findings(out, network))
     shown = [f for f in found if not quiet or f.level in ("warn", "FAIL")]
     table = Table.grid(padding=(0, 2))
     for _ in range(3):

@@ -65,6 +65,10 @@ def prepare(folder: Path, bars: int = 2_000) -> None:
     table = candles(bars=bars)
     table.to_csv(folder / "candles.csv", index=False)
     table.to_parquet(folder / "candles.parquet")
+    told = np.log(table["close"]).diff(24).fillna(0.0)  # what was is what will be
+    pd.DataFrame({"timestamp": table["timestamp"], "symbol": "BTCUSDT", "momentum": told}).to_csv(
+        folder / "forecasts.csv", index=False
+    )
     paid = pd.DataFrame({"timestamp": table["timestamp"][::8], "funding_rate": 1e-4})
     paid.to_parquet(folder / "funding.parquet")
     (folder / "testnet.env").write_text("BYBIT_API_KEY=key\nBYBIT_API_SECRET=secret\n")

@@ -10,7 +10,7 @@ import torch
 
 from docs.pictures.style import FOLDER, save
 
-NAMES = ("relaxation", "bilevel", "discretisation", "walkforward", "purge", "luck")  # of the concept pages
+NAMES = ("relaxation", "bilevel", "discretisation", "walkforward", "purge", "luck", "leadlag")  # of the concept pages
 ARCHITECTURE = "architecture"
 
 if __name__ == "__main__":

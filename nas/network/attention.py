@@ -57,8 +57,7 @@ class _Dot(torch.autograd.Function):
         ctx.save_for_backward(q, k)
         ctx.step = step
         out = torch.empty(len(q), band, q.shape[2], dtype=q.dtype)
-        for parts in zip(_array(q), _array(k), out.numpy(), strict=True):
-            _dot(*parts, step, outside)
+        _dots(_array(q), _array(k), out.numpy(), step, outside)
         return out
 
     @staticmethod
@@ -72,7 +71,7 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, v: Tensor, step: int) -> Tensor:
-        return _summed(ctx, _blend, p, v, step)
+        return _summed(ctx, _blends, p, v, step)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -85,7 +84,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, p: Tensor, q: Tensor, step: int) -> Tensor:
-        return _summed(ctx, _spread, p, q, step)
+        return _summed(ctx, _spreads, p, q, step)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -98,8 +97,7 @@ def _summed(ctx: Any, kernel: Callable[[Array, Array, Array, int], None], p: Ten
     ctx.save_for_backward(p, x)
     ctx.step = step
     out = torch.zeros(x.shape, dtype=x.dtype)
-    for parts in zip(_array(p), _array(x), out.numpy(), strict=True):
-        kernel(*parts, step)
+    kernel(_array(p), _array(x), out.numpy(), step)
     return out
 
 
@@ -197,6 +195,27 @@ def _spread(p: Array, q: Array, out: Array, step: int) -> None:
                         for t in range(n):
                             row[t] += p0[t] * q0[t]
                     j += 1
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _dots(q: Array, k: Array, out: Array, step: int, outside: float) -> None:
+    """`_dot` of every attention: q, k [n, c, place], out [n, band, place]."""
+    for m in range(len(out)):
+        _dot(q[m], k[m], out[m], step, outside)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _blends(p: Array, v: Array, out: Array, step: int) -> None:
+    """`_blend` of every attention: p [n, band, place], v, out [n, c, place]."""
+    for m in range(len(out)):
+        _blend(p[m], v[m], out[m], step)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _spreads(p: Array, q: Array, out: Array, step: int) -> None:
+    """`_spread` of every attention: p [n, band, place], q, out [n, c, place]."""
+    for m in range(len(out)):
+        _spread(p[m], q[m], out[m], step)
 
 
 def attention_in_chunks(x: Tensor, projection: Tensor, band: int) -> Tensor:

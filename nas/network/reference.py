@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +21,12 @@ def reference_forward(
     bypass: Tensor | None = None,
     market: Market | None = None,
     measured: Callable[[int, Tensor, Tensor], None] | None = None,
+    moved: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Same arguments, weights and result as `cell(x, mix, bypass, market)`.
 
     measured: told every entry's place with what goes into its op and what comes out, before the calibration of the entry is read.
+    moved: what an entry passes on in place of what comes out of it, by its place.
     """
     first = cell.inputs
     values = dict(enumerate((x,) if isinstance(x, Tensor) else x))
@@ -40,11 +43,13 @@ def reference_forward(
             out = _apply(cell, k, before, mix is not None, market)
             if measured is not None:
                 measured(k, before, out)
+            pass_on = partial(moved, k) if moved is not None else _as_it_is
+            out = pass_on(out)
             weight = cell.calibration[k] if mix is None else cell.calibration[k] * mix[k]
             if op.kind == "skip":
-                residual = added(residual, weight * values[edge.source])
+                residual = added(residual, weight * pass_on(values[edge.source]))
             if op.kind == "residual":
-                residual = added(residual, weight * _block(cell, k, values[edge.source], mix is not None))
+                residual = added(residual, weight * pass_on(_block(cell, k, values[edge.source], mix is not None)))
             total = added(total, weight * out)
         for k, edge in enumerate(cell.edges):
             if cell.partial > 1 and edge.node == node and edge.source in values:
@@ -60,6 +65,10 @@ def reference_forward(
         values[first + node] = value if residual is None else value + residual
         hidden[first + node] = activation(values[first + node])
     return torch.cat([values[k] for k in sorted(values) if k >= first], -1)
+
+
+def _as_it_is(out: Tensor) -> Tensor:
+    return out
 
 
 def _block(cell: Cell, k: int, x: Tensor, supernet: bool) -> Tensor:

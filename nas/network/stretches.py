@@ -42,9 +42,10 @@ class Scaler:
     deviation: FloatArray
 
     @staticmethod
-    def fit(values: npt.NDArray[np.float32], bars: slice) -> Scaler:
-        """values: [asset, column, time]; only `bars` is looked at. A constant column gets deviation 1."""
-        part = values[:, :, bars].astype(np.float64)
+    def fit(values: npt.NDArray[np.float32], bars: slice | Sequence[slice]) -> Scaler:
+        """values: [asset, column, time]; only `bars`, one stretch or several, is looked at. A constant column gets deviation 1."""
+        parts = (bars,) if isinstance(bars, slice) else bars
+        part = np.concatenate([values[:, :, each] for each in parts], axis=2).astype(np.float64)
         known = np.isfinite(part)
         count = np.maximum(known.sum((0, 2)), 1)
         mean = np.where(known, part, 0.0).sum((0, 2)) / count
@@ -115,6 +116,17 @@ class Samples:
         """features, most_memory: as of `build_bank`. volatility: [time, asset] that scales the labels (None: EWMA)."""
         bank = build_bank(panel, features, most_memory=most_memory)
         return Samples(panel, bank, labels(panel, horizons, volatility), horizons)
+
+    def without(self, held: Sequence[slice], reach: int) -> Samples:
+        """The same with nothing to be known of the bars `held`: neither features nor labels, nor labels that end inside.
+
+        reach: bars that a label reads ahead. Prices stay in the panel, which neither searches nor trainings of one asset read.
+        """
+        values, erased = self.bank.values.copy(), self.labels.copy()
+        for part in held:
+            values[:, :, part] = np.nan
+            erased[:, :, max(0, part.start - reach) : part.stop] = np.nan
+        return replace(self, bank=replace(self.bank, values=values), labels=erased)
 
     def columns(self, features: tuple[tuple[str, str], ...]) -> npt.NDArray[np.int64]:
         """Bank columns of chosen pipelines."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +31,8 @@ FEWEST_BARS = 16  # of a training or validation stretch
 def search(
     space: SearchSpace,
     tensors: Tensors,
-    train_bars: slice,
-    validation_bars: slice,
+    train_bars: slice | Sequence[slice],
+    validation_bars: slice | Sequence[slice],
     settings: SearchSettings,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
@@ -48,7 +49,11 @@ def search(
     """
     chosen = get_variant(variant)
     check(space, tensors, train_bars, validation_bars, chosen)
-    splits = alternating(train_bars, validation_bars, settings.blocks, space.receptive_field + max(space.horizons) + 1)
+    if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
+        purge = space.receptive_field + max(space.horizons) + 1
+        splits = alternating(train_bars, validation_bars, settings.blocks, purge)
+    else:
+        splits = parts_of(train_bars), parts_of(validation_bars)
     if chosen.selection == "random":
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
@@ -171,7 +176,13 @@ def _fewer(architecture: Architecture, share: float) -> list[list[bool]]:
     return kept
 
 
-def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice, variant: Variant) -> None:
+def check(
+    space: SearchSpace,
+    tensors: Tensors,
+    train: slice | Sequence[slice],
+    validation: slice | Sequence[slice],
+    variant: Variant,
+) -> None:
     """InputError for what cannot be searched, naming what to change."""
     columns = sum(len(p) for _, p in space.features)
     if not space.features:
@@ -194,16 +205,23 @@ def check(space: SearchSpace, tensors: Tensors, train: slice, validation: slice,
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():
             raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")
-    if max(train.start, validation.start) < min(train.stop, validation.stop):
-        raise InputError(
-            f"training bars {train.start} to {train.stop} and validation bars {validation.start} to {validation.stop} overlap; "
-            f"give stretches that do not"
-        )
-    for name, bars in (("training", train), ("validation", validation)):
-        size = bars.stop - bars.start
+    stretches = (("training", parts_of(train)), ("validation", parts_of(validation)))
+    for a, b in itertools.product(*(parts for _, parts in stretches)):
+        if max(a.start, b.start) < min(a.stop, b.stop):
+            raise InputError(
+                f"training bars {a.start} to {a.stop} and validation bars {b.start} to {b.stop} overlap; "
+                f"give stretches that do not"
+            )
+    for name, parts in stretches:
+        size = sum(part.stop - part.start for part in parts)
         if size < FEWEST_BARS:
             raise InputError(
                 f"the {name} stretch has {size} bar{'s' * (size != 1)}, a search needs at least {FEWEST_BARS}; make it longer"
             )
-        if float(tensors.weight[:, :, bars].sum()) == 0.0:
+        if sum(float(tensors.weight[:, :, part].sum()) for part in parts) == 0.0:
             raise InputError(f"no bar of the {name} stretch has all inputs and a label; begin later or drop an input")
+
+
+def parts_of(bars: slice | Sequence[slice]) -> tuple[slice, ...]:
+    """One stretch or several, as several."""
+    return (bars,) if isinstance(bars, slice) else tuple(bars)

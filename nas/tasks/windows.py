@@ -8,6 +8,8 @@ from data.panel import InputError
 
 #: bars beside warm-up, purge and embargo, below which no window is worth a try
 FEWEST_FREE = 100
+#: bars of validation below which a rehearsal chooses nothing
+FEWEST_REHEARSED = 40
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,41 @@ class WindowPlan:
         if free < FEWEST_FREE:
             return ""
         return ", or lower " + " ".join(f"--{name} {bars}" for name, bars in fitting.items())
+
+
+#: share of a window's training and validation bars that rehearsals trade
+REHEARSED = 0.35
+
+
+def rehearsals(window: Window, count: int) -> tuple[Window, ...]:
+    """`count` smaller windows inside the training and validation bars of `window`, in its proportions, numbered from -count to -1.
+
+    Their test stretches follow each other and end where its validation ends: bars on which a way of choosing shows what it earns before
+    `window` itself is traded. Empty where its bars are too few for them.
+    """
+    if count == 0:
+        return ()
+    first, last = window.train.start, window.validation.stop
+    purge, embargo = window.purge_bars, window.purge_bars if window.embargo_bars is None else window.embargo_bars
+    test = int(REHEARSED * (last - first)) // count
+    learnt = last - first - count * test - purge - embargo
+    train, validation = window.train.stop - first, last - window.validation.start
+    judged = learnt * validation // (train + validation)
+    # the stop half of the validation, and what is purged before it, must leave something to fit
+    if test < 2 or judged < FEWEST_REHEARSED or learnt - judged < max(FEWEST_FREE, purge):
+        return ()
+    found = []
+    for k in range(count):
+        begin = first + k * test
+        middle = begin + learnt - judged + purge
+        stop = middle + judged
+        shown = slice(stop + embargo, stop + embargo + test)
+        found.append(
+            Window(
+                k - count, slice(begin, begin + learnt - judged), slice(middle, stop), shown, purge, window.embargo_bars
+            )
+        )
+    return tuple(found)
 
 
 def separation(given: str, bars: int | None, least: int) -> int:

@@ -16,7 +16,7 @@ from nas.baselines import BASELINES, Fit, build_baseline
 from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
-from nas.search.loop import Weights, search
+from nas.search.loop import Weights, parts_of, search
 from nas.search.settings import SearchSettings
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
@@ -24,6 +24,7 @@ from nas.space.search_space import SearchSpace
 from nas.tasks.kinds import KindsTask
 from nas.tasks.result import TaskResult as TaskResult
 from nas.tasks.risk import RiskTask
+from nas.tasks.splits import Split
 from nas.tasks.windows import Window
 
 
@@ -34,7 +35,7 @@ class SearchTask:
     initial: relaxed weights (ops, features) of an earlier window's search to start from; None starts from indifference.
     """
 
-    window: Window
+    window: Window | Split
     variant: str
     seed: int
     space: SearchSpace
@@ -49,7 +50,7 @@ class TrainTask:
     genotype: the searched architecture, or None where `name` is a hand-designed network of `nas.baselines`.
     """
 
-    window: Window
+    window: Window | Split
     name: str
     seed: int
     space: SearchSpace
@@ -93,8 +94,11 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
 
 def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
     window = task.window
+    samples = readable(samples, window)
     scaler = Scaler.fit(samples.bank.values, window.train)
-    tensors = Tensors.of(samples, scaler, together=task.space.together, spared=window.train)
+    parts = parts_of(window.train)
+    spared = slice(parts[0].start, parts[-1].stop)
+    tensors = Tensors.of(samples, scaler, together=task.space.together, spared=spared)
     found = search(
         task.space,
         tensors,
@@ -105,7 +109,7 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
         variant=task.variant,
         initial=task.initial,
         on_record=recorder(
-            watch,
+            watch if isinstance(window, Window) else None,
             f"window{window.number}-{task.variant}-seed{task.seed}",
             {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
         ),
@@ -137,8 +141,13 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
     return TaskResult({}, report)
 
 
-def _train(task: TrainTask, samples: Samples) -> TaskResult:
-    window = task.window
+def readable(samples: Samples, window: Window | Split) -> Samples:
+    """What a search or training of a window may read of the samples: of a split nothing that is held out."""
+    return samples.without(window.held, window.reach) if isinstance(window, Split) else samples
+
+
+def _train(task: TrainTask, whole: Samples) -> TaskResult:
+    window, samples = task.window, readable(whole, task.window)
     report: dict[str, Any] = {"name": task.name, "seed": task.seed}
     network: torch.nn.Module | None = None
     if task.genotype is not None:
@@ -164,8 +173,9 @@ def _train(task: TrainTask, samples: Samples) -> TaskResult:
             assert network is not None
             outcome = train(network, tensors, window.fit, window.stop, task.settings, task.seed)
         arrays = {}
-        for name, bars in (("stop_forecasts", window.stop), ("test_forecasts", window.test)):
-            arrays[name] = forecasts_of(network, x, known, bars, together)
+        shown = (x, known) if whole is samples else scaler.apply(whole.bank.values[:, columns])
+        arrays["stop_forecasts"] = forecasts_of(network, x, known, window.stop, together)
+        arrays["test_forecasts"] = forecasts_of(network, *shown, window.test, together)
         arrays |= {f"weights.{k}": v.numpy() for k, v in network.state_dict().items()}
         found = TaskResult(
             arrays,
@@ -216,6 +226,7 @@ def _fit(task: TrainTask, samples: Samples, tensors: Tensors, known: npt.NDArray
     """A rival that is no torch module: it fits itself and is judged on the stop stretch like the others."""
     fit, window = BASELINES[task.name].fit, task.window
     assert fit is not None
+    assert isinstance(window, Window)
     job = Fit(samples, tensors, window.fit, window.stop, task.space.horizons, task.settings, task.seed)
     fitted = fit(job)
     arrays = {

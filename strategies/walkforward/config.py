@@ -63,7 +63,7 @@ class RunConfig(MarketSettings):
     embargo: Duration | None = setting(None, "Bars between validation and test (default: the purge).", WINDOWS)
     policy: tuple[str, ...] = setting(
         ("every",),
-        "When to search again, several side by side: every, period:N, drift, never, frozen, random.",
+        "When to search again, several side by side: every, period:N, drift, never, frozen, random; cpcv: cross-validation besides.",
         WINDOWS,
         min_length=1,
     )
@@ -73,9 +73,23 @@ class RunConfig(MarketSettings):
         1, "Likeliest architectures of every search whose mean forecast trades; 12 where nothing can be chosen.", SEARCH
     )
     variant: tuple[str, ...] = setting(
-        ("darts",), "Search variants that compete (docs/variants.md); validation chooses.", SEARCH, min_length=1
+        ("darts",),
+        "Search variants that compete (docs/variants.md), validation chooses; none: no search.",
+        SEARCH,
+        min_length=1,
     )
     baselines: tuple[str, ...] = setting(("tcn",), "all, none, or names of networks and rules.", RIVALS)
+    forecasts: tuple[str, ...] = setting(
+        (), "File of anybody's forecasts to judge: timestamp, symbol, and a column per model.", RIVALS, repeat=True
+    )
+    forecasts_are: Literal["auto", "score", "return", "price", "probability"] = setting(
+        "auto",
+        "What they say: the return or the price --horizon bars ahead, the probability of a rise, or a score.",
+        RIVALS,
+    )
+    forecast_stamps: Literal["open", "close"] = setting(
+        "open", "Their rows bear the opening or the closing time of the bar at whose close they were known.", RIVALS
+    )
     rules: tuple[str, ...] = setting(("sma_cross",), "Trading rules to compete with.", RIVALS)
     seeds: Count = setting(1, "Searches per window, the best by validation trades.", SEARCH)
     nodes: Count = same_as(SearchRequest, "nodes", SEARCH)
@@ -185,6 +199,12 @@ class RunConfig(MarketSettings):
         gt=0,
         le=1,
     )
+    rehearsals: int = setting(
+        1,
+        "Smaller walk-forwards inside the first window's training bars: the first record that `evidence` asks for; 0: none.",
+        TRADING,
+        ge=0,
+    )
     no_trade_band: float = setting(
         0.2, "A held side is resized only where the size differs by more than this, in equities.", TRADING, flag=False
     )
@@ -234,6 +254,21 @@ class RunConfig(MarketSettings):
         if self.reproducible and self.device != "cpu":
             raise ValueError(
                 f"reproducible pins the arithmetic of processors, not of device {self.device}: leave one out"
+            )
+        return self
+
+    @property
+    def searches(self) -> bool:
+        """Whether networks are searched at all."""
+        return self.variant != ("none",)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> RunConfig:
+        if "none" in self.variant and len(self.variant) > 1:
+            raise ValueError(f"variant {','.join(self.variant)}: none stands alone, or is left out")
+        if self.forecasts and "return" not in self.target:
+            raise ValueError(
+                f"forecasts are judged by the positions they make, and --target {','.join(self.target)} takes no side"
             )
         return self
 

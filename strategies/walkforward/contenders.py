@@ -14,6 +14,7 @@ from nas.tasks.work import TaskResult
 from strategies.walkforward.choice import Tried
 
 RANDOM_VARIANT = "random"
+CROSS_VALIDATION = "cpcv"  # beside policies: no account of its own (`strategies.walkforward.cpcv`)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def parse_policy(text: str) -> Policy:
         "random": Policy("random", "a random architecture on every window, trained alike", variants=(RANDOM_VARIANT,)),
     }
     if number or name not in known:
-        raise InputError(f"no policy {text!r}; there are {', '.join(known)} and period:N")
+        raise InputError(f"no policy {text!r}; there are {', '.join(known)}, period:N and {CROSS_VALIDATION}")
     return known[name]
 
 
@@ -104,9 +105,10 @@ class Decision:
 
 @dataclass(eq=False)
 class PolicyOutcome:
-    """Everything a policy's account needs."""
+    """Everything a policy's account needs. rehearsed: who would have traded the rehearsals, which no account trades."""
 
     policy: Policy
     strategy: str
     contenders: list[Contender] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    rehearsed: list[Contender] = field(default_factory=list)

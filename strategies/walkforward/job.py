@@ -20,6 +20,7 @@ from data.progress import console_of, download_progress
 from data.sources import load_market
 from nas.tasks.device import resolve_device
 from strategies.walkforward.config import RunConfig
+from strategies.walkforward.forecast_files import fingerprint
 from strategies.walkforward.holdout import seen
 from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
@@ -27,7 +28,7 @@ from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.provenance import code_version, run_id
 
 #: settings that say where the market is read from and how, not which one it is: that its fingerprint says
-HOW_READ = ("data", "funding", "source", "columns", "timezone", "any_candles")
+HOW_READ = ("data", "funding", "source", "columns", "timezone", "any_candles", "forecasts")
 Headline = dict[str, dict[str, float]]
 
 
@@ -58,6 +59,8 @@ class Job:
         config = with_order_rules(config, panel).model_copy(update={"interval": interval_name(panel.interval_ns)})
         code = code_version()
         identity = {k: v for k, v in config.model_dump().items() if k not in HOW_READ}
+        if config.forecasts:
+            identity["forecasts"] = fingerprint(config.forecasts)
         folder = options.out / "runs" / run_id(panel.assets, identity, panel.fingerprint(), code)
         return cls(config, options, panel, code, folder, console, timings)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from data.atomic import write_text
 from data.errors import InputError, nearest
-from data.panel import Panel
+from data.panel import FloatArray, Panel
 from nas.baselines import BASELINES
 from nas.network.stretches import Samples
 from nas.search.variants import get_variant
@@ -22,21 +25,41 @@ from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
 from nas.space.search_space import SearchSpace
 from nas.targets import Scale
 from nas.tasks.engine import Engine, InProcess, Processes, Store, Workers
-from nas.tasks.windows import Window, WindowPlan, separation, timeline
+from nas.tasks.windows import Window, WindowPlan, rehearsals, separation, timeline
 from nas.tasks.work import SearchTask, TrainTask, run_task
 from strategies.backtest.rules import RULES
 from strategies.backtest.terms import Costs
+from strategies.backtest.timing import timing_luck
+from strategies.walkforward import cpcv
 from strategies.walkforward.config import RunConfig, bars_of
-from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.contenders import CROSS_VALIDATION, Contender, PolicyOutcome
 from strategies.walkforward.coverage import charged_funding, unknown_inputs
+from strategies.walkforward.cpcv import CrossValidation
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
+from strategies.walkforward.forecast_files import read_forecasts
+from strategies.walkforward.forecast_sheet import importances, sheets
+from strategies.walkforward.judged import Judged, check_covered, distinct
 from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, kinds_tasks_of, least_gap, notes_of, tasks_of, wanted_of
 from strategies.walkforward.run_files import Finished, claimed, write_run
-from strategies.walkforward.trading import Book, portfolio_of, position_rule, trade, trading_terms
+from strategies.walkforward.trading import (
+    REGARDLESS,
+    Book,
+    asked_for_record,
+    portfolio_of,
+    position_rule,
+    trade,
+    trading_terms,
+)
 
+TIMINGS = 2_000  # of the timing null
+SEARCHED = "searched"
+NO_REHEARSAL = (
+    "no rehearsal: the first window has too few training bars for a smaller walk-forward inside them, so nothing trades it "
+    "(--evidence 1 asks for no record)"
+)
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
 
 
@@ -60,12 +83,43 @@ class Pipeline:
         wanted_of(config)
         self.scale = Scale.fit(panel, config.volatility)
         scaled = self.scale.volatility(panel)
-        self.samples = Samples.of(panel, config.horizon, config.features, reach.memory_bars, scaled)
+        learns = config.searches or bool(config.baselines) or not directional(config)
+        # forecasts that are given read no inputs: one is enough for the plan
+        inputs = config.features if learns else {"return": ("raw",)}
+        self.samples = Samples.of(panel, config.horizon, inputs, reach.memory_bars, scaled)
         timings["features"] = time.perf_counter() - began
         bank = self.samples.bank
-        space = SearchSpace(
-            ops=config.ops or (DEFAULT_OPS if len(panel.assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)),
-            assets=panel.assets if len(panel.assets) > 1 else (),
+        space = self._whole_space(learns)
+        self.space, self.said = fitting_space(config, space, reach)
+        if bank.longer:
+            self.said.append(left_out(bank.longer, reach))
+        self.windows = plan(config, panel, self.space, bank.warmup_bars)
+        self.said += notes_of(config, panel, self.windows)
+        self.crossed = self._crossed(scaled) if CROSS_VALIDATION in config.policy else None
+        self.rehearsals = rehearsals(self.windows[0], config.rehearsals if asked_for_record(config) else 0)
+        if learns and config.rehearsals and asked_for_record(config) and not self.rehearsals:
+            self.said.append(NO_REHEARSAL)
+        first, last = self.windows[0].test.start, self.windows[-1].test.stop
+        self.funding = charged_funding(panel, config.account, first, last)
+        self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
+        for name in config.variant if config.searches else ():
+            get_variant(name)
+        self.judged = self._judged(scaled)
+        if directional(config) and not (config.searches or self.judged or config.baselines):
+            raise InputError("--variant none leaves nobody to judge: give --forecasts FILE or --baselines NAME")
+        # what does not fit is said before hours of searching
+        portfolio_of(config)
+        costs: Costs = trading_terms(config)["costs"]
+        position_rule(config)
+        costs.slippage(panel, 0, 1)
+
+    def _whole_space(self, learns: bool) -> SearchSpace:
+        """Every op and input, whether they fit the bars or not. learns: whether anything is trained; else the space only sets the purge."""
+        config, assets, bank = self.config, self.panel.assets, self.samples.bank
+        every = DEFAULT_OPS if len(assets) < 2 else (*DEFAULT_OPS, *ACROSS_OPS)
+        return SearchSpace(
+            ops=config.ops or (every if learns else ("zero", "identity")),
+            assets=assets if len(assets) > 1 else (),
             share=config.share,
             nodes=config.nodes,
             cells=config.cells,
@@ -77,21 +131,23 @@ class Pipeline:
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
-        self.space, self.said = fitting_space(config, space, reach)
-        if bank.longer:
-            self.said.append(left_out(bank.longer, reach))
-        self.windows = plan(config, panel, self.space, bank.warmup_bars)
-        self.said += notes_of(config, panel, self.windows)
-        first, last = self.windows[0].test.start, self.windows[-1].test.stop
-        self.funding = charged_funding(panel, config.account, first, last)
-        self.said += [*self.funding.said, *unknown_inputs(panel, bank)]
-        for name in config.variant:
-            get_variant(name)
-        # what does not fit is said before hours of searching
-        portfolio_of(config)
-        costs: Costs = trading_terms(config)["costs"]
-        position_rule(config)
-        costs.slippage(panel, 0, 1)
+
+    def _judged(self, volatility: FloatArray) -> list[Judged]:
+        """The outside forecasts, in the units that plans know; what was assumed is said."""
+        config = self.config
+        given, notes = read_forecasts(config.forecasts, self.panel, config.forecast_stamps, config.timezone)
+        models = [Judged.of(each, self.panel, config.horizon[0], volatility, config.forecasts_are) for each in given]
+        taken = ["searched", "buy_and_hold", *config.baselines, *config.rules]
+        models = distinct(models, taken)
+        self.said += notes
+        self.said += [f"{model.title}: {model.description.split('; ')[-1]}" for model in models]
+        self.said += filter(None, (check_covered(m, self.panel, self.windows, config.forecasts) for m in models))
+        return models
+
+    def _crossed(self, volatility: FloatArray) -> CrossValidation:
+        if not directional(self.config):
+            raise InputError("--policy cpcv trades forecasts of the return; add --target return, or leave cpcv out")
+        return CrossValidation.of(self.config, self.space, self.samples, volatility, self.windows[0].purge_bars)
 
     def show_plan(self) -> None:
         _show_plan(self.console, self.panel, self.windows, self.samples)
@@ -111,19 +167,28 @@ class Pipeline:
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:
             outcomes, rivals = self._compete(engine) if directional(config) else ([], [])
+            judged = [c for model in self.judged for c in model.contenders(self.samples, self.windows, config.seed)]
             risk = self._forecast_risk(engine) if wanted_of(config) else None
+            if self.crossed is not None:
+                with self._progress("cross-validation") as (advance, expect):
+                    expect(self.crossed.tasks)
+                    paths = self.crossed.run(engine, advance)
+                write_text(folder / cpcv.FILE, json.dumps(paths, indent=1) + "\n")
         if not directional(config):
             assert risk is not None
             outcomes = risk.holds()
-        else:
+        elif outcomes:
             self.console.print(decided_line(outcomes[0]), markup=False, soft_wrap=True)
         volatility = self.scale.volatility(panel) if risk is None else risk.volatility()
         self.timings |= shared_out(time.perf_counter() - began, engine.cpu_s)
         self.worker_mib = engine.worker_mib
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
-            self.book = book = trade(config, panel, self.windows, outcomes, rivals, volatility)
+            self.book = book = trade(config, panel, self.windows, outcomes, [*judged, *rivals], volatility)
         self.timings["backtests"] = time.perf_counter() - began
+        began = time.perf_counter()
+        sheet = self._sheet(book, volatility) if directional(config) else {}
+        self.timings["forecasts"] = time.perf_counter() - began
         began = time.perf_counter()
         finished = Finished(
             config,
@@ -138,10 +203,40 @@ class Pipeline:
             self.funding,
             self.scale,
             risk,
+            len(self.rehearsals),
+            sheet,
+            self.judged,
         )
         write_run(folder, finished, register)
         self.timings["files"] = time.perf_counter() - began
         return book.headline
+
+    def _sheet(self, book: Book, volatility: FloatArray) -> dict[str, Any]:
+        """What the forecasts were worth, and what the networks that were chosen lean on."""
+        panel = self.panel
+        day = max(1, round(panel.bars_per_year / panel.days_per_year))
+        contenders = [choice.candidate.contender for choice in book.chosen]
+        terms = trading_terms(self.config)
+        first = self.windows[0].test.start
+        timed = {
+            name: timing_luck(panel, book.backtests[name].positions, first, TIMINGS, self.config.seed, **terms)
+            for name in (SEARCHED, REGARDLESS)
+            if name in book.backtests and np.any(book.backtests[name].positions)
+        }
+        return {
+            "timing": {name: {"p": round(p, 6), "draws": TIMINGS} for name, p in timed.items()},
+            "strategies": sheets(panel, self.windows, book.forecasts, volatility, self.config.horizon[0]),
+            "importance": [
+                {
+                    "window": each.window.number,
+                    "found": importances(
+                        self.samples, each.window, (each.members or (each,))[0].trained, self.config.seed, day
+                    ),
+                }
+                for each in contenders
+                if "genotype" in each.trained.report
+            ],
+        }
 
     def _jobs(self) -> int:
         return self.options.jobs or os.cpu_count() or 1
@@ -182,11 +277,12 @@ class Pipeline:
 
     def _competition(self, engine: Engine, advance: Any) -> tuple[Competition, list[TrainTask]]:
         competition = Competition(
-            self.config, self.space, self.windows, self.samples, engine, advance, self.scale.volatility(self.panel)
-        )
+            self.config, self.space, self.windows, self.samples, engine, advance, self.scale.volatility(self.panel),
+            self.rehearsals,
+        )  # fmt: skip
         rivals = [
             TrainTask(w, name, s, self.space, competition.training)
-            for w in self.windows for s in competition.seeds for name in self.config.baselines
+            for w in (*self.rehearsals, *self.windows) for s in competition.seeds for name in self.config.baselines
         ]  # fmt: skip
         return competition, rivals
 
@@ -194,10 +290,13 @@ class Pipeline:
         """Search and train for every policy, and train the hand-designed rivals on the same windows, seeds and budget."""
         with self._progress("searching and training") as (advance, expect):
             competition, rivals = self._competition(engine, advance)
-            expect(sum(competition.expected_tasks()) + len(rivals))
-            outcomes, fitted = competition.run(rivals)
+            expect((sum(competition.expected_tasks()) if self.config.searches else 0) + len(rivals))
+            if self.config.searches:
+                outcomes, fitted = competition.run(rivals)
+            else:
+                outcomes, fitted = [], engine.run(rivals, lambda _index, _cached: advance())
         hand = [
-            Contender(t.name, "network", t.window, t.name, t.seed, result)
+            Contender(t.name, "network", cast(Window, t.window), t.name, t.seed, result)
             for t, result in zip(rivals, fitted, strict=True)
         ]
         return outcomes, hand
@@ -209,9 +308,6 @@ class Pipeline:
             return risk
         idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
         competition, rivals = self._competition(idle, lambda: None)
-        search = competition.searches(competition.policies[0], self.windows[0])[0]
-        short = replace(search, settings=replace(search.settings, epochs=1))
-        found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
         training = replace(competition.training, epochs=1)
 
         def seconds(task: SearchTask | TrainTask) -> float:
@@ -219,10 +315,15 @@ class Pipeline:
             run_task(task, self.samples)
             return time.perf_counter() - began
 
-        searches, trainings = competition.expected_tasks()
-        total = searches * seconds(short) * search.settings.epochs
-        for task in competition.trainings(self.windows[0], [short], [found]):
-            total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
+        total = 0.0
+        if self.config.searches:
+            search = competition.searches(competition.policies[0], self.windows[0])[0]
+            short = replace(search, settings=replace(search.settings, epochs=1))
+            found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
+            searches, trainings = competition.expected_tasks()
+            total += searches * seconds(short) * search.settings.epochs
+            for task in competition.trainings(self.windows[0], [short], [found]):
+                total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
         for name in self.config.baselines:
             first = next(task for task in rivals if task.name == name)
             count = sum(task.name == name for task in rivals)

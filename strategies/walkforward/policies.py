@@ -27,6 +27,7 @@ from nas.tasks.windows import Window
 from nas.tasks.work import SearchTask, TaskResult, TrainTask, continued, model_of
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import (
+    CROSS_VALIDATION,
     RANDOM_VARIANT,
     Candidate,
     Contender,
@@ -39,7 +40,10 @@ from strategies.walkforward.trading import judge
 
 
 class Competition:
-    """Runs the policies of one run on an engine. advance(): called once per finished task."""
+    """Runs the policies of one run on an engine. advance(): called once per finished task.
+
+    rehearsals: smaller windows before the first, on which every policy searches and trains too (`nas.tasks.windows.rehearsals`).
+    """
 
     def __init__(
         self,
@@ -50,7 +54,9 @@ class Competition:
         engine: Engine,
         advance: Callable[[], None],
         volatility: FloatArray | None = None,
+        rehearsals: Sequence[Window] = (),
     ) -> None:
+        self.rehearsals = tuple(rehearsals)
         self.config = config
         self.space = space
         self.windows = list(windows)
@@ -58,7 +64,9 @@ class Competition:
         self.engine = engine
         self.advance = advance
         self.volatility = causal_volatility(samples.panel) if volatility is None else volatility
-        self.policies = [parse_policy(text) for text in config.policy]
+        self.policies = [parse_policy(text) for text in config.policy if text != CROSS_VALIDATION] or [
+            parse_policy("every")
+        ]
         names = [policy.name for policy in self.policies]
         if len(set(names)) != len(names):
             raise InputError(f"a policy is named twice: {', '.join(names)}")
@@ -120,8 +128,8 @@ class Competition:
             mine = len(self.searches(policy, self.windows[0]))
             networks = mine * self.config.mean_of
             searched = {policy.search_window(w.number) for w in self.windows} if policy.static else {0}
-            searches += mine * len(searched)
-            trainings += networks * (1 if policy.frozen_weights else len(self.windows))
+            searches += mine * (len(searched) + len(self.rehearsals))
+            trainings += networks * ((1 if policy.frozen_weights else len(self.windows)) + len(self.rehearsals))
         return searches, trainings
 
     def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
@@ -133,6 +141,8 @@ class Competition:
             for number in sorted({policy.search_window(w.number) for w in self.windows})
         ]
         found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
+        outcomes = {p.name: PolicyOutcome(p, self._strategy(p)) for p in self.policies}
+        self._rehearse(list(outcomes.values()))
         if self.config.warm_start:  # each window waits for the one before
             rival_results = self._run(rivals)
             before: dict[str, list[TaskResult]] = {}
@@ -154,7 +164,6 @@ class Competition:
                 source = policy.search_window(window.number)
                 jobs.append((policy, window, source, self.trainings(window, *found[policy.name, source])))
         trained = self._run([task for *_, tasks in jobs for task in tasks])
-        outcomes = {p.name: PolicyOutcome(p, self._strategy(p)) for p in self.policies}
         at = 0
         for policy, window, source, trainings in jobs:
             outcome = outcomes[policy.name]
@@ -173,6 +182,20 @@ class Competition:
             if policy.drift:
                 self._follow_drift(outcomes[policy.name])
         return [outcomes[policy.name] for policy in self.policies], rival_results
+
+    def _rehearse(self, outcomes: Sequence[PolicyOutcome]) -> None:
+        """Every policy as if its first window were each of the rehearsals."""
+        places = [(outcome, window) for outcome in outcomes for window in self.rehearsals]
+        searches = [self.searches(outcome.policy, window) for outcome, window in places]
+        results = iter(self._run([task for tasks in searches for task in tasks]))
+        found = [[next(results) for _ in tasks] for tasks in searches]
+        trainings = [
+            self.trainings(window, tasks, each)
+            for (_, window), tasks, each in zip(places, searches, found, strict=True)
+        ]
+        results = iter(self._run([task for tasks in trainings for task in tasks]))
+        for (outcome, window), tasks, each, wanted in zip(places, searches, found, trainings, strict=True):
+            outcome.rehearsed += self._contenders(outcome, window, tasks, each, [next(results) for _ in wanted])
 
     def _run(self, tasks: Sequence[SearchTask | TrainTask]) -> list[TaskResult]:
         return self.engine.run(tasks, lambda _index, _cached: self.advance())

@@ -146,6 +146,8 @@ def notes_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list
         said.append(line)
     if not directional(config):
         said.append(f"no direction is forecast: the account holds, sized by the forecast of {sized_by(config)}")
+    if config.stop_loss and (sized_by(config) or config.volatility != "ewma"):
+        said.append("protective stops: in this backtest by EWMA(48), in paper trading by what positions are sized by")
     return said
 
 

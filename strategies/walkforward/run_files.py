@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ from nas.tasks.drift import BLOCK_BARS, Alarm, change_points, volatility_stream
 from nas.tasks.windows import Window
 from nas.tasks.work import model_of
 from strategies.backtest.contributions import contributions
+from strategies.walkforward import forecast_sheet
 from strategies.walkforward import risk as risk_files
 from strategies.walkforward.choice import scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.contenders import Contender, PolicyOutcome
+from strategies.walkforward.contenders import Contender, Decision, PolicyOutcome
+from strategies.walkforward.judged import Judged
+from strategies.walkforward.leaks import court
 from strategies.walkforward.looks import Register
 from strategies.walkforward.provenance import decision_version, package_versions
 from strategies.walkforward.risk import RiskRun, directional, models_of
@@ -69,7 +72,7 @@ def claimed(outcome: PolicyOutcome, contender: Contender) -> dict[str, Any] | No
 
 def _distance(book: Book, number: int) -> dict[str, float | int | None]:
     """How far the architecture of a window is from the one before: edits, and total variation of the relaxed weights."""
-    if number == 0:
+    if number == 0 or book.chosen[number].candidate.contender.found is None:
         return {"edits": None, "total_variation": None}
     pair = [book.chosen[k].candidate.contender.found for k in (number - 1, number)]
     before, now = ({} if result is None else result.report for result in pair)
@@ -134,6 +137,9 @@ class Finished:
     funding: Coverage
     scale: Scale
     risk: RiskRun | None
+    rehearsals: int = 0
+    sheet: Mapping[str, Any] = field(default_factory=dict)
+    judged: Sequence[Judged] = ()
 
     @property
     def traded(self) -> tuple[int, int]:
@@ -155,6 +161,8 @@ class Finished:
 def write_run(folder: Path, run: Finished, register: Register | None = None) -> None:
     """Tables, models, windows.json; run.json last: it says that all others are there. register: counts the look at the test stretch."""
     _write_tables(folder, run)
+    if run.judged:
+        write_text(folder / "judged.json", json.dumps([_judged(run, model) for model in run.judged], indent=1) + "\n")
     _write_models(folder / "models", run)
     windows = [_window(run, window) for window in run.windows]
     write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
@@ -163,6 +171,13 @@ def write_run(folder: Path, run: Finished, register: Register | None = None) -> 
         times = next(iter(run.book.backtests.values())).timestamps
         summary["look"] = asdict(register.enter_run("run", summary, str(times[0]), str(times[-1])))
     write_text(folder / "run.json", json.dumps(summary, indent=1) + "\n")
+
+
+def _judged(run: Finished, model: Judged) -> dict[str, Any]:
+    """judged.json: what was read, and what the leak court found in it (strategies.walkforward.leaks)."""
+    charges = court(run.panel, model.raw, run.config.horizon[0])
+    told = {"name": model.name, "title": model.title, "description": model.description}
+    return {**told, "charges": [asdict(charge) for charge in charges]}
 
 
 def _write_tables(folder: Path, run: Finished) -> None:
@@ -189,6 +204,8 @@ def _write_tables(folder: Path, run: Finished) -> None:
     if run.risk is not None:
         _parquet(folder / risk_files.FILE, run.risk.table())
         write_text(folder / risk_files.NUMBERS, json.dumps(run.risk.numbers(), indent=1) + "\n")
+    if run.sheet:
+        write_text(folder / forecast_sheet.FILE, json.dumps(run.sheet, indent=1) + "\n")
     _parquet(folder / "trial_returns.parquet", book.trial_returns, index=True)
 
 
@@ -197,6 +214,8 @@ def _write_models(folder: Path, run: Finished) -> None:
     config, panel, portfolio = run.config, run.panel, portfolio_of(run.config)
     for window, choice in zip(run.windows, run.book.chosen, strict=True):
         contender = choice.candidate.contender
+        if "genotype" not in contender.trained.report:
+            continue  # not made here: there is no network to keep
         signal = portfolio.signal(contender.trained.stop_forecasts)
         known = signal[np.isfinite(signal)]
         spread = float(known.std()) if known.size else 0.0
@@ -219,18 +238,20 @@ def _write_models(folder: Path, run: Finished) -> None:
 
 def _window(run: Finished, window: Window) -> dict[str, Any]:
     """A window's entry in windows.json (docs/architecture.md)."""
-    choice, headline = run.book.chosen[window.number], run.outcomes[0]
+    choice = run.book.chosen[window.number]
     contender = choice.candidate.contender
     found = contender.found.report if contender.found is not None else {}
     trained = contender.trained.report
-    (own,) = (decision for decision in headline.decisions if decision.window == window.number)
+    own = Decision(window.number, False, window.number, (), "none")
+    if run.outcomes:
+        (own,) = (decision for decision in run.outcomes[0].decisions if decision.window == window.number)
     return {
         "window": window.number,
         **{name: run.span(getattr(window, name)) for name in ("train", "validation", "test")},
         **({} if run.risk is None else {"kinds": run.risk.kinds(window.number)}),
         "purge_bars": window.purge_bars,
         "embargo_bars": window.embargo_bars,
-        "policy": headline.policy.name,
+        "policy": run.outcomes[0].policy.name if run.outcomes else "none",
         "searched": own.searched,
         "source": own.source,
         "drift": run.drift(own.alarms),
@@ -257,13 +278,16 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "by_luck": round(choice.by_luck, 4),
             "needed": choice.needed,
             "record_days": choice.record,
+            "rehearsed": run.rehearsals,
         },
-        **{k: found[k] for k in ("text", "weights", "history", "features")},
+        **{k: found[k] for k in ("text", "weights", "history", "features") if k in found},
         # in the size in which it trades
-        **{k: trained[k] for k in ("genotype", "architecture", "sizes")},
-        "decisions": claimed(headline, contender),
+        **{k: trained[k] for k in ("genotype", "architecture", "sizes") if k in trained},
+        "decisions": claimed(run.outcomes[0], contender) if run.outcomes else None,
         "diagnostics": {
-            k: trained[k] for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+            k: trained[k]
+            for k in ("parameters", "receptive_field", "validation_loss", "validation_correlation")
+            if k in trained
         },
     }
 

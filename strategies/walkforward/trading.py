@@ -35,6 +35,11 @@ from strategies.walkforward.contenders import Candidate, Contender, PolicyOutcom
 from strategies.walkforward.risk import directional, holders, sized_by
 
 
+def asked_for_record(config: RunConfig) -> bool:
+    """Whether a window trades only on a record of earlier ones: not where only size is forecast, nor at evidence 1."""
+    return directional(config) and config.evidence < 1.0
+
+
 @dataclass(eq=False)
 class Book:
     """Everything the run folder is written from; and trial_targets, per configuration what it held: [bar, asset] (no file has it)."""
@@ -98,9 +103,11 @@ class _Booked:
     targets: dict[str, FloatArray]
     chains: dict[str, FloatArray] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    regardless: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
 
 Choices = dict[tuple[str, int], Choice[Candidate]]
+REGARDLESS = "regardless"  # what the headline would have held, had no record been asked for
 
 
 def trade(
@@ -113,14 +120,18 @@ def trade(
 ) -> Book:
     """Choose a candidate per strategy and window before its test stretch, then trade every strategy in Backtrader.
 
-    volatility: [T, A] per bar, known at the bar: what positions are sized by.
+    volatility: [T, A] per bar, known at the bar: what positions are sized by. Contenders of windows before the first (rehearsals,
+    a file's past) lend their record and are traded by no account.
     """
     stretch = Stretch.of(config, panel, windows, volatility)
-    contenders = [contender for outcome in outcomes for contender in outcome.contenders]
+    contenders = [each for outcome in outcomes for each in (*outcome.rehearsed, *outcome.contenders)]
     candidates = [judge(config, panel, volatility, contender) for contender in (*contenders, *rivals)]
-    names = [*(outcome.strategy for outcome in outcomes), *_networks(config)]
+    names = [*(outcome.strategy for outcome in outcomes), *dict.fromkeys(rival.strategy for rival in rivals)]
     choices = _choose(stretch, candidates, names)
+    candidates = [each for each in candidates if each.contender.window.number >= 0]
     booked = _book(stretch, candidates, choices, names)
+    if outcomes and asked_for_record(config):  # whether it differs is known only once all windows are over
+        booked.targets[REGARDLESS] = booked.regardless
     held = _holders(stretch)
     booked.targets |= {name: targets for name, (_, _, targets) in held.items()}
     booked.targets |= {name: _rule_targets(stretch, name) for name in _rules(config)}
@@ -128,7 +139,7 @@ def trade(
         name: backtest(panel, targets, start=stretch.start, stop=stretch.stop, name=name, **stretch.terms)
         for name, targets in booked.targets.items()
     }
-    titles = _titles(config, outcomes, {name: (title, told) for name, (title, told, _) in held.items()})
+    titles = _titles(config, outcomes, rivals, {name: (title, told) for name, (title, told, _) in held.items()})
     return _tell(stretch, outcomes, candidates, choices, booked, backtests, titles)
 
 
@@ -138,12 +149,18 @@ def _choose(stretch: Stretch, candidates: Sequence[Candidate], names: Sequence[s
     choices: Choices = {}
     for name in names:
         records: Records[Candidate] = Records(stretch.config.evidence, day)
-        for window in stretch.windows:
+        for window in (*_before(candidates, name), *stretch.windows):
             offered = [(c.key, c, c.trials) for c in _of(candidates, name, window)]
             choice = choices[name, window.number] = records.choose(offered, window.stop.start)
             held = _held(stretch, window, choice.candidate, choice.best)
             records.learn(plan_returns(stretch.panel, held[None], window.test.start, **stretch.terms)[0])
     return choices
+
+
+def _before(candidates: Sequence[Candidate], name: str) -> list[Window]:
+    """Windows before the first, of a strategy whose forecasts go back so far (strategies.walkforward.judged)."""
+    mine = {c.contender.window.number: c.contender.window for c in candidates if c.contender.strategy == name}
+    return [mine[number] for number in sorted(mine) if number < 0]
 
 
 def _held(stretch: Stretch, window: Window, candidate: Candidate, plan: Plan) -> FloatArray:
@@ -162,6 +179,7 @@ def _of(candidates: Sequence[Candidate], name: str, window: Window) -> list[Cand
 def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, names: Sequence[str]) -> _Booked:
     """Forecasts and targets of whoever was chosen, and of every trial that was not."""
     booked = _Booked({name: stretch.filled(np.nan) for name in names}, {name: stretch.filled(0.0) for name in names})
+    booked.regardless = stretch.filled(0.0)
     for window in stretch.windows:
         place = stretch.place(window)
         for name in names:
@@ -178,6 +196,8 @@ def _book(stretch: Stretch, candidates: Sequence[Candidate], choices: Choices, n
                         booked.chains.setdefault(key, stretch.filled(0.0))[place] = held
                         if selected:
                             booked.targets[name][place] = held
+                        if name == names[0] and candidate is choice.candidate and tried.plan == choice.best:
+                            booked.regardless[place] = held
                     booked.trials.append(_trial_row(f"{key}/window{window.number}", candidate, tried, selected))
     return booked
 
@@ -202,11 +222,6 @@ def _trial_row(trial: str, candidate: Candidate, tried: Tried, selected: bool) -
         "validation_sharpe": tried.sharpe,
         "selected": selected,
     }
-
-
-def _networks(config: RunConfig) -> tuple[str, ...]:
-    """The hand-designed networks that compete: where direction is forecast."""
-    return config.baselines if directional(config) else ()
 
 
 def _holders(stretch: Stretch) -> dict[str, tuple[str, str, FloatArray]]:
@@ -264,6 +279,7 @@ def _tell(
         }
         for outcome in outcomes
     ]
+    titles = {name: told for name, told in titles.items() if name in backtests}
     traded = {name: b.positions for name, b in backtests.items()}
     terms: dict[str, Any] = {"start": start, "stop": stop, **stretch.terms}
     free = {name: term for name, term in terms.items() if name != "costs"}
@@ -272,7 +288,7 @@ def _tell(
         _forecast_table(stretch, booked.forecasts),
         pd.DataFrame(booked.trials),
         daily_net_returns(panel, booked.chains, start, **stretch.terms),
-        [choices["searched", window.number] for window in stretch.windows],
+        [choices[next(iter(booked.forecasts)), window.number] for window in stretch.windows],
         titles,
         headline,
         policies,
@@ -293,7 +309,10 @@ def _forecast_table(stretch: Stretch, forecasts: dict[str, FloatArray]) -> pd.Da
 
 
 def _titles(
-    config: RunConfig, outcomes: Sequence[PolicyOutcome], held: Mapping[str, tuple[str, str]]
+    config: RunConfig,
+    outcomes: Sequence[PolicyOutcome],
+    rivals: Sequence[Contender],
+    held: Mapping[str, tuple[str, str]],
 ) -> dict[str, dict[str, str]]:
     """What pages call each strategy, and what it is."""
 
@@ -313,8 +332,18 @@ def _titles(
             "always in the market; the size alone moves, by the forecast of base and networks",
         )
         titles["searched"] = titled("searched", title, told)
-    for name in _networks(config):
-        titles[name] = titled("network", BASELINES[name].title, BASELINES[name].description)
+    for rival in rivals:
+        if rival.strategy in BASELINES:
+            entry = BASELINES[rival.strategy]
+            titles[rival.strategy] = titled(rival.kind, entry.title, entry.description)
+        else:
+            report = rival.trained.report
+            titles[rival.strategy] = titled(rival.kind, report["title"], report["description"])
+    titles[REGARDLESS] = titled(
+        "policy",
+        "Searched, regardless of its record",
+        "the same networks and plans, traded in every window although their record did not earn it: for comparison, no verdict reads it",
+    )
     titles |= {name: titled("rule", title, told) for name, (title, told) in held.items()}
     for name in _rules(config):
         titles[name] = titled("rule", RULES[name].title, f"{RULES[name].description} Source: {RULES[name].source}.")

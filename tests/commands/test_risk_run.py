@@ -15,7 +15,7 @@ from strategies.backtest.positions import PositionRule
 from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
 from strategies.walkforward.choice import HOLD, Records, Tried, scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.risk import Wanted, sized_by, wanted_of
+from strategies.walkforward.risk import Wanted, notes_of, sized_by, wanted_of
 from tests.commands.small_run import market, run
 
 
@@ -37,6 +37,17 @@ def test_a_run_forecasts_what_it_is_asked_to() -> None:
 def test_what_cannot_be_forecast_is_told(target: tuple[str, ...], said: str) -> None:
     with pytest.raises(InputError, match=said):
         wanted_of(RunConfig(target=target))
+
+
+def test_where_backtest_and_paper_place_stops_apart_is_told() -> None:
+    from tests.nas.targets.test_targets import PANEL
+
+    apart = RunConfig(stop_loss=3.0, volatility="harx"), RunConfig(stop_loss=3.0), RunConfig(volatility="harx")
+    assert [any("protective stops" in line for line in notes_of(config, PANEL, ())) for config in apart] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_holding_needs_no_record() -> None:

@@ -69,7 +69,8 @@ def test_files_and_columns_of_a_run_are_those_of_the_architecture_page(stranger_
         "risk.parquet",
         "risk.json",
         "unsealed.json",
-    }  # of several assets, of risk targets only, of a holdout that was opened
+        "cpcv.json",
+    }  # of several assets, of risk targets only, of a holdout that was opened, of --policy cpcv
     for name in made:
         said = told[name]
         columns = list(pd.read_parquet(run / name).columns) if name.endswith("parquet") else []

@@ -18,6 +18,7 @@ from rich.console import Console
 from data.panel import InputError
 from data.simulated import simulate
 from lab import comparison, forecast, null, power
+from lab.__main__ import looked
 from lab.evidence import collect, page
 from lab.forecast import load, origins, patchtst_parameters, score
 from lab.markets import garch, permuted
@@ -360,3 +361,13 @@ def test_the_page_follows_the_units(tmp_path: Path) -> None:
     (tmp_path / "out" / "null.json").write_text("[{]")
     with pytest.raises(InputError, match="no lab results"):
         page(tmp_path / "out")
+
+
+def test_a_lab_at_a_real_market_is_a_look_at_its_days_and_the_same_units_are_the_same_look(tmp_path: Path) -> None:
+    history = replace(garch(600, 77), assets=("XYZUSDT",), simulated=False, source="a file")
+    record = Record("one", {"seed": 0}, {}, 0.1, "2026-01-01", "here", "code")
+    other = replace(record, settings={"seed": 1})
+    assert looked("risk", [record], [history])[0].startswith("XYZUSDT: look 1 at 2020-01-01 to 2020-01-")
+    assert looked("risk", [record], [history])[0].startswith("XYZUSDT: look 1 at")
+    assert looked("risk", [record, other], [history])[0].startswith("XYZUSDT: look 2 at")
+    assert looked("risk", [], [history]) == looked("decisions", [record], []) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from reports.statistics import (
     overfitting,
     proof,
 )
+from reports.tearsheets import honest_rows
 from reports.verdict import Verdict, chance_of, verdict
 from strategies.walkforward.looks import Register
 from tests.reports.run_builder import build_run
@@ -71,6 +73,13 @@ def test_every_sentence_agrees_with_the_figures(tmp_path: Path, own: str, rival:
     if "strategy beat" in headline:
         assert own == "sure"
         assert said.tone == "good"
+    if "more than luck explains" in headline:
+        assert mine > 0
+        shown = re.search(r"above zero with (more than )?(\d+(?:\.\d+)?)% and", text)
+        assert shown is not None
+        assert float(shown[2]) >= 95
+        assert "strategy beat" not in headline
+    assert "regardless" not in text
     if mine < 0:
         assert "staying flat would have been better" in text
     if "earned nothing" in headline and own != "flat":
@@ -164,3 +173,22 @@ def test_pbo_says_nothing_where_costs_rank_the_configurations() -> None:
     assert skilled is not None
     assert skilled.telling
     assert skilled.loss < 0.1
+
+
+def test_what_trading_regardless_would_have_brought_is_told_and_judges_nothing(tmp_path: Path) -> None:
+    curves = {"searched": FLAT, "regardless": path(2e-3, 0.2), "sma_cross": CURVES["loses"], "buy_and_hold": path(1e-4)}
+    run = load_run(build_run(tmp_path, bars=BARS, strategies=tuple(curves), equity=curves, trials=3))
+    info = {**run.info, "strategies": {"regardless": {"kind": "policy", "title": "Searched, regardless of its record"}}}
+    run = replace(run, info=info)
+    rows = [performance(run, name) for name in run.strategies]
+    said = verdict(run, rows, luck_section(run, look_of(run, "page")))
+    assert said.headline.startswith("The searched strategy made no trade")
+    (told,) = [detail for detail in said.details if "regardless" in detail]
+    (row,) = [row for row in rows if row.strategy == "regardless"]
+    assert told == f"Traded regardless of its record it would have returned {row.total_return:+.1%}."
+
+
+def test_tearsheets_tell_no_years_that_were_not_traded() -> None:
+    rows = "".join(f"<tr><td>{name}</td><td>1%</td></tr>" for name in ("Max Drawdown", "3M", "1Y", "3Y (ann.)", "YTD"))
+    assert re.findall("<td>([^<]*)</td><td>", honest_rows(rows, 225)) == ["Max Drawdown, by day", "3M", "YTD"]
+    assert "3Y (ann.)" in honest_rows(rows, 1200)

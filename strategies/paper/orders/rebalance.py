@@ -195,9 +195,14 @@ class Rebalancer:
                 limit = instrument.round_price(touch, leg.side == "Sell")
                 order = self._order(symbol, leg, left, number, attempt, open_ms, limit, stop)
                 status = self.desk.place(order, open_ms, float(price))
-                state = self._rest(order) if status == "open" else None
+                if status == "unknown":
+                    raise Ambiguous(f"the fate of {order.link_id} is unknown")
                 attempt += 1
-                left -= state.filled if state is not None else self.journal.filled(order.link_id)
+                if status != "rejected":  # its fills may not be in the journal yet: what the exchange says of it counts
+                    state = self._rest(order) if status == "open" else self.desk.wait(order.link_id)
+                    if state is None:
+                        return f"open: {order.link_id} has not closed yet", False
+                    left -= state.filled
                 if left < instrument.min_qty:
                     return f"limit: {leg.side} {leg.qty} filled", True
                 bid, ask, price = self.exchange.ticker(symbol)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.panel import InputError
-from nas.tasks.windows import Window, WindowPlan, separation, timeline
+from nas.tasks.windows import Window, WindowPlan, rehearsals, separation, timeline
 
 
 @given(
@@ -116,3 +116,31 @@ def test_timeline_shows_every_window_in_order_of_time() -> None:
     for _, line in lines:
         assert len(line) == 60
         assert line.index("-") < line.index("=") < line.index("#")
+
+
+@given(st.integers(600, 5000), st.integers(200, 1500), st.integers(1, 300), st.integers(1, 3), st.booleans())
+def test_rehearsals_lie_inside_the_training_bars_in_time_order(
+    train: int, validation: int, purge: int, count: int, longer: bool
+) -> None:
+    embargo = purge + 50 if longer else None
+    (window, *_) = WindowPlan(train, validation, 240, 240).windows(
+        9_000, first=100, purge_bars=purge, embargo_bars=embargo
+    )
+    found = rehearsals(window, count)
+    assert len(found) in (0, count)
+    assert [each.number for each in found] == [*range(-len(found), 0)]
+    for each in found:
+        assert window.train.start <= each.train.start
+        assert each.fit.stop > each.fit.start
+        assert each.train.stop + purge <= each.validation.start
+        assert each.validation.stop + (embargo or purge) <= each.test.start
+        assert each.test.stop <= window.validation.stop
+    for earlier, later in itertools.pairwise(found):
+        assert earlier.test.stop == later.test.start
+    if train > 10 * purge and validation > 400 and count == 1:
+        assert found
+
+
+def test_no_rehearsal_where_the_bars_are_too_few() -> None:
+    short = Window(0, slice(0, 300), slice(400, 480), slice(600, 700), 100)
+    assert rehearsals(short, 1) == ()

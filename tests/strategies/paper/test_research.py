@@ -170,7 +170,7 @@ def test_a_search_that_fails_leaves_the_old_model_trading(tmp_path: Path, monkey
         _look(rig)
         process = made._process
         assert process is not None
-        assert process.wait(100) == 2
+        assert process.wait() == 2
         rig.bar(2)
         assert rig.trader.strategy is old
         assert any("the search failed (exit 2); the old model goes on" in text for text in rig.events("research"))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.strategies.paper.simulation.bugs import BUGS, planted
 from tests.strategies.paper.simulation.markets import BAR_S
-from tests.strategies.paper.simulation.plan import Kill, Plan, plan_of
+from tests.strategies.paper.simulation.plan import Event, Kill, Plan, plan_of
 from tests.strategies.paper.simulation.session import simulate, simulating
 from tests.strategies.paper.simulation.shorten import shorten
 
@@ -35,32 +35,59 @@ def test_same_seed_same_journal_to_the_byte() -> None:
 
 
 def test_nothing_is_doubled_or_lost_under_faults_and_kills() -> None:
-    found = [simulate(of(seed)) for seed in range(10, 22)]
+    found = [simulate(of(seed)) for seed in range(10, 18)]
     assert [(o.plan.seed, o.wrong) for o in found if o.wrong] == []
-    assert sum(o.kills for o in found) > 15
-    assert sum(o.faults for o in found) > 100
+    assert sum(o.kills for o in found) > 10
+    assert sum(o.faults for o in found) > 70
     assert sum(o.fills for o in found) > 100
 
 
 def test_a_kill_at_any_await_or_write_is_survived() -> None:
     calm = Plan(7, 3, stop_loss=3.0, end="flatten")
     points = simulate(calm).points
-    assert points > 300
-    for point in range(1, points, points // 25):
+    assert points > 600
+    for point in range(1, points // 3, points // 60):  # later ones are after the time of faults
         killed = simulate(replace(calm, kills=(Kill(0.001 - BAR_S, point, 0.3, False),)))
         assert (point, killed.kills, killed.wrong) == (point, 1, [])
 
 
 #: bug -> a seed that finds it
-FOUND_BY: dict[str, int] = {}
+FOUND_BY = {
+    "fresh ids": 0,
+    "no look-up": 1,
+    "no stop after a restart": 1,
+    "sent before written": 0,
+    "id reused": 12,
+    "not synced": 14,
+}
+#: planted by hand only: 300 short seeds did not find it
+NOT_FOUND = {"new id at every start"}
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", FOUND_BY)
 def test_a_planted_bug_is_found(bug: str) -> None:
     plan = of(FOUND_BY[bug])
     assert simulate(plan).wrong == []
     with planted(bug):
         assert simulate(plan).wrong != []
+
+
+def test_every_planted_bug_is_asked_for() -> None:
+    assert set(BUGS) == set(FOUND_BY) | NOT_FOUND
+
+
+def test_a_no_to_a_second_sending_does_not_settle_the_first() -> None:
+    """Found by the simulation: the answer to an order was lost, the order hidden; sent again, refused, called rejected, and filled."""
+    stuck, refused = Event(0.0, "stuck", "silent", "", 15.0), Event(9.0, "code", "code_30133", "/v5/order/create", 1)
+    found = simulate(Plan(75, 3, events=(stuck, refused)))
+    assert (found.counts["answer code_30133"], found.wrong) == (1, [])
+
+
+def test_a_limit_order_that_was_filled_while_its_answer_was_lost_is_not_sent_twice() -> None:
+    """Found by the simulation: its executions were not in the journal yet, so all of it was sent again under the next id."""
+    plan = replace(plan_of(20004, 60, faults=0.6, kills=0.12), bars=13)
+    assert plan.limit_orders
+    assert simulate(plan).wrong == []
 
 
 def test_a_failing_plan_is_made_shorter() -> None:

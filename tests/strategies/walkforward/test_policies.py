@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from nas.network.model import load_model
 from nas.network.stretches import Samples
 from nas.space.search_space import SearchSpace
 from nas.tasks.engine import Engine, InProcess, Store
-from nas.tasks.windows import Window, WindowPlan
+from nas.tasks.windows import Window, WindowPlan, rehearsals
 from nas.tasks.work import SearchTask
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.contenders import Candidate, PolicyOutcome, parse_policy
@@ -121,3 +122,35 @@ def test_an_ensemble_trades_the_mean_of_its_seeds_and_is_not_mistaken_for_one_ne
 def test_unknown_policies_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="polic"):
         parse_policy(text)
+
+
+def test_every_policy_rehearses_before_the_first_window_and_shares_its_tasks(panel: Panel, tmp_path: Path) -> None:
+    config = RunConfig(**{**SETTINGS, "policy": ("every", "drift", "random")})
+    samples = Samples.of(panel, config.horizon)
+    space = SearchSpace(ops=("zero", "identity", "conv3"), nodes=1, channels=4, horizons=(3,)).with_features(
+        dict(zip(samples.bank.inputs, samples.bank.pipelines, strict=True))
+    )
+    windows = WindowPlan(700, 300, 240, 240).windows(len(panel), first=samples.bank.warmup_bars, purge_bars=10)
+    before = rehearsals(windows[0], 1)
+
+    def rehearsed(market: Samples) -> list[PolicyOutcome]:
+        with Engine(Recording(market), Store(tmp_path / str(id(market)), "", "test")) as engine:
+            competition = Competition(
+                config, space, windows[:1], market, engine, lambda: None, np.ones((len(panel), 1)), before
+            )
+            return competition.run([])[0]
+
+    found = rehearsed(samples)
+    assert [[c.window.number for c in outcome.rehearsed] for outcome in found] == [[-1], [-1], [-1]]
+    assert all(c.window.number == 0 for outcome in found for c in outcome.contenders)
+    first, drift, other = (outcome.rehearsed[0].trained for outcome in found)
+    assert first.to_bytes() == drift.to_bytes()
+    assert first.to_bytes() != other.to_bytes()
+    # the future of the rehearsal: labels and features from its test stretch on say nothing to it
+    values, labels = samples.bank.values.copy(), samples.labels.copy()
+    values[:, :, before[0].test.start + 1 :] += 3.0
+    labels[:, :, before[0].test.start :] *= -2.0
+    changed = rehearsed(replace(samples, bank=replace(samples.bank, values=values), labels=labels))
+    weights = [outcomes[0].rehearsed[0].trained.weights for outcomes in (found, changed)]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert np.array_equal(*(o[0].rehearsed[0].trained.stop_forecasts for o in (found, changed)), equal_nan=True)

@@ -29,7 +29,7 @@ def test_profile_names_every_stage_and_the_slowest_and_run_json_holds_the_same(f
     assert said.returncode == 0, said.stderr
     (file,) = (folder / "reports" / "runs").glob("*/run.json")
     timings = json.loads(file.read_text())["timings"]
-    stages = ["data", "features", "search", "training", "rivals", "backtests", "files", "pages"]
+    stages = ["data", "features", "search", "training", "rivals", "backtests", "forecasts", "files", "pages"]
     assert list(timings) == stages
     assert all(seconds >= 0.0 for seconds in timings.values())
     table = [words for words in map(str.split, said.stdout.splitlines()) if len(words) == 3 and words[0] in stages]

@@ -27,8 +27,8 @@ WIRE = ("refused", "lost", "silent", "slow", "orphan")
 #: kind -> weight
 KINDS = {
     "wire": 8, "answer": 8, "code": 8, "stream": 8, "candles": 3, "cut": 2, "refuse": 2, "outage": 2, "late events": 3, "lag": 4,
-    "match": 3, "thin": 4, "empty book": 2, "rate limit": 2, "disk full": 2, "clock": 2, "server clock": 1, "keys": 1, "hand": 2,
-    "bust": 1, "step": 1,
+    "match": 3, "stuck": 3, "thin": 4, "empty book": 2, "rate limit": 2, "disk full": 2, "clock": 2, "server clock": 1, "keys": 1,
+    "hand": 2, "bust": 1, "step": 1,
 }  # fmt: skip
 ONLY_MANY = {"late candle": 2, "no candle": 2}
 #: by retCode class, that an order may be refused with
@@ -96,10 +96,18 @@ def plan_of(seed: int, bars: int = 200, faults: float = 0.15, kills: float = 0.0
     weights = {**KINDS, **(ONLY_MANY if symbols > 1 else {})}
     events = [_event(dice, dice.uniform(0.0, bars * BAR_S), weights) for _ in range(_count(dice, faults * bars))]
     times = [_moment(dice, bars) for _ in range(_count(dice, kills * bars))]
+    # an order whose answer is lost, which is hidden and matched late: the worst moment for a kill
+    stuck = [e.at_s + dice.uniform(0.1, 6.0) for e in events if e.kind == "stuck" and kills and dice.random() < 0.4]
     deaths = [
-        Kill(t, dice.choice((0, dice.randrange(1, 40), dice.randrange(1, 160))), dice.choice((0.3, 3.0, 60.0, 700.0)), dice.random() < 0.3)
+        Kill(
+            t,
+            dice.choice((0, dice.randrange(1, 40), dice.randrange(1, 160))),
+            dice.choice((0.3, 3.0, 60.0, 700.0)),
+            dice.random() < 0.3,
+        )
         for t in times
-    ]  # fmt: skip
+    ]
+    deaths += [Kill(round(t, 3), 0, 0.3, False) for t in stuck]  # fmt: skip
     return replace(
         plan, events=tuple(sorted(events, key=lambda e: e.at_s)), kills=tuple(sorted(deaths, key=lambda k: k.at_s))
     )
@@ -144,6 +152,8 @@ def _event(dice: random.Random, at_s: float, weights: dict[str, int]) -> Event:
         number = dice.choice((0.2, 1.0, 3.0, 10.0))
     elif kind == "match":
         number, what = dice.choice((0.05, 0.5, 3.0, 12.0)), dice.choice(("", "hidden"))
+    elif kind == "stuck":
+        what, number = dice.choice(("silent", "orphan")), dice.choice((4.0, 8.0, 15.0))
     elif kind == "thin":
         what = dice.choice(("0.001", "0.01", "0.5"))
     elif kind == "clock":

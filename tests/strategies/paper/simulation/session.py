@@ -299,6 +299,10 @@ class Session:
             self._for(lasts_s, self.private, "match_s", event.number, 0.0)
             if event.what == "hidden":
                 self._for(lasts_s, self.private, "lag_s", event.number, 0.0)
+        elif kind == "stuck":
+            self.network.faults.append(WireFault(event.what, "/v5/order/create", 1, 1.0))
+            self._for(lasts_s, self.private, "match_s", event.number, 0.0)
+            self._for(lasts_s, self.private, "lag_s", event.number, 0.0)
         elif kind == "thin":
             self._for(lasts_s, exchange, "liquidity", Decimal(event.what), None)
         elif kind == "empty book":
@@ -410,6 +414,9 @@ class Session:
     def run(self) -> Outcome:
         plan, end_s = self.plan, self.plan.bars * BAR_S
         step = BAR_S - 0.001  # the session begins a millisecond into a bar
+        self.hub.call_later(
+            100.0, self.standin.public["linear"].tick
+        )  # it tells of a closed bar once it has told of it forming
         self.hub.call_later(step + 0.02, self._close_bar)
         self.hub.call_later(LOOKS_EVERY_S, self._look)
         self.hub.call_later(0.0, self.start)
