@@ -153,7 +153,7 @@ def test_module_that_a_message_names_exists(name: str) -> None:
 
 def test_every_flag_that_a_page_mentions_exists() -> None:
     known = {"--force-exclude"} | flags(typer.main.get_command(everything))
-    for path in (*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), *ROOT.glob("tests/*/*/*.py")):
+    for path in (*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), *ROOT.glob("tests/*/**/*.py")):
         known |= set(re.findall(r"--[a-z][a-z0-9-]+", path.read_text()))
         known |= {
             f"--{name.rstrip('_').replace('_', '-')}" for name in re.findall(r"^\s+(\w+): (?:\w+Option|Annotated)", path.read_text(), re.M)
