@@ -142,7 +142,7 @@ def _content(run: Run) -> dict[str, object]:
         "policies": _policies(run, rows),
         "has_random": has_random(run),
         "judged": judged_section(run, luck.daily),
-        "searched": any(window.get("genotype") for window in run.windows),
+        "searched": not run.windows or any(window.get("genotype") for window in run.windows),
         "feature_windows": feature_windows,
         "features": features,
         "candle_charts": [figure.name for figure in figures if figure.name.startswith("candles-")],
