@@ -311,12 +311,13 @@ def importance(
 def cpcv(
     seeds: Annotated[int, typer.Option(help="Markets.", min=2)] = 20,
     first_seed: Annotated[int, typer.Option(help="Number of the first market.", min=0)] = 0,
+    paths: Annotated[int, typer.Option(help="Of the nine of a market; five searches each.", min=1, max=9)] = 9,
     json_: Json = False,
 ) -> None:
     """Cross-validated paths (45 searches a market) where there is no signal: is the median Sharpe ratio before costs zero?"""
     from lab import cpcv as experiment  # start-up time
 
-    markets = [experiment.paths(seed) for seed in range(first_seed, first_seed + seeds)]
+    markets = [experiment.paths(seed, paths) for seed in range(first_seed, first_seed + seeds)]
     _shown([{"markets": seeds, "paths": sum(map(len, markets)), **experiment.medians(markets)}], json_)
 
 

@@ -7,7 +7,6 @@ times, so that as many whole paths can be put together from forecasts of bars th
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,5 +95,4 @@ def splits_of(groups: Sequence[slice], held: int, purge_bars: int, reach: int) -
 def paths_of(splits: Sequence[Split], groups: Sequence[slice]) -> list[list[int]]:
     """Per path, whose split each group is taken from: the j-th of those that held it out, for path j."""
     holders = {group.start: [s.number for s in splits if group in s.held] for group in groups}
-    count = math.comb(len(groups) - 1, len(splits[0].held) - 1)
-    return [[holders[group.start][path] for group in groups] for path in range(count)]
+    return [[holders[group.start][path] for group in groups] for path in range(min(map(len, holders.values())))]

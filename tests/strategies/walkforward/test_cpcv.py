@@ -10,10 +10,11 @@ import pytest
 
 from data.panel import InputError
 from data.simulated import simulate
-from lab.cpcv import SETTINGS, validation_of
+from lab.cpcv import SETTINGS, fewer, validation_of
 from lab.markets import garch
 from nas.network.stretches import Samples
 from nas.tasks.engine import Engine, InProcess, Store
+from nas.tasks.splits import paths_of
 from nas.tasks.work import SearchTask, TrainTask, run_task
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.cpcv import CrossValidation, genotype_of
@@ -62,6 +63,16 @@ def test_every_path_trades_every_group_once(tmp_path: Path) -> None:
         assert len(path["splits"]) == 10
         assert path["sharpe"] <= path["sharpe_before_costs"]
         assert path["bars_in_market"] > 0
+
+
+def test_fewer_paths_are_whole_ones_of_five_splits_each() -> None:
+    whole = validation_of(garch(BARS, 6), 0)
+    for count in range(1, 10):
+        part = fewer(whole, count)
+        assert len(part.splits) == 5 * count
+        for group in part.groups:
+            assert sum(group in split.held for split in part.splits) == count
+        assert len(paths_of(part.splits, part.groups)) == count
 
 
 def test_several_symbols_are_refused() -> None:
