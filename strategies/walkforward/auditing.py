@@ -25,6 +25,7 @@ from rich.console import Console
 from data.files import read_parquet
 from data.panel import FloatArray, InputError, Panel, Settlements
 from data.sources import load_market
+from nas.baselines.own import is_own
 from nas.space.genotype import Genotype
 from nas.tasks.engine import Store
 from nas.tasks.windows import Window
@@ -217,11 +218,13 @@ class Audit:
                 before.test_forecasts[:known], after.test_forecasts[:known]
             )
             same = same and all(_equal(v, after.weights[k]) for k, v in before.weights.items())
-            yield Check(
-                f"{name}: training and forecasts before a replaced future",
-                same,
-                f"window {window.number}, {known} bars",
-            )
+            detail = f"window {window.number}, {known} bars"
+            if not same and is_own(name):
+                alike = _equal(before.test_forecasts, run_task(task, pipeline.samples).test_forecasts)
+                detail += (
+                    "" if alike else "; it differs on the same bars, too: not deterministic, or its file was changed"
+                )
+            yield Check(f"{name}: training and forecasts before a replaced future", same, detail)
 
     def _delay(self) -> Iterator[Check]:
         times = self.panel.close_times[self.stretch["start"] : self.stretch["stop"]]
