@@ -200,16 +200,21 @@ class Audit:
             )
         if not directional(self.config):
             return
-        genotype = Genotype.from_dict(said["genotype"])
-        if said["searched"]:
-            search = SearchTask(window, said["variant"], said["seed"], pipeline.space, settings[0])
-            found = Genotype.from_dict(run_task(search, other.samples).report["genotype"])
-            yield Check(f"window {window.number}: search before a replaced future", found == genotype, str(found.key()))
-        rivals = [
-            TrainTask(window, name, self.config.seed, pipeline.space, settings[1]) for name in pipeline.config.baselines
+        trained = [
+            (name, TrainTask(window, name, self.config.seed, pipeline.space, settings[1]))
+            for name in pipeline.config.baselines
         ]
-        searched = TrainTask(window, said["variant"], said["seed"], pipeline.space, settings[1], genotype)
-        for name, task in (("searched", searched), *((task.name, task) for task in rivals)):
+        if self.config.searches:
+            genotype = Genotype.from_dict(said["genotype"])
+            if said["searched"]:
+                search = SearchTask(window, said["variant"], said["seed"], pipeline.space, settings[0])
+                found = Genotype.from_dict(run_task(search, other.samples).report["genotype"])
+                yield Check(
+                    f"window {window.number}: search before a replaced future", found == genotype, str(found.key())
+                )
+            searched = TrainTask(window, said["variant"], said["seed"], pipeline.space, settings[1], genotype)
+            trained.insert(0, ("searched", searched))
+        for name, task in trained:
             before, after = result(task), run_task(task, other.samples)
             same = _equal(before.stop_forecasts, after.stop_forecasts) and _equal(
                 before.test_forecasts[:known], after.test_forecasts[:known]
