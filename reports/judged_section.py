@@ -22,7 +22,9 @@ FLAT = "flat"
 @dataclass(frozen=True)
 class JudgedSection:
     """models: as judged.json has them. kept: titles in the Model Confidence Set. worth: p of Hansen's SPA that none of them beats staying
-    flat (None where it was not asked). pairs: row title -> p of Diebold and Mariano that it earned no more a day than each other one."""
+    flat (None where it was not asked).
+    refitted: titles of models that the run fitted itself, whom no leak court tries.
+    pairs: row title -> p of Diebold and Mariano that it earned no more a day than each other one."""
 
     models: tuple[Mapping[str, Any], ...]
     titles: tuple[str, ...]
@@ -30,6 +32,7 @@ class JudgedSection:
     worth: float | None
     superior: tuple[str, ...]
     pairs: tuple[tuple[str, tuple[float, ...]], ...]
+    refitted: tuple[str, ...]
 
 
 def models_of(run: Run) -> list[Mapping[str, Any]]:
@@ -54,13 +57,16 @@ def judged_section(run: Run, daily: pd.DataFrame) -> JudgedSection | None:
     moving = [name for name in names if float(own[name].std()) > 0.0]
     kept = confidence_set(-own[moving]) if len(moving) > 1 else set()
     spa = against_benchmark(own.assign(**{FLAT: 0.0}), FLAT) if moving else None
+    models = models_of(run)
+    given = {model["name"] for model in models}
     return JudgedSection(
-        tuple(models_of(run)),
+        tuple(models),
         titles,
         tuple(run.title(name) for name in names if name in kept),
         None if spa is None else spa.consistent,
         () if spa is None else tuple(run.title(name) for name in spa.superior),
         tuple(zip(titles, _pairs(own), strict=True)) if len(names) > 1 else (),
+        tuple(run.title(name) for name in names if name not in given),
     )
 
 

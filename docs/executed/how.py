@@ -53,6 +53,7 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --config my.toml": How(TEST, "--jobs 1"),
     "python -m strategies.walkforward --baselines": How(TEST, f"{SMALL} --end 2024-03-01"),
     "python -m strategies.walkforward --variant": How(TEST, f"{SMALL} --end 2024-03-01"),
+    "python -m strategies.walkforward --baselines examples.own_models:Ridge": How(TEST, f"{SMALL} --source simulated"),
     "python -m strategies.walkforward --forecasts": How(TEST, f"{SMALL} --source simulated"),
     "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),

@@ -6,8 +6,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from nas.baselines.registry import Fit, Fitted, FloatArray, fitted_baseline
+from nas.baselines.tabular import LAGS, labelled, rows
 
-LAGS = (0, 1, 2, 4, 8, 16)  # bars back
 TREES_PER_EPOCH = 4  # the same budget in rounds as networks have in epochs
 
 
@@ -20,20 +20,6 @@ def boosting(fit: Fit) -> Fitted:
     # start-up time: scikit-learn takes a second
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    x = fit.tensors.x.numpy()  # [asset, input, time]
-    y, weight = fit.tensors.y.numpy()[:, 0], fit.tensors.weight.numpy()[:, 0] > 0
-
-    def rows(bars: slice) -> FloatArray:
-        """[asset x bar, input x lag]; before the first bar there are zeros."""
-        at = np.arange(bars.start, bars.stop)
-        columns = [np.where(at >= lag, x[:, :, np.maximum(at - lag, 0)], 0.0) for lag in LAGS]
-        table: FloatArray = np.concatenate(columns, 1).transpose(0, 2, 1).reshape(len(x) * len(at), -1)
-        return table
-
-    def labelled(bars: slice) -> tuple[FloatArray, FloatArray]:
-        known = weight[:, bars].ravel()
-        return rows(bars)[known], y[:, bars].ravel()[known]
-
     trees = TREES_PER_EPOCH * fit.settings.epochs
     model = HistGradientBoostingRegressor(
         max_iter=trees,
@@ -45,16 +31,16 @@ def boosting(fit: Fit) -> Fitted:
         random_state=fit.seed,
     )
     with threadpool_limits(1):  # as every task: the same bytes in any process
-        model.fit(*labelled(fit.train))
-        inside, truth = labelled(fit.stop)
+        model.fit(*labelled(fit, fit.train))
+        inside, truth = labelled(fit, fit.stop)
         losses = [float(np.mean((guess - truth) ** 2)) for guess in model.staged_predict(inside)] if len(truth) else []
     best = int(np.argmin(losses)) + 1 if losses else trees
 
     def forecast(bars: slice) -> FloatArray:
         with threadpool_limits(1):
-            staged = model.staged_predict(rows(bars))
+            staged = model.staged_predict(rows(fit, bars))
             guess = next(values for k, values in enumerate(staged, 1) if k == best)
-        return np.asarray(guess, dtype=np.float64).reshape(len(x), -1)
+        return np.asarray(guess, dtype=np.float64).reshape(len(fit.tensors.x), -1)
 
     leaves = sum(len(tree.nodes) for stage in model._predictors[:best] for tree in stage)
     return Fitted(forecast, parameters=leaves, receptive_field=max(LAGS) + 1, rounds=best)

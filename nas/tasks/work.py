@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nas.baselines import BASELINES, Fit, build_baseline
+from nas.baselines import Fit, build_baseline
+from nas.baselines.own import baseline_of
 from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
@@ -155,7 +156,7 @@ def _train(task: TrainTask, whole: Samples) -> TaskResult:
     else:
         # hand-designed rivals read the first candidate pipeline of every input
         features = tuple((name, choices[0]) for name, choices in task.space.features)
-        if BASELINES[task.name].fit is None:
+        if baseline_of(task.name).fit is None:
             network = build_baseline(task.name, len(features), len(task.space.horizons), task.seed)
         report |= {"architecture": task.name}
     columns = samples.columns(features)
@@ -224,7 +225,7 @@ def sized(
 
 def _fit(task: TrainTask, samples: Samples, tensors: Tensors, known: npt.NDArray[np.bool_]) -> TaskResult:
     """A rival that is no torch module: it fits itself and is judged on the stop stretch like the others."""
-    fit, window = BASELINES[task.name].fit, task.window
+    fit, window = baseline_of(task.name).fit, task.window
     assert fit is not None
     assert isinstance(window, Window)
     job = Fit(samples, tensors, window.fit, window.stop, task.space.horizons, task.settings, task.seed)

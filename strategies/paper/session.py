@@ -42,6 +42,10 @@ def last_model(run: Path) -> Path:
     """The model folder of a run's last window. InputError where there is none."""
     models = run / "models"
     numbers = sorted(int(p.name) for p in models.iterdir() if p.name.isdigit()) if models.is_dir() else []
+    if not numbers and (run / "windows.json").is_file():
+        raise InputError(
+            f"{run} has no searched network: forecasts of files and models of --baselines module:Name are judged, not traded on paper"
+        )
     if not numbers:
         raise InputError(
             f"{run} holds no finished run (no models/<window>); make one first: python -m strategies.walkforward --symbol BTCUSDT"

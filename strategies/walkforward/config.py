@@ -78,7 +78,11 @@ class RunConfig(MarketSettings):
         SEARCH,
         min_length=1,
     )
-    baselines: tuple[str, ...] = setting(("tcn",), "all, none, or names of networks and rules.", RIVALS)
+    baselines: tuple[str, ...] = setting(
+        ("tcn",),
+        "all, none, or names of networks and rules; module:Name is a model of your own (docs/judge.md).",
+        RIVALS,
+    )
     forecasts: tuple[str, ...] = setting(
         (), "File of anybody's forecasts to judge: timestamp, symbol, and a column per model.", RIVALS, repeat=True
     )

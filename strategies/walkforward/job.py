@@ -18,6 +18,8 @@ from data.intervals import interval_name
 from data.panel import Panel
 from data.progress import console_of, download_progress
 from data.sources import load_market
+from nas.baselines.own import fingerprint as models_fingerprint
+from nas.baselines.own import is_own
 from nas.tasks.device import resolve_device
 from strategies.walkforward.config import RunConfig
 from strategies.walkforward.forecast_files import fingerprint
@@ -59,6 +61,8 @@ class Job:
         config = with_order_rules(config, panel).model_copy(update={"interval": interval_name(panel.interval_ns)})
         code = code_version()
         identity = {k: v for k, v in config.model_dump().items() if k not in HOW_READ}
+        if own := tuple(name for name in config.baselines if is_own(name)):
+            identity["models"] = models_fingerprint(own)
         if config.forecasts:
             identity["forecasts"] = fingerprint(config.forecasts)
         folder = options.out / "runs" / run_id(panel.assets, identity, panel.fingerprint(), code)

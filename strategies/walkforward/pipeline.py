@@ -19,6 +19,7 @@ from data.atomic import write_text
 from data.errors import InputError, nearest
 from data.panel import FloatArray, Panel
 from nas.baselines import BASELINES
+from nas.baselines.own import baseline_of, is_own
 from nas.network.stretches import Samples
 from nas.search.variants import get_variant
 from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
@@ -38,7 +39,7 @@ from strategies.walkforward.cpcv import CrossValidation
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.forecast_files import read_forecasts
 from strategies.walkforward.forecast_sheet import importances, sheets
-from strategies.walkforward.judged import Judged, check_covered, distinct
+from strategies.walkforward.judged import KIND, Judged, check_covered, distinct
 from strategies.walkforward.looks import Register
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
@@ -296,7 +297,7 @@ class Pipeline:
             else:
                 outcomes, fitted = [], engine.run(rivals, lambda _index, _cached: advance())
         hand = [
-            Contender(t.name, "network", cast(Window, t.window), t.name, t.seed, result)
+            Contender(t.name, KIND if is_own(t.name) else "network", cast(Window, t.window), t.name, t.seed, result)
             for t, result in zip(rivals, fitted, strict=True)
         ]
         return outcomes, hand
@@ -382,10 +383,12 @@ def with_rivals(config: RunConfig) -> RunConfig:
         ("rule", rules, RULES),
     ):
         for name in names:
-            if name not in known:
+            if kind == "baseline" and is_own(name):
+                baseline_of(name)
+            elif name not in known:
                 raise InputError(f"no {kind} {name!r}{nearest(name, known)}; there are all, none, {', '.join(known)}")
     rules = tuple(dict.fromkeys((*rules, *(name for name in named if name in RULES))))
-    return config.model_copy(update={"baselines": tuple(name for name in named if name in BASELINES), "rules": rules})
+    return config.model_copy(update={"baselines": tuple(name for name in named if name not in RULES), "rules": rules})
 
 
 def plan(config: RunConfig, panel: Panel, space: SearchSpace, warmup_bars: int) -> tuple[Window, ...]:

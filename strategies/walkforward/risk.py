@@ -17,7 +17,7 @@ import pandas as pd
 
 from data.errors import InputError
 from data.panel import FloatArray, Panel
-from nas.baselines import BASELINES
+from nas.baselines.own import baseline_of
 from nas.network.residual import residual_inputs
 from nas.network.residual_fit import ResidualSettings
 from nas.search.pooling import Decision as KindsDecision
@@ -104,7 +104,7 @@ def tasks_of(
     decisions: Mapping[str, Sequence[KindsDecision]] | None = None,
 ) -> list[RiskTask]:
     """One per target and window. decisions: by target, whose networks every window's forecast is the mean of; None for all kinds."""
-    networks = tuple(name for name in config.baselines if BASELINES[name].build is not None)
+    networks = tuple(name for name in config.baselines if baseline_of(name).build is not None)
     found = []
     for w in wanted_of(config):
         base = base_that_fits(panel, get_target(w.target), w.horizon, windows[0].train)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.panel import FloatArray, InputError, Panel
 from nas.baselines import BASELINES
+from nas.baselines.own import baseline_of, is_own
 from nas.tasks.windows import Window
 from strategies.backtest.execution import Backtest, backtest
 from strategies.backtest.portfolio import OPTIMISED, Portfolio, book_of
@@ -333,8 +334,8 @@ def _titles(
         )
         titles["searched"] = titled("searched", title, told)
     for rival in rivals:
-        if rival.strategy in BASELINES:
-            entry = BASELINES[rival.strategy]
+        if rival.strategy in BASELINES or is_own(rival.strategy):
+            entry = baseline_of(rival.strategy)
             titles[rival.strategy] = titled(rival.kind, entry.title, entry.description)
         else:
             report = rival.trained.report

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from strategies.audit import app as audit
 from strategies.walkforward.__main__ import app
 from tests.commands.small_run import CONFIG, swinging_market
 
@@ -53,6 +54,12 @@ def test_the_planted_one_earns_and_noise_does_not(folder: Path) -> None:
     headline = json.loads((folder / "reports/latest/run.json").read_text())["headline"]
     assert set(headline) == {"swing", "noise", "buy_and_hold"}
     assert headline["swing"]["sharpe"] > 3 > headline["noise"]["sharpe"]
+
+
+def test_the_audit_takes_a_run_without_a_search(folder: Path) -> None:
+    done = CliRunner().invoke(audit, ["--run", str(folder / "reports/latest"), "--windows", "1", "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert done.exception is None
 
 
 def test_the_same_command_finds_its_run_and_another_file_another(folder: Path) -> None:

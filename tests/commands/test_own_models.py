@@ -1,0 +1,170 @@
+"""`--baselines module:Name` as its user meets it: fitted anew on every window, resumed, in parallel, found red where it looks ahead."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from data.errors import InputError
+from nas.baselines import own
+from strategies.paper.session import last_model
+from strategies.walkforward.__main__ import app
+from strategies.walkforward.auditing import Audit
+from tests.commands.small_run import CONFIG, swinging_market
+
+RIDGE, TINY = "examples.own_models:Ridge", "examples.own_models:Tiny"
+FAULTY = '''
+import numpy as np
+
+class Constant:
+    def fit(self, X, y): pass
+    def predict(self, X): return np.zeros(len(X))
+
+class Peeks(Constant):
+    """Answers the return of the bar after the one it forecasts at."""
+    predict = None
+    def fit(self, panel, train, validation): pass
+    def forecast(self, panel, start, stop):
+        close = np.log(panel.field("close"))
+        return np.diff(close, axis=0, append=close[-1:])[start:stop]
+
+class Wide(Constant):
+    def predict(self, X): return np.zeros((len(X), 3))
+
+class Unknown(Constant):
+    def predict(self, X): return np.full(len(X), np.nan)
+
+class Raises(Constant):
+    def fit(self, X, y): raise RuntimeError("no weights")
+
+class Short(Peeks):
+    def forecast(self, panel, start, stop): return np.zeros(3)
+
+class Needs(Constant):
+    def __init__(self, path): pass
+
+class Empty: pass
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    swinging_market(2_400, 3).to_parquet(folder / "candles.parquet")
+    (folder / "small.toml").write_text(CONFIG.replace('baselines = ["linear"]', 'variant = ["none"]'))
+    (folder / "faulty_models.py").write_text(FAULTY)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def started_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("faulty_models", None)
+
+
+def judge(out: str, *words: str) -> Result:
+    given = [
+        "--symbol",
+        "BTCUSDT",
+        "--config",
+        "small.toml",
+        "--data",
+        "candles.parquet",
+        "--any-candles",
+        "--out",
+        out,
+    ]
+    return CliRunner().invoke(app, [*given, *words])
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        done = judge("reports", "--jobs", "1", "--baselines", f"{RIDGE},{TINY}")
+    assert done.exit_code == 0, done.output
+    return (place / "reports/latest").resolve()
+
+
+def test_both_examples_are_judged_and_the_audit_refits_them(run: Path) -> None:
+    assert {RIDGE, TINY} <= set(json.loads((run / "run.json").read_text())["headline"])
+    page = (run / "index.html").read_text()
+    assert "Are these forecasts worth trading?" in page
+    assert "Ridge, Tiny: fitted here, anew on every window" in page
+    checks = Audit.open(run, Console(quiet=True)).checks(windows=1)
+    assert [check.name for check in checks if not check.passed] == []
+    assert {f"{n}: training and forecasts before a replaced future" for n in (RIDGE, TINY)} <= {c.name for c in checks}
+
+
+def test_two_processes_fit_the_same(run: Path) -> None:
+    done = judge("parallel", "--jobs", "2", "--no-pages", "--baselines", f"{RIDGE},{TINY}")
+    assert done.exit_code == 0, done.output
+    one, two = (pd.read_parquet(folder / "positions.parquet") for folder in (run, Path("parallel/latest")))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_a_finished_run_is_found_again(run: Path) -> None:
+    assert "finished already" in judge("reports", "--jobs", "1", "--baselines", f"{RIDGE},{TINY}").output
+
+
+def test_an_interrupted_run_goes_on_without_fitting_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = shutil.copytree(run, run.parents[1] / "kept")
+    (run / "run.json").unlink()
+
+    def again(*_: object) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(own, "_called", again)
+    done = judge("reports", "--jobs", "1", "--no-pages", "--baselines", f"{RIDGE},{TINY}")
+    assert done.exit_code == 0, done.output
+    assert "finished already" not in done.output
+    assert (run / "positions.parquet").read_bytes() == (kept / "positions.parquet").read_bytes()
+
+
+def test_paper_trading_says_that_there_is_no_network(run: Path) -> None:
+    with pytest.raises(InputError, match="judged, not traded on paper"):
+        last_model(run)
+
+
+def test_a_model_that_looks_ahead_is_found_and_another_source_is_another_run(place: Path) -> None:
+    name = "faulty_models:Peeks"
+    done = judge("peeking", "--jobs", "1", "--no-pages", "--baselines", name)
+    assert done.exit_code == 0, done.output
+    checks = Audit.open(Path("peeking/latest"), Console(quiet=True)).checks(windows=1)
+    assert f"{name}: training and forecasts before a replaced future" in [c.name for c in checks if not c.passed]
+    (place / "faulty_models.py").write_text(FAULTY + "\n# edited\n")
+    again = judge("peeking", "--jobs", "1", "--no-pages", "--baselines", name)
+    assert again.exit_code == 0
+    assert "finished already" not in again.output
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:Model", "no module 'no_such_module' here"),
+        ("faulty_models:Missing", "has no 'Missing'"),
+        ("faulty_models:Empty", "Empty must have fit(X, y) and predict(X)"),
+        ("faulty_models:Needs", "cannot be made without arguments"),
+        ("faulty_models:Raises", "fit failed (RuntimeError: no weights)"),
+        ("faulty_models:Wide", "forecasts have shape ("),
+        ("faulty_models:Short", "(bars, assets)"),
+        ("faulty_models:Unknown", "forecasts are NaN or infinite"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_line(name: str, said: str) -> None:
+    done = judge("refused", "--jobs", "1", "--baselines", name)
+    assert done.exit_code == 2, done.output
+    assert said in " ".join(done.stderr.split())
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.output
