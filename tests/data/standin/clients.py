@@ -648,6 +648,23 @@ async def _ccxt_streams(private: Private) -> Suite:
     return s
 
 
+def _a_wire_away(socket: Any) -> Any:
+    """pybit notes a subscription after it has sent it, and dies of an answer in between: from another machine none comes so soon, here
+    one did. So answers wait until it is noted."""
+    noting, subscribe, hear = threading.RLock(), socket.subscribe, socket._on_message
+
+    def subscribed(*words: Any, **options: Any) -> None:
+        with noting:
+            subscribe(*words, **options)
+
+    def heard(message: str) -> None:
+        with noting:
+            hear(message)
+
+    socket.subscribe, socket._on_message = subscribed, heard
+    return socket
+
+
 def pybit_streams(private: Private) -> Suite:
     """Public and private streams through pybit's WebSocket."""
     from pybit import unified_trading as pybit
@@ -673,9 +690,9 @@ def pybit_streams(private: Private) -> Suite:
 
     try:
         with s.of("streams"):
-            public = pybit.WebSocket(testnet=False, channel_type="linear")
-            mine = pybit.WebSocket(
-                testnet=False, channel_type="private", api_key=private.key, api_secret="local-secret"
+            public = _a_wire_away(pybit.WebSocket(testnet=False, channel_type="linear"))
+            mine = _a_wire_away(
+                pybit.WebSocket(testnet=False, channel_type="private", api_key=private.key, api_secret="local-secret")
             )
             public.orderbook_stream(50, ID, hear("book"))
             public.kline_stream(1, ID, hear("kline"))
