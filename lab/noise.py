@@ -1,8 +1,8 @@
 """Noise before the judge: how often does the page say that forecasts which know nothing beat the best rival?
 
-Each file is noise (white, or held for hours and days, with or without a lean to one side) on a market that is a martingale. It goes the
-whole way of a user's file: plans chosen on the bars before, Backtrader, the page's own verdict. `shipped`: as a user gets it. `bare`: without
-costs, and every window trades its best plan whatever the record: where noise has its best chances.
+Each file is noise (white, or held for hours and days, with or without a lean to one side) on a market that is a martingale. It goes
+the whole way of a user's file: plans chosen on the bars before, Backtrader, the page's own verdict. `shipped`: as a user gets it. `bare`:
+without costs, and every window trades its best plan whatever the record: where noise has its best chances.
 """
 
 from __future__ import annotations
