@@ -73,7 +73,7 @@ def compute(unit: Unit, histories: Sequence[Panel]) -> Result:
         table.insert(0, "timestamp", pd.DatetimeIndex(panel.timestamps).tz_localize("UTC"))
         table.to_parquet(place / "noise.parquet")
         for arm, changes in ARMS.items():
-            config = RunConfig(symbol=panel.assets, forecasts=[str(place / "noise.parquet")], **given, **changes)
+            config = RunConfig(symbol=panel.assets, forecasts=(str(place / "noise.parquet"),), **given, **changes)
             options = Options(out=place, jobs=1, quiet=True, pages=False)
             Pipeline(config, options, panel, code_version(), Console(quiet=True), {}).run(place / arm)
             found[arm] = told(load_run(place / arm))
