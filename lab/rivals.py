@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,8 @@ class Arena:
         return float(self.validation[row, -1])
 
 
-def neighbours_of(words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+@cache
+def neighbours_of(words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
     """Per word the rows of those with another op on one edge, or with one edge of a node moved to another source."""
     place = {word: row for row, word in enumerate(words)}
     pairs = [(a, b) for a, b in itertools.permutations(range(len(EDGES)), 2) if EDGES[a][1] == EDGES[b][1]]
@@ -105,11 +107,9 @@ def tpe(arena: Arena) -> Iterator[Trial]:
     """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) as it comes, one categorical choice an edge; words that are not in
     the space are told to it as failed and cost nothing."""
     try:
-        import optuna  # only here: in the extra `test`
+        import optuna  # only here: in the extra `tpe`
     except ImportError:
-        raise InputError(
-            "TPE needs optuna, which is not installed: pip install optuna, or leave tpe out of --rivals"
-        ) from None
+        raise InputError("TPE needs optuna, which is not installed: pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     place = {word: row for row, word in enumerate(arena.words)}
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=int(arena.rng.integers(2**31))))
@@ -187,7 +187,7 @@ def anytime(table: Tabular, words: Sequence[str], method: str, runs: int, budget
     training has ended. Run k sees table seed k mod 3."""
     rival = rival_of(method)
     rows = np.array([table.row[word] for word in words])
-    judged, near = regrets(table, words), neighbours_of(words)
+    judged, near = regrets(table, words), neighbours_of(tuple(words))
     out = np.full((len(table.tasks), runs, budget), np.nan)
     for task in range(len(table.tasks)):
         for run in range(runs):

@@ -30,7 +30,7 @@ def gathered(table: Tabular, searches: Sequence[Record], runs: int, budget: int)
     rivals = {}
     for name, curve in curves.items():
         against = _difference(curve[:, :, -1], curves["evolution"][:, :, -1])
-        rivals[name] = {"curve": _plain(np.nanmean(curve, 1)), "final": _plain(curve[:, :, -1]), "less_evolution": against,
+        rivals[name] = {"curve": _plain(curve.mean(1)), "final": _plain(curve[:, :, -1]), "less_evolution": against,
                         "mean": interval(curve[:, :, -1].mean(0))}  # fmt: skip
     return {
         "space": "whole" if whole else "readable", "words": len(space), "networks": len(table.names), "tasks": list(table.tasks),
@@ -80,7 +80,10 @@ def _difference(one: FloatArray, other: FloatArray) -> tuple[float, float, float
 
 
 def _plain(values: FloatArray) -> list[Any]:
-    rounded: list[Any] = np.round(values, 4).tolist()
+    """Rounded; None for NaN, which JSON does not have."""
+    kept = np.round(values, 4).astype(object)
+    kept[np.isnan(values)] = None
+    rounded: list[Any] = kept.tolist()
     return rounded
 
 
