@@ -95,6 +95,7 @@ HOW: dict[str, How] = {
     "python -m lab timing": How(DOCS),
     "python -m lab cpcv": How(DOCS, "--seeds 2"),
     "python -m lab court": How(DOCS, "--seeds 1 --bars 3000"),
+    "python -m lab noise": How(DOCS, "--seeds 1 --days 60 --quiet"),
     "python -m lab leaks": How(DOCS, "--seeds 3"),
     "python -m lab importance": How(DOCS, "--seeds 3"),
     "python -m lab decisions": How(DOCS, LAB),
@@ -103,6 +104,7 @@ HOW: dict[str, How] = {
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
+    "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
     "python -m examples.save_candles": How(TEST),
     **{
         f"python -m examples.add_{name}": How(TEST)
