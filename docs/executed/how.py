@@ -59,7 +59,7 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
-    "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2003-07-01 {TINY}"),
+    "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "regime-nas walkforward": How(TEST, SMALL),
     "regime-nas doctor": How(TEST),
