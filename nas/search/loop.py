@@ -49,6 +49,8 @@ def search(
     """
     chosen = get_variant(variant)
     check(space, tensors, train_bars, validation_bars, chosen)
+    if settings.finalists < chosen.finalists:
+        settings = replace(settings, finalists=chosen.finalists)
     if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
         purge = space.receptive_field + max(space.horizons) + 1
         splits = alternating(train_bars, validation_bars, settings.blocks, purge)
