@@ -268,6 +268,39 @@ def court(
     )
 
 
+@command(app, "python -m lab noise --seeds 200 --minutes 30", interrupted=KEPT)
+def noise(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles to permute; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Files.", min=1)] = 200,
+    first_seed: Annotated[int, typer.Option(help="Number of the first file.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="Unseen days.", min=60)] = 365,
+    models: Annotated[str, typer.Option(help="Noises in one file, comma separated; the best one counts.")] = "1",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Forecasts that know nothing before the judge: how often does the page say that they beat the best rival?"""
+    from lab import noise as experiment  # start-up time
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    histories = histories_of(data)
+    wanted = experiment.units(
+        range(first_seed, first_seed + seeds), days, _numbers("--models", models, "1,10"), bool(histories)
+    )
+    found = complete(
+        store / "noise",
+        wanted,
+        lambda unit: experiment.compute(unit, histories),
+        console_of(json_, quiet),
+        code_version(),
+        minutes,
+    )
+    if found:
+        _shown(experiment.rows(found), json_)
+
+
 @command(app, "python -m lab leaks --seeds 3")
 def leaks(
     seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,

@@ -95,6 +95,7 @@ HOW: dict[str, How] = {
     "python -m lab timing": How(DOCS),
     "python -m lab cpcv": How(DOCS, "--seeds 2"),
     "python -m lab court": How(DOCS, "--seeds 1 --bars 3000"),
+    "python -m lab noise": How(DOCS, "--seeds 1 --days 60 --quiet"),
     "python -m lab leaks": How(DOCS, "--seeds 3"),
     "python -m lab importance": How(DOCS, "--seeds 3"),
     "python -m lab decisions": How(DOCS, LAB),

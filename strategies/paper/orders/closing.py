@@ -85,6 +85,8 @@ class Closing:
             except (ExchangeError, JournalError) as error:
                 left.append(f"{symbol}: fills are not in the journal yet ({error})")
         if not left:
+            self._cancel_known(left)  # orders called lost, of which a fill has just shown up
+        if not left:
             return Ending(True, FLAT if flatten else KEPT)
         return Ending(False, f"{NOT_CLEAN}: {'; '.join(dict.fromkeys(left))}")
 

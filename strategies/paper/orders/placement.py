@@ -119,7 +119,11 @@ class Desk:
         known = self.journal.intent(order.link_id)
         if known is not None and known["status"] == "lost":
             # looked up in vain before a restart: it may still show up, so the same id is used again, never a new one
-            self.journal.update_intent(order.link_id, qty=str(order.qty), status="intended", reference=reference)
+            self.journal.update_intent(
+                order.link_id, side=order.side, qty=str(order.qty), kind=order.kind,
+                price=None if order.price is None else str(order.price), reduce_only=int(order.reduce_only),
+                position_idx=order.position_idx, status="intended", reference=reference,
+            )  # fmt: skip
             return self._send(order)
         self.journal.intend(
             order.link_id, open_ms=open_ms, symbol=order.symbol, side=order.side, qty=str(order.qty), kind=order.kind,
@@ -146,6 +150,8 @@ class Desk:
             if found is not None:
                 self._note(found)
                 return self._status(order.link_id)
+            if (told := self._status(order.link_id)) != "unknown":
+                return told  # by the stream, while it was looked for
             if send < MOST_SENDS:
                 self.journal.event("order", f"{order.link_id}: the exchange knows no such order; sent again, same id")
         row = self.journal.intent(order.link_id)
@@ -196,6 +202,8 @@ class Desk:
             self._note(found)
             return self._status(link)
         row = self.journal.intent(link)
+        if row is not None and row["status"] in ("filled", "cancelled", "rejected"):
+            return str(row["status"])  # told by the stream while it was looked for
         if row is not None and row["status"] == "open" and now_ms() - row["written_ms"] < FORGOTTEN_MS:
             raise Unavailable(f"{link} was acknowledged, but the exchange does not show it yet")
         return self._close(link, "lost", "the exchange knows no such order")

@@ -133,7 +133,9 @@ class Rebalancer:
             return None
         parts = legs(held, wanted, self.hedge)
         if len(parts) == 1:
-            return _Change(symbol, target, close, [(0, parts[0], abs(wanted) <= abs(held))])
+            # what is left of two legs keeps its number: under another id it could be sent twice
+            number = 1 if self.hedge and filled and half else 0
+            return _Change(symbol, target, close, [(number, parts[0], abs(wanted) <= abs(held))])
         return _Change(symbol, target, close, [(k, leg, leg.reduce_only) for k, leg in enumerate(parts)])
 
     def _done(self, change: _Change, open_ms: int, until_ms: int) -> None:
