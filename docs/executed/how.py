@@ -106,6 +106,7 @@ HOW: dict[str, How] = {
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
+    "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
     "python -m examples.save_candles": How(TEST),
     **{
         f"python -m examples.add_{name}": How(TEST)
