@@ -52,8 +52,8 @@ def forecast(
     horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
     seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
     variant: Annotated[
-        str, typer.Option(help="Search variants that compete, joined by +; validation chooses.")
-    ] = "gdas+pt",
+        str, typer.Option(help="Search variants that compete, comma separated; validation chooses.")
+    ] = "gdas,pt",
     period: Annotated[
         int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
     ] = 24,
