@@ -105,6 +105,7 @@ HOW: dict[str, How] = {
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
     "python -m examples.save_candles": How(TEST),
+    "python -m examples.search_forecaster": How(DOCS),
     **{
         f"python -m examples.add_{name}": How(TEST)
         for name in ("op", "variant", "rule", "feature", "data_source", "network")
