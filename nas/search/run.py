@@ -98,6 +98,14 @@ class SearchRun:
         self.loss_function = LOSSES[settings.loss]
         self._optimise()
         self._price()
+        self.depth = cells or space.search_cells or space.cells
+        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
+        self._watch()
+
+    def _watch(self) -> None:
+        """What a run knows of its own course before it begins."""
+        stop = self.variant.gradient_stop
+        self.matching = None if stop is None else Matching(self.network, stop)
         self.curvature = DominantEigenvalue()
         self.eigenvalues: list[tuple[int, float]] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
@@ -105,9 +113,6 @@ class SearchRun:
         self.feature_steps = 0
         self.note = ""
         self.progress = 0.0
-        self.depth = cells or space.search_cells or space.cells
-        self.matching = None if variant.gradient_stop is None else Matching(self.network, variant.gradient_stop)
-        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
 
     @torch.no_grad()
     def _calibrate(self) -> None:
