@@ -5,7 +5,7 @@ BIN := .venv/bin
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: run test test-arithmetic chromium check format docs site bench clean
+.PHONY: run test test-arithmetic chromium check format docs site bench dist clean
 run: $(STAMP)
 	@$(BIN)/python -m strategies.walkforward --symbol BTCUSDT --preset quick $(ARGS)
 
@@ -47,6 +47,16 @@ docs: site
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.page $(ARGS)
 
+# dist/: a wheel that works outside a checkout, the tested versions of what it needs, and what is new in this version
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+dist: $(STAMP)
+	@rm -rf build dist && mkdir dist
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . && rm -rf build
+	@cp constraints.txt dist/
+	@grep -q '^## \[$(VERSION)\]' CHANGELOG.md && part='$(VERSION)' || part=Unreleased; \
+	  awk -v part="[$$part]" '/^## /{on = index($$0, part)} on' CHANGELOG.md > dist/RELEASE-NOTES-$(VERSION).md
+	@ls -1 dist/*
+
 format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -60,4 +70,4 @@ $(STAMP):
 	@rm -f .venv/.installed-* && touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf dist .venv .mypy_cache .ruff_cache .pytest_cache

@@ -2,7 +2,7 @@
 
 python -m benchmarks.portability           # equal architectures, correlation of forecasts, difference of returns
 python -m benchmarks.portability --cost    # processor and wall time with and without --reproducible, in pairs
-python -m benchmarks.portability --record  # docs/reproducible.json anew, for `python -m strategies.doctor --reproducible`
+python -m benchmarks.portability --record  # strategies/reproducible.json anew, for `python -m strategies.doctor --reproducible`
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def cost(jobs: dict[str, tuple[str, ...]], pairs: int) -> None:
 )
 def main(
     cost_: Annotated[bool, typer.Option("--cost", help="What --reproducible costs, instead.")] = False,
-    record: Annotated[bool, typer.Option("--record", help="Write docs/reproducible.json anew, instead.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Write strategies/reproducible.json anew, instead.")] = False,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of --cost.")] = 5,
     start: Annotated[str, typer.Option(help="First bar of the simulated job.")] = "2022-01-01",
     folder: Annotated[

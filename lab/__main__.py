@@ -52,8 +52,8 @@ def forecast(
     horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
     seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
     variant: Annotated[
-        str, typer.Option(help="Search variants that compete, joined by +; validation chooses.")
-    ] = "gdas+pt",
+        str, typer.Option(help="Search variants that compete, comma separated; validation chooses.")
+    ] = "gdas,pt",
     period: Annotated[
         int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
     ] = 24,
@@ -268,6 +268,39 @@ def court(
     )
 
 
+@command(app, "python -m lab noise --seeds 200 --minutes 30", interrupted=KEPT)
+def noise(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles to permute; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Files.", min=1)] = 200,
+    first_seed: Annotated[int, typer.Option(help="Number of the first file.", min=0)] = 0,
+    days: Annotated[int, typer.Option(help="Unseen days.", min=60)] = 365,
+    models: Annotated[str, typer.Option(help="Noises in one file, comma separated; the best one counts.")] = "1",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Forecasts that know nothing before the judge: how often does the page say that they beat the best rival?"""
+    from lab import noise as experiment  # start-up time
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    histories = histories_of(data)
+    wanted = experiment.units(
+        range(first_seed, first_seed + seeds), days, _numbers("--models", models, "1,10"), bool(histories)
+    )
+    found = complete(
+        store / "noise",
+        wanted,
+        lambda unit: experiment.compute(unit, histories),
+        console_of(json_, quiet),
+        code_version(),
+        minutes,
+    )
+    if found:
+        _shown(experiment.rows(found), json_)
+
+
 @command(app, "python -m lab leaks --seeds 3")
 def leaks(
     seeds: Annotated[int, typer.Option(help="Markets of each kind.", min=1)] = 40,
@@ -378,6 +411,36 @@ def pooled(
     histories = histories_of(data, None)
     wanted = [u for name, horizon in targets_of(target) for u in experiment.units(histories, name, horizon, stretches)]
     _run("pooled", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab tabular --minutes 0.1", interrupted=KEPT)
+def tabular(
+    csv: Annotated[list[Path] | None, typer.Option(help="ETTh1.csv, ETTh2.csv: a task each; repeatable.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles of BTCUSDT: two tasks.")] = None,
+    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("tabular.parquet"),
+    again: Annotated[int, typer.Option(help="Train so many entries of the table once more: the same bits?", min=0)] = 0,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Make the tabular benchmark (docs/benchmark.md): every cell of a small space, trained on every task; hours."""
+    from lab import tabular_maker as maker  # start-up time
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    tasks = maker.problems(csv or [], histories_of(data))
+    wanted = maker.units(tasks)
+    console = console_of(json_, quiet)
+    found = complete(
+        store / "tabular", wanted, lambda unit: maker.compute(unit, tasks), console, code_version(), minutes
+    )
+    table = maker.pack(found, tasks, out)
+    told = {"finished": len(found), "wanted": len(wanted), "networks": len(table.names), "cells": len(table.row), "tasks": len(table.tasks),
+            "megabytes": out.stat().st_size / 1e6, "core_hours": sum(sum(r.result["seconds"]) for r in found) / 3_600.0}  # fmt: skip
+    if again:
+        told |= {"trained_again": again, "other_bits": maker.differing(table, tasks, again)}
+    _shown([told], json_)
 
 
 @command(app, "python -m lab evidence", interrupted=KEPT)

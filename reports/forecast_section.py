@@ -83,7 +83,23 @@ def sentence(sheet: Mapping[str, Any]) -> str:
         what = "more than luck alone reaches in one of twenty" if t > 0 else "worse than none: the signs were wrong"
     return (
         f"Rank correlation of {sheet['bars']:,} forecasts with the return of the next {sheet['horizon']} bars: {value:+.3f} "
-        f"(Newey-West t {t:+.1f}), {what}."
+        f"(Newey-West t {t:+.1f}), {what}.{_across(sheet)}"
+    )
+
+
+def _across(sheet: Mapping[str, Any]) -> str:
+    """Ranks across assets, beside what anybody knows of them; empty for few assets and pages of before it was told."""
+    told = sheet.get("cross_section")
+    if not told:
+        return ""
+
+    def words(name: str) -> str:
+        value, t = told[name]["rank_ic"], told[name]["t"]
+        return "none" if value is None or t is None else f"{value:+.3f} (t {t:+.1f})"
+
+    return (
+        f" Across the assets of a bar: {words('forecast')}; low volatility alone, which nobody has to search for, "
+        f"{words('low_volatility')}; the forecast beyond it {words('beyond')}."
     )
 
 

@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from data.commandline import Json, application, command
-from strategies.walkforward.provenance import ROOT
+from data.place import CHECKOUT, ROOT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = application()
 
-DISTRIBUTION = "regime-nas"
-INSTALL = "pip install --constraint constraints.txt --editable ."
+DISTRIBUTION = "nextopen"
+INSTALL = (
+    "pip install --constraint constraints.txt --editable ."
+    if CHECKOUT
+    else f"pip install --force-reinstall {DISTRIBUTION}"
+)
 COMPILED = ("numpy", "pandas", "pyarrow", "numba", "torch")
 LEAST_DISK, LEAST_MEMORY = 2e9, 2e9
 LONGEST_DRIFT_S = 2.0
@@ -111,7 +115,7 @@ def _normal(name: str) -> str:
 
 def compiler_cache() -> Iterator[Finding]:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else ROOT / "nas" / "kernels" / "__pycache__"
+    folder = Path(chosen) if chosen else ROOT / "nas" / "kernels" / "__pycache__"  # a wheel has chosen: data.place
     if not _writable(folder):
         yield Finding(
             "warn", "compiler cache", f"{folder} cannot be written: kernels compile anew in every run",

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
-from strategies.walkforward.provenance import ROOT, code_version, package_versions
+from data.place import ROOT
+from strategies.walkforward.provenance import code_version, package_versions
 
-HASHES = ROOT / "docs" / "reproducible.json"
+HASHES = Path(__file__).with_name("reproducible.json")
 #: a search, trainings and every kind of rival on four windows: a minute, two where the kernels are compiled first
 JOB = (
     "--source", "simulated", "--symbol", "BTCUSDT", "--preset", "quick", "--start", "2023-01-01", "--end", "2023-08-01",
@@ -92,7 +93,7 @@ def expected() -> dict[str, Any]:
     try:
         held: dict[str, Any] = json.loads(HASHES.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{HASHES} cannot be read; it comes with the checkout") from None
+        raise InputError(f"{HASHES} cannot be read; it comes with the package") from None
     return held
 
 

@@ -10,11 +10,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from data.arithmetic import PINS, REMOVED, pinned
 from data.panel import InputError
+from data.place import ROOT
 from nas.network.stretches import Samples
 from nas.tasks.engine import timed
 from nas.tasks.memory import peak_mib
@@ -62,10 +62,9 @@ class RayWorkers:
         self.pins = PINS if pinned() else {}  # workers compute as this process does
         if self.mine:
             _answers(address)
-            root = Path(__file__).resolve().parents[2]
             # packages travel only to a cluster elsewhere: on this machine they are importable as they are
-            modules = {"py_modules": [str(root / "data"), str(root / "nas")]} if address else {}
-            path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))  # ops of the user's own too
+            modules = {"py_modules": [str(ROOT / "data"), str(ROOT / "nas")]} if address else {}
+            path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # ops of the user's own too
             environment = {"env_vars": {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, **modules}
             try:
                 ray.init(

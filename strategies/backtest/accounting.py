@@ -47,10 +47,11 @@ def account_for(
     account: Account = Account(),
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
+    volatility: FloatArray | None = None,
 ) -> Accounted:
     """Equity of trading `targets` [n, A] over bars start..stop; arguments as of `strategies.backtest.execution.backtest`."""
     plans = np.asarray(targets, dtype=np.float64)[None]
-    job = _Job.of(panel, plans.shape[1:], start, stop, [costs], account, orders, instruments)
+    job = _Job.of(panel, plans.shape[1:], start, stop, [costs], account, orders, instruments, volatility)
     holdings = np.empty((1, *plans.shape[1:]))
     equity, totals = job.run(plans, np.zeros(1, np.int64), np.arange(stop - start), holdings)
     return Accounted(equity[0], holdings[0], float(totals[0, 0]), float(totals[0, 1]), float(totals[0, 2]))
@@ -66,6 +67,7 @@ def accounts_for(
     account: Account = Account(),
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
+    volatility: FloatArray | None = None,
     kept: IntArray | None = None,
     threads: int = 1,
 ) -> FloatArray:
@@ -79,7 +81,7 @@ def accounts_for(
         Of each plan, as `strategies.backtest.execution.backtest` takes them.
     costs : Costs or sequence of P Costs
         Of all plans, or of each.
-    start, stop, account, orders, instruments
+    start, stop, account, orders, instruments, volatility
         As `strategies.backtest.execution.backtest` takes them.
     kept : int64 [m], optional
         Bars (from `start`, increasing) whose equity is kept: the result is [P, m]. Ends of days are a twenty-fourth of hours.
@@ -116,7 +118,7 @@ def accounts_for(
         raise ValueError(f"{len(every)} costs for {len(plans)} plans; give one, or one for each")
     different = list(dict.fromkeys(map(id, every)))
     unique = [next(cost for cost in every if id(cost) == each) for each in different]
-    job = _Job.of(panel, plans.shape[1:], start, stop, unique, account, orders, instruments)
+    job = _Job.of(panel, plans.shape[1:], start, stop, unique, account, orders, instruments, volatility)
     costs_of = np.array([different.index(id(cost)) for cost in every], dtype=np.int64)
     costs_of = np.broadcast_to(costs_of, len(plans)) if len(every) == 1 else costs_of
     bars = np.arange(stop - start) if kept is None else np.asarray(kept, dtype=np.int64)
@@ -156,6 +158,7 @@ class _Job:
         account: Account,
         orders: Orders,
         instruments: Mapping[str, Instrument],
+        volatility: FloatArray | None,
     ) -> _Job:
         checked_stretch(panel, shape, start, stop)
         rules = [instruments.get(asset, Instrument()) for asset in panel.assets]
@@ -176,7 +179,7 @@ class _Job:
             account.kind == "spot",
             account.stop_loss > 0.0,
         )
-        distances = stop_distances(panel, start, stop, account.stop_loss)
+        distances = stop_distances(panel, start, stop, account.stop_loss, volatility)
         stretch = ledger.Stretch(panel.tradable(start, stop), flows, first, panel.ends - start, limits, distances)
         return _Job(stretch, slippage, rates, terms)
 

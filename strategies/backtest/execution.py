@@ -56,6 +56,7 @@ def backtest(
     account: Account = Account(),
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
+    volatility: FloatArray | None = None,
     cerebro_options: Mapping[str, Any] | None = None,
 ) -> Backtest:
     """Trade `targets` over bars start..stop (n = stop - start) of the panel.
@@ -76,6 +77,8 @@ def backtest(
         The terms.
     instruments : mapping
         The exchange's order rules by asset.
+    volatility : array [T, A], optional
+        Of a bar, known at its close: how far protective stops are (`Account.stop_loss`). By default EWMA(48).
     cerebro_options : mapping, optional
         `runonce`, `preload`, `exactbars`: for the audit.
 
@@ -103,7 +106,7 @@ def backtest(
     from strategies.backtest.perpetual import PanelFeed, PerpetualBroker, TargetStrategy
 
     cerebro = bt.Cerebro(stdstats=False, **{"runonce": True, "preload": True, **(cerebro_options or {})})
-    broker = PerpetualBroker(panel, start, stop, costs, account, instruments)
+    broker = PerpetualBroker(panel, start, stop, costs, account, instruments, volatility)
     cerebro.setbroker(broker)
     window = slice(start, stop)
     days = panel.timestamps[window].astype(np.int64) / 86_400e9 + 719_163.0  # bt counts days from year 1

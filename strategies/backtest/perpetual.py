@@ -18,7 +18,7 @@ from typing import Any
 import backtrader as bt
 import numpy as np
 
-from data.panel import Panel
+from data.panel import FloatArray, Panel
 from strategies.backtest.terms import Account, Costs, Instrument, Orders, stop_distances
 
 BANKRUPT = 1e-6  # of the initial equity: an account with less sends no orders
@@ -103,6 +103,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         costs: Costs,
         account: Account,
         instruments: Mapping[str, Instrument],
+        volatility: FloatArray | None = None,
     ) -> None:
         super().__init__()
         self.account = account
@@ -121,7 +122,7 @@ class PerpetualBroker(bt.brokers.BackBroker):  # type: ignore[misc]
         self._taker, self._maker = [t * 1e-4 for t, _ in rates], [m * 1e-4 for _, m in rates]
         self.instruments = [instruments.get(asset, Instrument()) for asset in panel.assets]
         self._ends = (panel.ends - start).tolist()
-        self.stop_distance = stop_distances(panel, start, stop, account.stop_loss).tolist()
+        self.stop_distance = stop_distances(panel, start, stop, account.stop_loss, volatility).tolist()
         none = [0.0] * len(panel.assets)
         self.barred, self._entry, self._stop = none, list(none), list(none)  # stopped out on this side; prices, 0: none
         self._capacity = 0.0

@@ -28,6 +28,7 @@ def sensitivity(
     account: Account = Account(),
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
+    volatility: FloatArray | None = None,
     multiples: Sequence[float] = COST_MULTIPLES,
     delays_bars: Sequence[int] = DELAYS_BARS,
 ) -> pd.DataFrame:
@@ -40,7 +41,9 @@ def sensitivity(
     times = panel.close_times[start:stop]
     pairs = [(delay, multiple) for delay in delays_bars for multiple in multiples]
     scaled = {multiple: costs.times(multiple) for multiple in multiples}
-    rest: dict[str, Any] = {"account": account, "orders": orders, "instruments": instruments}
+    rest: dict[str, Any] = {
+        "account": account, "orders": orders, "instruments": instruments, "volatility": volatility,
+    }  # fmt: skip
     for name, book in targets.items():
         late = [np.vstack([np.zeros((delay, book.shape[1])), book[: len(book) - delay]]) for delay in delays_bars]
         plans = np.stack([each[: len(book)] for each in late for _ in multiples])
@@ -70,7 +73,7 @@ def break_even_bps(
 ) -> float | None:
     """Cost per traded notional (fee and slippage together, basis points) at which the strategy's return over the stretch is zero.
 
-    None where there is none: it never trades, or it loses even without costs. At most MOST_BPS. rest: orders, instruments.
+    None where there is none: it never trades, or it loses even without costs. At most MOST_BPS. rest: orders, instruments, volatility.
     """
 
     def gain(bps: float) -> float:

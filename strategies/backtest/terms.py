@@ -196,11 +196,16 @@ def stop_distance(stop_loss: float, volatility: float, interval_ns: int) -> floa
     return min(stop_loss * volatility * math.sqrt(_DAY_NS / interval_ns), _FURTHEST_STOP)
 
 
-def stop_distances(panel: Panel, start: int, stop: int, stop_loss: float) -> FloatArray:
-    """[n, A]: `stop_distance` of orders decided at the closes of bars start..stop; reads bars up to each only."""
+def stop_distances(
+    panel: Panel, start: int, stop: int, stop_loss: float, volatility: FloatArray | None = None
+) -> FloatArray:
+    """[n, A]: `stop_distance` of orders decided at the closes of bars start..stop.
+
+    volatility: [T, A] of a bar, known at its close; by default EWMA(48), which reads bars up to each only.
+    """
     if not stop_loss:
         return np.zeros((stop - start, len(panel.assets)))
-    known = causal_volatility(panel)[start:stop]
+    known = (causal_volatility(panel) if volatility is None else volatility)[start:stop]
     scaled = stop_loss * known * math.sqrt(_DAY_NS / panel.interval_ns)
     out: FloatArray = np.where(np.isfinite(known), np.minimum(scaled, _FURTHEST_STOP), 0.0)
     return out

@@ -71,8 +71,9 @@ class Told(Profit):
         return [(symbol, [getattr(profit, part) for part in PARTS]) for symbol, profit in self.symbols.items()]
 
 
-def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]:
-    """(panel of the journaled candles, bar of the first decision, targets as journaled [n, A], targets in batch [n, A]).
+def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray, FloatArray]:
+    """(panel of the journaled candles, bar of the first decision, targets as journaled [n, A], targets in batch [n, A], what sized them
+    [T, A]).
 
     A batch starts flat where the journal's chain starts flat: at the first decision and where another model took over.
     """
@@ -92,7 +93,7 @@ def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]
         bar = (row["open_ms"] - start) // interval_ms
         said[bar, symbols.index(row["symbol"])] = row["target"]
         models[bar] = row["model"]
-    again = np.empty_like(said)
+    again, sized = np.empty_like(said), np.full((len(panel), len(symbols)), np.nan)
     at = 0
     while at < count:
         stop = at
@@ -101,9 +102,11 @@ def targets_again(journal: Journal) -> tuple[Panel, int, FloatArray, FloatArray]
         strategy = strategies[models[at]]
         whole = History.of(journal, strategy).panel(strategy=strategy)
         forecasts = strategy.forecasts(whole, first + at, first + stop)
-        again[at:stop] = strategy.book(panel, strategy.volatility(whole), forecasts, first + at)
+        volatility = strategy.volatility(whole)
+        again[at:stop] = strategy.book(panel, volatility, forecasts, first + at)
+        sized[first + at : first + stop] = volatility[first + at : first + stop]
         at = stop
-    return panel, int(first), said, again
+    return panel, int(first), said, again, sized
 
 
 def _strategy(journal: Journal, name: str) -> Strategy:
@@ -113,7 +116,7 @@ def _strategy(journal: Journal, name: str) -> Strategy:
 
 def explain(journal: Journal) -> Told:
     """InputError where nothing was decided yet."""
-    panel, first, said, again = targets_again(journal)
+    panel, first, said, again, sized = targets_again(journal)
     stop = first + len(said)
     costs = _costs(journal)
     equity = journal.rows("SELECT * FROM equity ORDER BY open_ms")
@@ -126,6 +129,7 @@ def explain(journal: Journal) -> Told:
         name="paper",
         costs=costs,
         account=Account(initial_equity=began, stop_loss=float(settings_of(journal).get("stop_loss") or 0.0)),
+        volatility=sized,
     )
     closes = last_known(panel.field("close")[first:stop])
     symbols = {}

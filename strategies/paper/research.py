@@ -22,6 +22,7 @@ from data.atomic import write_text
 from data.bybit import ENDPOINT_VARIABLE, MAINNET, Bybit
 from data.intervals import interval_name
 from data.panel import InputError
+from data.place import ROOT
 from data.settings_file import to_toml
 from nas.network.stretches import labels
 from nas.tasks.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
@@ -29,7 +30,6 @@ from strategies.paper.decisions.history import History
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.records.journal import Journal
 from strategies.walkforward.config import bars_of
-from strategies.walkforward.provenance import ROOT
 
 WEEK_MS = 7 * 86_400_000
 REFERENCE_BLOCKS = 20  # first blocks of a model's forecasts, which say what errors are usual

@@ -24,12 +24,12 @@ from data.atomic import write_atomically
 from data.bybit import MAINNET, Bybit, Patience
 from data.intervals import interval_ns
 from data.panel import CANDLE_FIELDS, InputError, Panel
+from data.place import ROOT
 from strategies.paper.decisions.streams import Note, Stream
 from strategies.paper.orders.exchange import Exchange
 from strategies.paper.orders.keys import Keys
 from strategies.paper.settings import VENUES
 from strategies.paper.timing import Timing
-from strategies.walkforward.provenance import ROOT
 
 _PRIVATE_STREAM = {
     "testnet": "wss://stream-testnet.bybit.com/v5/private",

@@ -27,6 +27,7 @@ from data.panel import FloatArray, InputError, Panel, Settlements
 from data.sources import load_market
 from nas.baselines.own import is_own
 from nas.space.genotype import Genotype
+from nas.targets import Scale
 from nas.tasks.engine import Store
 from nas.tasks.windows import Window
 from nas.tasks.work import SearchTask, Task, TaskResult, TrainTask, run_task
@@ -41,7 +42,8 @@ from strategies.walkforward.options import Options
 from strategies.walkforward.pipeline import Pipeline
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.provenance import code_version
-from strategies.walkforward.risk import directional, tasks_of
+from strategies.walkforward.risk import FILE as RISK_FILE
+from strategies.walkforward.risk import directional, sized_by, tasks_of
 from strategies.walkforward.trading import trading_terms
 
 BAR_BY_BAR = {"runonce": False, "preload": False, "exactbars": 1}
@@ -125,7 +127,20 @@ class Audit:
         """start and stop of the traded bars, costs, account, orders, exchange rules."""
         first = np.datetime64(self.equity.index[0].tz_localize(None), "ns")
         start = int(np.searchsorted(self.panel.close_times, first))
-        return {"start": start, "stop": start + len(self.equity), **trading_terms(self.config)}
+        stop = start + len(self.equity)
+        return {"start": start, "stop": stop, **trading_terms(self.config, self._volatility(start, stop))}
+
+    def _volatility(self, start: int, stop: int) -> FloatArray | None:
+        """By which stops are placed: the scale, and the forecasts of the run where they size."""
+        name = sized_by(self.config)
+        if not self.config.stop_loss:
+            return None
+        found = Scale.fit(self.panel, self.config.volatility).volatility(self.panel).copy()
+        if name is not None:
+            table = read_parquet(self.folder / RISK_FILE)
+            told = table.loc[table["target"] == name, "sizing"].to_numpy(float).reshape(stop - start, -1)
+            found[start:stop] = np.where(np.isfinite(told), told, found[start:stop])
+        return found
 
     def _trades(self) -> Iterator[Check]:
         recorded = read_parquet(self.folder / "trades.parquet")

@@ -109,7 +109,7 @@ def traded(
     config: RunConfig, panel: Panel, volatility: FloatArray, split: Split, trained: Sequence[TaskResult]
 ) -> dict[int, tuple[FloatArray, FloatArray]]:
     """By the first bar of each held group: returns per bar after and before costs of the best network and plan on the stop stretch."""
-    base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
+    base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config, volatility)
     every = plans(config.thresholds, config.smoothings, config.cost_hurdles)
     best: tuple[float, TaskResult, Any] | None = None
     for result in trained:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
@@ -28,6 +29,7 @@ LAGS = tuple(range(-5, 11))
 LONGER = (1, 2, 4, 8)  # horizons that are looked at, in horizons of the forecast; and one bar
 QUANTILES = 5
 REGIMES = ("calm", "middle", "volatile")  # thirds of the volatility known at the bar
+FEWEST_ASSETS = 5  # of a bar, for a rank across assets
 FEWEST = 50  # bars below which no figure is told
 # a correlation with one bar's return above that of the bars around it, beyond which it is taken for a look ahead: at 0.06 an hourly
 # strategy would have a Sharpe ratio of 0.06 * sqrt(8760) = 5.6 before costs
@@ -119,6 +121,7 @@ def forecast_sheet(
             for group in np.unique(groups[groups >= 0])
         ],
         "quantiles": _quantiles(panel, ranked, horizon, start),
+        "cross_section": cross_section(forecast, volatility[start:stop], _came(panel, horizon)[start:stop], horizon),
         "lead_lag": curve,
         "leak": leak_of(curve),
     }
@@ -220,10 +223,7 @@ def _by_regime(
 
 def _quantiles(panel: Panel, ranked: FloatArray, horizon: int, start: int) -> list[dict[str, Any]]:
     """Mean return of the next `horizon` bars in basis points, before costs, by fifths of the forecast."""
-    price = np.log(panel.field("open"))
-    came = np.full(panel.field("open").shape, np.nan)
-    came[: -horizon - 1] = price[1 + horizon :] - price[1:-horizon]
-    came = 1e4 * came[start : start + len(ranked)]
+    came = 1e4 * _came(panel, horizon)[start : start + len(ranked)]
     usable = np.isfinite(ranked) & np.isfinite(came)
     if usable.sum() < FEWEST * QUANTILES:
         return []
@@ -239,6 +239,57 @@ def _quantiles(panel: Panel, ranked: FloatArray, horizon: int, start: int) -> li
             {"quantile": k + 1, "mean_bps": _number(mean), "error_bps": _number(error), "bars": int(mine.sum())}
         )
     return found
+
+
+def _came(panel: Panel, horizon: int) -> FloatArray:
+    """[T, A]: log return of the next `horizon` bars, from the next open."""
+    price = np.log(panel.field("open"))
+    came = np.full(price.shape, np.nan)
+    came[: -horizon - 1] = price[1 + horizon :] - price[1:-horizon]
+    return came
+
+
+def cross_section(
+    forecast: FloatArray, volatility: FloatArray, came: FloatArray, horizon: int
+) -> dict[str, dict[str, Any]]:
+    """Rank correlation across the assets of a bar with the return that came, mean over bars; all arguments [bar, asset].
+
+    Of the forecast, of low volatility (what was calm earned more: known before any network, so it stands beside every correlation
+    across assets), and of the forecast beyond it: what its ranks hold that those of the volatility do not. Empty with fewer assets
+    than `FEWEST_ASSETS`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> came = np.random.default_rng(0).normal(size=(300, 8))
+    >>> cross_section(came, np.exp(-came), came, 1)["beyond"]["rank_ic"] is None  # says nothing that low volatility does not
+    True
+    """
+    known = np.isfinite(forecast) & np.isfinite(volatility) & np.isfinite(came)
+    known &= (known.sum(1) >= FEWEST_ASSETS)[:, None]
+    if forecast.shape[1] < FEWEST_ASSETS or known.any(1).sum() < FEWEST:
+        return {}
+    mine, calm, moved = (_ranks_across(values, known) for values in (forecast, -volatility, came))
+    overlap = agreement(mine, calm)[:, None]
+    rest = _scaled_across(mine - overlap * calm, known)
+    told = {}
+    for name, ranks in (("forecast", mine), ("low_volatility", calm), ("beyond", rest)):
+        told[name] = _told(agreement(ranks, moved), horizon)
+    return told
+
+
+def _ranks_across(values: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    """Ranks among the known assets of each bar, mean 0 and spread 1."""
+    return _scaled_across(rankdata(np.where(known, values, np.nan), axis=1, nan_policy="omit"), known)
+
+
+def _scaled_across(values: FloatArray, known: npt.NDArray[np.bool_]) -> FloatArray:
+    count = np.maximum(known.sum(1, keepdims=True), 1)
+    rest = np.where(known, values, 0.0)
+    rest = np.where(known, rest - rest.sum(1, keepdims=True) / count, 0.0)
+    spread = np.sqrt((rest**2).sum(1, keepdims=True) / count)
+    result: FloatArray = np.where(known & (spread > 1e-9), rest / np.maximum(spread, 1e-9), np.nan)
+    return result
 
 
 def lead_lag(

@@ -217,7 +217,7 @@ class Pipeline:
         panel = self.panel
         day = max(1, round(panel.bars_per_year / panel.days_per_year))
         contenders = [choice.candidate.contender for choice in book.chosen]
-        terms = trading_terms(self.config)
+        terms = trading_terms(self.config, volatility)
         first = self.windows[0].test.start
         timed = {
             name: timing_luck(panel, book.backtests[name].positions, first, TIMINGS, self.config.seed, **terms)

@@ -9,7 +9,8 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from data.place import ROOT
+
 PACKAGES = ("torch", "backtrader", "pandas", "numpy", "numba", "quantstats", "pyarrow")
 
 

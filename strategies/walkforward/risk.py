@@ -146,8 +146,6 @@ def notes_of(config: RunConfig, panel: Panel, windows: Sequence[Window]) -> list
         said.append(line)
     if not directional(config):
         said.append(f"no direction is forecast: the account holds, sized by the forecast of {sized_by(config)}")
-    if config.stop_loss and (sized_by(config) or config.volatility != "ewma"):
-        said.append("protective stops: in this backtest by EWMA(48), in paper trading by what positions are sized by")
     return said
 
 
@@ -258,7 +256,10 @@ class RiskRun:
         return [outcome]
 
     def table(self) -> pd.DataFrame:
-        """Out of sample, a row per target, bar and asset: what came, forecast, its band of 80%, every rival; in the target's unit."""
+        """Out of sample, a row per target, bar and asset: what came, forecast, its band of 80%, every rival; in the target's unit.
+
+        sizing: of the target that sizes positions and places stops, the volatility per bar.
+        """
         parts = []
         for target, results in self.results.items():
             for window, result in zip(self.windows, results, strict=True):
@@ -274,6 +275,8 @@ class RiskRun:
                     "low": (forecast + low).ravel(),
                     "high": (forecast + high).ravel(),
                 }
+                if target == sized_by(self.config):
+                    columns["sizing"] = result.arrays["test.sizing"].ravel()
                 for name in result.report["factors"]:
                     columns[name] = result.arrays[f"test.{name}"].ravel()
                 parts.append(pd.DataFrame(columns))

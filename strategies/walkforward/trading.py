@@ -72,7 +72,7 @@ class Stretch:
 
     @classmethod
     def of(cls, config: RunConfig, panel: Panel, windows: tuple[Window, ...], volatility: FloatArray) -> Stretch:
-        terms, rule, portfolio = trading_terms(config), position_rule(config), portfolio_of(config)
+        terms, rule, portfolio = trading_terms(config, volatility), position_rule(config), portfolio_of(config)
         return cls(config, panel, windows, terms, rule, portfolio, volatility)
 
     @property
@@ -366,7 +366,7 @@ FLAT_TRIAL = Tried(FLAT, np.zeros(1), 0.0)
 
 def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Contender) -> Candidate:
     """Try every plan for a contender on the stop stretch of its window."""
-    base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config)
+    base, portfolio, terms = position_rule(config), portfolio_of(config), trading_terms(config, volatility)
     start = contender.window.stop.start
     forecasts = portfolio.signal(contender.trained.stop_forecasts)
     every = plans(config.thresholds, config.smoothings, config.cost_hurdles) if directional(config) else (HOLD,)
@@ -378,8 +378,11 @@ def judge(config: RunConfig, panel: Panel, volatility: FloatArray, contender: Co
     return Candidate(contender, tuple(trials))
 
 
-def trading_terms(config: RunConfig) -> dict[str, Any]:
-    """Costs, account, orders and exchange rules of a run, as `backtest` takes them. InputError where they do not fit."""
+def trading_terms(config: RunConfig, volatility: FloatArray | None = None) -> dict[str, Any]:
+    """Costs, account, orders and exchange rules of a run, as `backtest` takes them. InputError where they do not fit.
+
+    volatility: [T, A], by which positions are sized and stops are placed; None where no stop is read.
+    """
     try:
         return {
             "costs": costs_of(config),
@@ -392,6 +395,7 @@ def trading_terms(config: RunConfig) -> dict[str, Any]:
             ),
             "orders": Orders(config.order, config.order_offset_bps, config.order_expiry_bars),
             "instruments": {name: Instrument(**rules) for name, rules in config.instruments.items()},
+            "volatility": volatility,
         }
     except ValueError as error:
         raise InputError(str(error)) from None

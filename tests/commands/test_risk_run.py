@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from data.panel import InputError
 from nas.targets import Scale
 from strategies.backtest.positions import PositionRule
 from strategies.backtest.sizing import RiskForecast, Sizing, load_risk
+from strategies.walkforward.auditing import Audit
 from strategies.walkforward.choice import HOLD, Records, Tried, scaled_rule
 from strategies.walkforward.config import RunConfig
-from strategies.walkforward.risk import Wanted, notes_of, sized_by, wanted_of
+from strategies.walkforward.risk import Wanted, sized_by, wanted_of
 from tests.commands.small_run import market, run
 
 
@@ -39,17 +41,6 @@ def test_what_cannot_be_forecast_is_told(target: tuple[str, ...], said: str) -> 
         wanted_of(RunConfig(target=target))
 
 
-def test_where_backtest_and_paper_place_stops_apart_is_told() -> None:
-    from tests.nas.targets.test_targets import PANEL
-
-    apart = RunConfig(stop_loss=3.0, volatility="harx"), RunConfig(stop_loss=3.0), RunConfig(volatility="harx")
-    assert [any("protective stops" in line for line in notes_of(config, PANEL, ())) for config in apart] == [
-        True,
-        False,
-        False,
-    ]
-
-
 def test_holding_needs_no_record() -> None:
     lost = Tried(HOLD, np.full(100, -0.01) + np.linspace(0, 1e-3, 100), -5.0)
     assert Records[str](1.0).choose([("key", "it", [lost])]).plan == HOLD
@@ -70,6 +61,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "range,volume",
         "--volatility",
         "harx",
+        "--stop-loss",
+        "1",
         "--jobs",
         "1",
         "--quiet",
@@ -85,6 +78,17 @@ def test_a_run_without_a_direction_holds_by_the_size_that_its_forecast_says(held
     assert mine.max() > 0.0
     assert {"hold_ewma", "hold_harx"} <= set(positions["strategy"])
     assert all(window["plan"] == "hold" for window in json.loads((held / "windows.json").read_text()))
+
+
+def test_stops_are_placed_by_the_forecast_that_sizes_and_the_audit_finds_them_again(
+    held: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(held.parents[1])
+    audit = Audit.open(held, Console(quiet=True))
+    assert "stop" in set(pd.read_parquet(held / "trades.parquet")["kind"])
+    assert not [check.name for check in audit._trades() if not check.passed]
+    audit.stretch["volatility"] = None  # by EWMA(48), as where nothing is said: other stops
+    assert [check.name for check in audit._trades() if not check.passed]
 
 
 def test_every_method_is_told_beside_what_came(held: Path) -> None:

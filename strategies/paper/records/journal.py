@@ -230,7 +230,8 @@ class Journal:
     def add_executions(self, executions: Iterable[Execution], source: str) -> list[Execution]:
         """Keeps each once, by exec_id; returns those that were new. source: stream or rest.
 
-        Those of before the journal began (`before`: they are part of its starting position) are left out.
+        Those of before the journal began (`before`: they are part of its starting position) are left out. A fill of an order that was
+        called lost shows that it exists: its fate is open again, to be looked up.
         """
         new = []
         before = json.loads(self.get("before", "[]"))
@@ -240,9 +241,17 @@ class Journal:
             values = (e.exec_id, e.order_id, e.link_id, e.symbol, e.side, str(e.qty), str(e.price), str(e.fee), e.kind,
                       int(e.maker), e.time_ms, e.seq, source)  # fmt: skip
             marks = ", ".join("?" for _ in values)
+            intent = self.intent(e.link_id) if e.kind != "Funding" else None
+            if intent is not None and intent["status"] == "lost" and not self._knows(e):
+                # before the fill is written: a kill in between leaves an order to look up, not a false record
+                self.update_intent(e.link_id, status="open", order_id=e.order_id, settled_ms=None)
+                self.event("order", f"{e.link_id}: was called lost, and {e.qty} were filled: looked up again")
             if self._db.execute(f"INSERT OR IGNORE INTO executions VALUES ({marks})", values).rowcount:
                 new.append(e)
         return new
+
+    def _knows(self, e: Execution) -> bool:
+        return bool(self.rows("SELECT 1 FROM executions WHERE exec_id = ?", e.exec_id))
 
     def executions(self) -> list[Execution]:
         return [_execution(row) for row in self._db.execute("SELECT * FROM executions ORDER BY time_ms, seq, exec_id")]

@@ -36,6 +36,7 @@ def reference_account(
     account: Account = Account(),
     orders: Orders = Orders(),
     instruments: Mapping[str, Instrument] = NO_RULES,
+    volatility: FloatArray | None = None,
 ) -> Accounted:
     """As `strategies.backtest.accounting.account_for`."""
     targets = checked_targets(panel, targets, start, stop, account)
@@ -60,7 +61,7 @@ def reference_account(
     )
     slippage = costs.slippage(panel, start, stop)
     ends = panel.ends - start
-    distances = stop_distances(panel, start, stop, account.stop_loss)
+    distances = stop_distances(panel, start, stop, account.stop_loss, volatility)
     equity, holdings, totals = _run(candles, targets, slippage, distances, flows, first, ends, limits, rates, terms)
     return Accounted(equity, holdings, float(totals[0]), float(totals[1]), float(totals[2]))
 

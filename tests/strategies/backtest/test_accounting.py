@@ -104,6 +104,8 @@ def traded(
     panel = wild_market(seed, bars, assets, volatility)
     targets = wild_targets(seed, panel, size, hold)
     every = {"start": 0, "stop": bars, "instruments": dict.fromkeys(panel.assets, rules), **how}
+    if seed % 2:  # stops by another volatility than the accounts' own
+        every["volatility"] = np.random.default_rng(seed).uniform(0.0, 2.0 * volatility, (bars, assets))
     return panel, targets, backtest(panel, targets, name="wild", **every), every
 
 

@@ -130,6 +130,26 @@ def test_a_stop_reads_nothing_of_the_future() -> None:
         assert stop_distances(other, 0, cut, 0.5).tolist() == stop_distances(panel, 0, cut, 0.5).tolist()
 
 
+def test_stops_are_as_far_as_the_volatility_says_that_was_known_when_the_order_was_decided() -> None:
+    panel = panel_of(FALL)
+    rng = np.random.default_rng(2)
+    targets: FloatArray = np.round(rng.normal(0, 1, (204, 1)), 1)
+    known = rng.uniform(0.0, 0.02, (204, 1))
+    every: dict[str, Any] = {"start": 0, "stop": 204, "account": Account(1_000.0, stop_loss=0.5)}
+    whole = backtest(panel, targets, name="x", volatility=known, **every)
+    assert whole.equity.tolist() != backtest(panel, targets, name="x", **every).equity.tolist()
+    for cut in (60, 120, 201):
+        later = known.copy()
+        later[cut:] = rng.uniform(0.0, 0.02, (204 - cut, 1))
+        changed = backtest(panel, targets, name="x", volatility=later, **every)
+        # an order decided at the close of bar cut - 1 fills in bar cut, with that bar's distance
+        assert changed.equity[: cut + 1].tolist() == whole.equity[: cut + 1].tolist()
+        assert changed.equity.tolist() != whole.equity.tolist() or cut == 201
+    of_mine = run(panel, [1.0, 1.0, 1.0, 1.0], 2.0, volatility=np.full((204, 1), 0.01))
+    (stopped,) = of_mine.trades.loc[of_mine.trades["kind"] == "stop", "price"]
+    assert stopped == pytest.approx(100.0 * (1.0 - stop_distance(2.0, 0.01, HOUR)), rel=1e-12)
+
+
 def test_paper_trading_and_backtest_have_one_distance() -> None:
     panel = panel_of(FALL)
     volatility = float(causal_volatility(panel)[199, 0])

@@ -182,6 +182,18 @@ def _stops_on_a_full_disk(r: Rig) -> int:
         return 1
 
 
+def test_a_fill_that_closing_is_first_told_of_settles_its_order(rig: Make) -> None:
+    r = rig()
+    r.bar(1)
+    link = r.journal.rows("SELECT link_id FROM intents WHERE status = 'filled'")[0]["link_id"]
+    r.journal._db.execute("DELETE FROM executions WHERE link_id = ?", (link,))
+    r.journal.update_intent(link, status="lost", filled="0", order_id=None)
+    assert r.trader.closing.round(False, r.journal.last_candle_ms(), "test").clean
+    row = r.journal.intent(link)
+    assert (row["status"], Decimal(row["filled"])) == ("filled", r.journal.filled(link))
+    assert r.journal.unsettled() == []
+
+
 class _Killed(Exception):
     pass
 

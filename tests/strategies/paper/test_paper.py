@@ -107,7 +107,7 @@ def test_replay_notices_a_target_that_is_not_the_backtests(rig: Make) -> None:
     r.journal._db.execute(
         "UPDATE decisions SET target = target + 1e-15 * (1 + abs(target)) WHERE open_ms = ?", (r.newest_ms,)
     )
-    _, _, said, again = targets_again(r.journal)
+    _, _, said, again, _ = targets_again(r.journal)
     assert list((said == again)[:, 0]) == [True, True, True, False]
 
 

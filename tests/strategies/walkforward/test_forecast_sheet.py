@@ -14,7 +14,7 @@ from lab.markets import garch
 from lab.sheet import foretold, importances, leaks
 from nas.features.bank import causal_volatility
 from nas.tasks.windows import Window
-from strategies.walkforward.forecast_sheet import forecast_sheet, leak_of, newey_west, standardised
+from strategies.walkforward.forecast_sheet import cross_section, forecast_sheet, leak_of, newey_west, standardised
 
 BARS, START = 3_200, 400
 WINDOWS = [
@@ -64,6 +64,28 @@ def test_a_planted_input_is_first() -> None:
     found = importances(0, 0.05, 20)
     assert found["first"]
     assert found["noise"] == 5
+
+
+def test_low_volatility_stands_beside_every_correlation_across_assets() -> None:
+    rng = np.random.default_rng(3)
+    volatility = np.exp(rng.normal(size=(400, 8)))
+    signal = rng.normal(size=(400, 8))
+    calm = -np.log(volatility)
+    came = 0.3 * calm + 0.3 * signal + rng.normal(size=(400, 8))
+
+    def told(forecast: FloatArray) -> tuple[float, float, float]:
+        found = cross_section(forecast, volatility, came, 1)
+        return tuple(found[name]["t"] or 0.0 for name in ("forecast", "low_volatility", "beyond"))  # type: ignore[return-value]
+
+    disguised = told(calm + 0.05 * rng.normal(size=(400, 8)))  # a forecast that ranks by volatility
+    assert min(disguised[:2]) > 5
+    assert abs(disguised[2]) < 3
+    own = told(signal + 0.3 * calm)
+    assert min(own) > 5
+    assert cross_section(signal[:, :4], volatility[:, :4], came[:, :4], 1) == {}
+    gone = signal.copy()
+    gone[::2, :4] = np.nan  # four of eight are too few on every second bar
+    assert cross_section(gone, volatility, came, 1)["forecast"]["bars"] == 200
 
 
 def test_nothing_beyond_what_forecasts_are_about_is_read() -> None:

@@ -12,12 +12,15 @@ from strategies.paper.orders.risk import capped
 from strategies.paper.records.journal import Journal
 from strategies.paper.trader import RUNNING
 from tests.strategies.paper.simulation.markets import BAR_S, DECIDED, PATH
+from tests.strategies.paper.simulation.plan import CODES
 
 if TYPE_CHECKING:
     from tests.strategies.paper.simulation.session import Session
 
 #: a position of ours may be without its stop for so long
 BARE_S = 2.0
+#: of ids of orders that close a position while the journal cannot be written
+UNWRITTEN = "p-unwritten-"
 _CLOSING = re.compile(r"-9-[0-9]+$")
 
 
@@ -29,7 +32,9 @@ class Auditor:
         self.exchange = session.private.exchange
         self.bare: dict[Any, float] = {}
         self.bare_most_s = 0.0
-        self.disturbed_bar = -9.0
+        self.disturbed_bar = self.refused_bar = -9.0
+        self.by_hand: set[Any] = set()  # places whose stop went when a person turned the position
+        self._refusals = 0
         self._wrap()
 
     def _wrap(self) -> None:
@@ -73,7 +78,7 @@ class Auditor:
         link = ticket.link_id
         if not link:
             return
-        if link.startswith("p-unwritten-"):
+        if link.startswith(UNWRITTEN):
             if not (ticket.reduce_only and self.session.disk.refused):
                 self.session.wrong(f"order {link} went without a journal")
             return
@@ -113,12 +118,18 @@ class Auditor:
         now, holdings = self.session.hub.now, self.exchange.account.holdings
         for place, h in holdings.items():
             if h.size and not h.stop:
+                if place not in self.bare and abs(now - self.disturbed_bar * BAR_S) < 1e-6:
+                    self.by_hand.add(place)
                 self.bare.setdefault(place, now)
             elif place in self.bare:
-                self._bare(now - self.bare.pop(place))
+                self._bare(place, now - self.bare.pop(place))
+                self.by_hand.discard(place)
 
-    def _bare(self, seconds: float) -> None:
+    def _bare(self, place: Any, seconds: float) -> None:
         if not self._calm:  # a person's position gets its stop at the next look
+            return
+        # or at the first look at which the exchange takes the keys again; only a position that a person left without its stop
+        if place in self.by_hand and self.session.hub.now / BAR_S - self.refused_bar <= 3.0:
             return
         self.bare_most_s = max(self.bare_most_s, seconds)
         if seconds > BARE_S:
@@ -126,12 +137,22 @@ class Auditor:
 
     # at every bar, death and at the end
 
+    def _see_refusals(self) -> None:
+        """When the exchange last refused the keys, to the bar."""
+        counts = self.session.world.faults.counts
+        refusals = sum(counts[f"code_{code}"] for code in CODES["keys"])
+        if refusals > self._refusals:
+            self.refused_bar = self.session.hub.now / BAR_S
+        self._refusals = refusals
+
     def bar(self) -> None:
+        self._see_refusals()
         for place in list(self.bare):
             if not self.exchange.account.holdings[place].size:
                 del self.bare[place]
+                self.by_hand.discard(place)
             elif self.session.hub.now - self.bare[place] > BARE_S:
-                self._bare(self.session.hub.now - self.bare[place])
+                self._bare(place, self.session.hub.now - self.bare[place])
 
     def alive(self) -> None:
         """The faults are gone for some bars: it trades again, on the newest bar."""
@@ -184,7 +205,9 @@ class Auditor:
         """What the journal says of an order is what became of it."""
         for link, ticket in self.exchange.by_link.items():
             row = journal.intent(link)
-            if row is not None and ticket.filled and row["status"] in ("rejected", "lost"):
+            if row is None and not link.startswith(UNWRITTEN):
+                self.session.wrong(f"order {link} was taken, and the journal has forgotten it")
+            elif row is not None and ticket.filled and row["status"] in ("rejected", "lost"):
                 self.session.wrong(
                     f"order {link} is {row['status']} in the journal ({row['reason']}), and {ticket.filled} were filled"
                 )
