@@ -132,6 +132,7 @@ def test_the_forecasts_of_a_run_are_judged_as_the_same_numbers(run: Path) -> Non
         assert [{**two[k], "window": k + 1} for k in two] == [one[k + 1] for k in two]
 
 
+@pytest.mark.slow
 def test_two_processes_fit_the_same(run: Path) -> None:
     done = judge("parallel", "--jobs", "2", "--no-pages", "--baselines", f"{RIDGE},{TINY}")
     assert done.exit_code == 0, done.output
