@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ def test_same_seed_same_journal_to_the_byte() -> None:
     assert one.log == again.log
     assert one.image == again.image
     assert one.image != other.image
+    assert tempfile.gettempdir().encode() not in one.image  # another in every process
 
 
 def test_nothing_is_doubled_or_lost_under_faults_and_kills() -> None:
@@ -45,8 +47,8 @@ def test_nothing_is_doubled_or_lost_under_faults_and_kills() -> None:
 def test_a_kill_at_any_await_or_write_is_survived() -> None:
     calm = Plan(7, 3, stop_loss=3.0, end="flatten")
     points = simulate(calm).points
-    assert points > 600
-    for point in range(1, points // 3, points // 60):  # later ones are after the time of faults
+    assert points > 200
+    for point in range(1, points, points // 20):
         killed = simulate(replace(calm, kills=(Kill(0.001 - BAR_S, point, 0.3, False),)))
         assert (point, killed.kills, killed.wrong) == (point, 1, [])
 
