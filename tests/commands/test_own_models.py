@@ -107,6 +107,7 @@ def test_both_examples_are_judged_and_the_audit_refits_them(run: Path) -> None:
     assert {f"{n}: training and forecasts before a replaced future" for n in (RIDGE, TINY)} <= {c.name for c in checks}
 
 
+@pytest.mark.slow
 def test_two_processes_fit_the_same(run: Path) -> None:
     done = judge("parallel", "--jobs", "2", "--no-pages", "--baselines", f"{RIDGE},{TINY}")
     assert done.exit_code == 0, done.output
