@@ -111,6 +111,8 @@ def test_both_examples_are_judged_and_the_audit_refits_them(run: Path) -> None:
     page = (run / "index.html").read_text()
     assert "Are these forecasts worth trading?" in page
     assert "Ridge, Tiny: fitted here, anew on every window" in page
+    tried = json.loads((run / "judged.json").read_text())
+    assert [(model["name"], len(model["charges"])) for model in tried] == [(RIDGE, 5), (TINY, 5)]
     checks = Audit.open(run, Console(quiet=True)).checks(windows=1)
     assert [check.name for check in checks if not check.passed] == []
     assert {f"{n}: training and forecasts before a replaced future" for n in (RIDGE, TINY)} <= {c.name for c in checks}
