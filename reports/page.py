@@ -23,6 +23,7 @@ from reports.forecast_section import forecast_section
 from reports.judged_section import judged_section
 from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
+from reports.planted_section import planted_section
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
 from reports.run_folder import Run, link_latest, list_runs, load_run
@@ -130,6 +131,7 @@ def _content(run: Run) -> dict[str, object]:
         "cost_rows": cost_rows(run),
         "scenarios": [scenario_title(*pair) for pair in scenarios(run)],
         "contribution_rows": contributed,
+        "planted": planted_section(run),
         "risks": risks,
         "forecast": forecast,
         "crossed": crossed,
@@ -324,7 +326,8 @@ def _decision(window: Mapping[str, Any]) -> str:
         if days
         else f"no unseen days of {of} tell yet whether such choices earn anything"
     )
-    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}."
+    why = str(evidence.get("why_flat") or "").replace("the window stays flat: ", "")
+    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}{f' ({why})' if why and days else ''}."
 
 
 def _is_plain_svg(text: str) -> bool:

@@ -17,6 +17,7 @@ from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
+from data.simulated import planted_in
 from nas.network.model import ENSEMBLE_FILE
 from nas.network.stretches import Samples
 from nas.search.decisions import Decisions, merged
@@ -223,6 +224,8 @@ def _write_models(folder: Path, run: Finished) -> None:
         spread = float(known.std()) if known.size else 0.0
         extra = {
             "plan": choice.plan.name,
+            **({"flat_because": choice.why_flat} if choice.why_flat else {}),
+            **({"market": {"source": "demo", "seed": config.seed}} if planted_in(panel) else {}),
             "rule": asdict(scaled_rule(position_rule(config), signal, choice.plan)),
             "horizons": list(config.horizon),
             "scale": run.scale.from_bar(panel, window.test.start).to_dict(),
@@ -281,6 +284,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "needed": choice.needed,
             "record_days": choice.record,
             "rehearsed": run.rehearsals,
+            "why_flat": choice.why_flat,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features") if k in found},
         # in the size in which it trades
@@ -303,6 +307,7 @@ def _summary(name: str, run: Finished) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "provenance": _provenance(run),
         "regimes": _regimes(run),
+        "planted": planted_in(panel),
         "timings": {k: round(v, 2) for k, v in run.timings.items()},
         "headline": book.headline,
         "policies": book.policies,
