@@ -50,8 +50,24 @@ _SYMBOL = re.compile(r"[A-Z0-9]{2,20}USDT")
 class Planted:
     """What moves the next return while one regime lasts: `strength` of the bar's volatility for every standard deviation of an average.
 
-    average: exponential, as of the op `ema12` and its kin, over so many bars, in units of its spread were the series white noise, and at
-    most 3 of them. of: `return` (in units of its volatility) or `volume` (its logarithm as `zscore168` has it).
+    Parameters
+    ----------
+    average : int
+        Exponential, as of the op `ema12` and its kin, over so many bars, in units of its spread were the series white noise, 3 at most.
+    of : str
+        `return` (in units of its volatility) or `volume` (its logarithm as `zscore168` has it).
+    strength : float
+        Negative: against it.
+
+    Raises
+    ------
+    ValueError
+        For an average of one bar, or of another series.
+
+    Examples
+    --------
+    >>> Planted(12, "return", 0.15).op
+    'ema12'
     """
 
     average: int
@@ -69,6 +85,7 @@ class Planted:
 
     @property
     def words(self) -> str:
+        """Where the next return goes."""
         return f"{'with' if self.strength > 0 else 'against'} the {self.op} of the {self.of}"
 
 
@@ -315,14 +332,13 @@ def _candles(
     hour = (opens - opens[0]).astype(np.int64) % DAY_NS / (60 * MINUTE_NS)
     daily = 1.0 + 0.35 * np.sin((hour - 9.0) / 24.0 * 2 * np.pi)
     chatter = recipe.chatter * draws.stream("volume", symbol).standard_normal(bars)
-    rates, of_volume, strengths = (
-        np.array([getter(each) for each in recipe.planted])
-        for getter in (lambda p: 2.0 / (p.average + 1.0), lambda p: p.of == "volume", lambda p: p.strength)
-    )
+    rates = np.array([2.0 / (each.average + 1.0) for each in recipe.planted])
+    of_volume = np.array([each.of == "volume" for each in recipe.planted], dtype=np.bool_)
+    strengths = np.array([each.strength for each in recipe.planted])
     returns, volatility = _walk(
         shock, lead, regimes, directions, fresh, base, np.asarray(recipe.regime_volatility),
         recipe.trend_drift, recipe.reversion_rate, recipe.garch_alpha, recipe.garch_beta,
-        np.log(daily) + chatter, rates.astype(np.float64), of_volume.astype(np.bool_), strengths.astype(np.float64),
+        np.log(daily) + chatter, rates, of_volume, strengths,
     )  # fmt: skip
     close = price * np.exp(np.cumsum(returns))
     open_ = np.concatenate(([price], close[:-1]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from nas.space.genotype import Genotype
 from reports.performance import performance
 from reports.run_folder import Run
 
@@ -72,19 +73,19 @@ def discoveries(run: Run, planted: Mapping[str, Mapping[str, Any]]) -> list[Disc
     leant = _leant(run)
     found = []
     for window in run.windows:
-        genotype = window.get("genotype")
-        if not genotype:
+        if not window.get("genotype"):
             continue
+        genotype = Genotype.from_dict(window["genotype"])
         shares = _shares(run, window["train"]["start"], window["validation"]["stop"])
         then = _shares(run, window["test"]["start"], window["test"]["stop"])
         name = max(planted, key=lambda regime: shares.get(regime, 0.0))
-        kept = [str(feature[0]) for feature in genotype["features"]]
+        kept = [name for name, _ in genotype.features]
         inputs = tuple(dict.fromkeys([*leant.get(int(window["window"]), ()), *kept]))
         found.append(
             Discovery(
                 int(window["window"]), planted[name], shares.get(name, 0.0),
                 max(planted, key=lambda regime: then.get(regime, 0.0)),
-                tuple(str(edge["op"]) for node in genotype["nodes"] for edge in node), inputs, window.get("plan") == "flat",
+                tuple(edge.op for node in genotype.nodes for edge in node), inputs, window.get("plan") == "flat",
             )
         )  # fmt: skip
     return found
