@@ -173,9 +173,21 @@ def write_runs_index(reports: Path) -> Path:
         except (OSError, ValueError):
             continue
         if isinstance(info, dict):
-            entries.append({"folder": folder.name, "info": info, "origin": info.get("provenance") or {}})
+            headline = info.get("headline") or {}
+            own = next(iter(headline.values()), {})
+            config = info.get("config") or {}
+            held, named = headline.get("buy_and_hold") or {}, ", ".join(config.get("variant") or [])
+            entries.append(
+                {
+                    "folder": folder.name,
+                    "origin": info.get("provenance") or {},
+                    "settings": f"{config.get('preset', '–')}{f' ({named})' if named else ''}",
+                    **{name: own.get(name, math.nan) for name in ("return", "sharpe")},
+                    "held": held.get("return", math.nan),
+                }
+            )
     path = reports / "index.html"
-    write_text(path, environment().get_template("runs.html.j2").render(entries=entries))
+    write_text(path, environment().get_template("runs.html.j2").render(entries=entries, reports=reports.name))
     return path
 
 
