@@ -163,9 +163,9 @@ class MarketRecipe:
             raise ValueError(f"tail_degrees is {self.tail_degrees}: variance is finite only above 2")
 
 
-#: the market of `--source demo`: something to be found, of another kind every year. Prices keep their clusters of volatility and fat tails
+#: the market of `--source demo`: something to be found, of another kind every 18 months. Prices keep their clusters of volatility and fat tails
 DEMO = MarketRecipe(
-    regime_bars=(8_760.0, 8_760.0, 8_760.0),
+    regime_bars=(13_140.0, 13_140.0, 13_140.0),
     regime_volatility=(1.0, 1.0, 1.0),
     planted=(Planted(12, "return", 0.15), Planted(4, "volume", 0.2)),
     chatter=0.8,

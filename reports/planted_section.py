@@ -123,14 +123,18 @@ def _story(run: Run, planted: Mapping[str, Mapping[str, Any]], rows: tuple[Disco
     other = by_name.get("buy_and_hold", own)
     flat = sum(row.flat for row in rows)
     mixed = sum(row.share < PURE for row in rows)
-    told = " in others ".join(sorted(planted))
+    told = ", in others ".join(planted)
     return (
         f"This market is invented, and something is planted in it: in some spells the next return goes {told}.",
         f"On each of {len(rows)} windows a search chose a network from bars that end before those it traded"
-        + (f"; {mixed} of them learnt from a change of spells." if mixed else "."),
+        + (f"; {mixed} of them learnt from both sides of a change." if mixed else "."),
         f"It found the planted op and leant most on the planted input in {both} of {len(rows)} (the op in {ops}, the input in {inputs}).",
         f"Traded on unseen bars, after {run.charged}, it returned {own.total_return:+.1%} (Sharpe {own.sharpe:.2f}); holding returned "
         f"{other.total_return:+.1%} (Sharpe {other.sharpe:.2f}).",
-        (f"It stayed flat in {flat} windows for want of a record; " if flat else "It traded every window; ")
+        (
+            f"It stayed flat in {flat} window{'s' * (flat > 1)} for want of a record; "
+            if flat
+            else "It traded every window; "
+        )
         + "on real prices nothing as strong is known, and most windows stay flat.",
     )
