@@ -163,7 +163,7 @@ class MarketRecipe:
             raise ValueError(f"tail_degrees is {self.tail_degrees}: variance is finite only above 2")
 
 
-#: the market of `--source demo`: something to be found, of another kind every 18 months. Prices keep their clusters of volatility and fat tails
+#: the market of `--source demo`: something to be found, of another kind every 18 months; clusters of volatility and fat tails stay
 DEMO = MarketRecipe(
     regime_bars=(13_140.0, 13_140.0, 13_140.0),
     regime_volatility=(1.0, 1.0, 1.0),
