@@ -1,5 +1,5 @@
-# docker build --tag regime-nas .
-# docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" regime-nas walkforward --symbol BTCUSDT
+# docker build --tag nextopen .
+# docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" nextopen walkforward --symbol BTCUSDT
 # What it makes (reports/, data/cache) lies in the folder where it was started.
 FROM python:3.11-slim AS build
 WORKDIR /source
@@ -21,6 +21,6 @@ RUN useradd --uid 1000 --home-dir /home/trader --create-home trader && mkdir --m
 USER trader
 WORKDIR /work
 # compiled once, here: every run starts at once
-RUN regime-nas doctor --compile && rm -rf data && chmod -R a+rwX /cache
-ENTRYPOINT ["regime-nas"]
+RUN nextopen doctor --compile && rm -rf data && chmod -R a+rwX /cache
+ENTRYPOINT ["nextopen"]
 CMD ["--help"]

@@ -1,4 +1,4 @@
-"""All commands under one name, with completion for the shell: `regime-nas --install-completion`.
+"""All commands under one name, with completion for the shell: `nextopen --install-completion`.
 
 Every one is also a module of its own (`python -m strategies.walkforward`); this file only gathers them.
 """
@@ -29,9 +29,9 @@ app = application(
     no_args_is_help=True,
     help="Search networks on rolling windows, trade them under costs, report honestly.",
     epilog=shown(
-        "regime-nas doctor",
-        "regime-nas walkforward --symbol BTCUSDT --preset quick",
-        "regime-nas report reports/latest",
+        "nextopen doctor",
+        "nextopen walkforward --symbol BTCUSDT --preset quick",
+        "nextopen report reports/latest",
     ),
 )
 for _name, _module in MODULES.items():

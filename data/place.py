@@ -22,6 +22,6 @@ def settle() -> None:
 
     os.environ.setdefault("REGIME_CACHE", str(Path.cwd() / "data" / "cache"))
     if "NUMBA_CACHE_DIR" not in os.environ:
-        os.environ["NUMBA_CACHE_DIR"] = str(platformdirs.user_cache_path("regime-nas", appauthor=False) / "kernels")
+        os.environ["NUMBA_CACHE_DIR"] = str(platformdirs.user_cache_path("nextopen", appauthor=False) / "kernels")
         if "numba" in sys.modules:  # it has read its environment
             sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]

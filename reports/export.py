@@ -19,7 +19,7 @@ from reports.search_section import HEALTH, LOSSES, edge_names
 
 T = TypeVar("T")
 
-EXPERIMENT = "regime-nas"
+EXPERIMENT = "nextopen"
 METRIC_NAME = re.compile(r"[^A-Za-z0-9_. /-]+")  # anything else MLflow does not take in a name
 
 
@@ -28,7 +28,7 @@ def summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # optional
     except ImportError:
-        raise InputError('TensorBoard is not installed: pip install "regime-nas[tensorboard]"') from None
+        raise InputError('TensorBoard is not installed: pip install "nextopen[tensorboard]"') from None
     return SummaryWriter
 
 
@@ -75,7 +75,11 @@ def _write_graph(writer: Any, folder: Path) -> None:
         return
     import torch  # slow to load; MLflow does without
 
+    from nas.baselines.own_model import own_name
     from nas.network.model import load_model
+
+    if own_name(folder):  # no network
+        return
 
     model = load_model(folder)
     network, genotype = model.network, model.genotype
@@ -87,7 +91,7 @@ def _write_graph(writer: Any, folder: Path) -> None:
 
 
 def log_mlflow(run: Run, uri: str) -> str:
-    """Parameters, metrics per strategy and the run's files as one MLflow run of the experiment `regime-nas`; returns its id.
+    """Parameters, metrics per strategy and the run's files as one MLflow run of the experiment `nextopen`; returns its id.
 
     uri: a tracking server (http...), a local folder (`file:mlruns`) or, with all of MLflow installed, `sqlite:///mlflow.db`.
     """
@@ -107,7 +111,7 @@ def mlflow_client(uri: str) -> Any:
     try:
         from mlflow import MlflowClient  # optional
     except ImportError:
-        raise InputError('MLflow is not installed: pip install "regime-nas[mlflow]"') from None
+        raise InputError('MLflow is not installed: pip install "nextopen[mlflow]"') from None
     return _asked(uri, lambda: MlflowClient(tracking_uri=uri))
 
 

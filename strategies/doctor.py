@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = application()
 
-DISTRIBUTION = "regime-nas"
+DISTRIBUTION = "nextopen"
 INSTALL = (
     "pip install --constraint constraints.txt --editable ."
     if CHECKOUT

@@ -64,15 +64,17 @@ HOW: dict[str, How] = {
         TEST, f"--end 2021-12-01 --horizon 3 --nodes 1 --jobs 1 --no-pages {TINY}"
     ),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
-    "regime-nas walkforward": How(TEST, SMALL),
-    "regime-nas doctor": How(TEST),
-    "regime-nas report": How(TEST),
-    "regime-nas --install-completion": How(DOCS),
+    "nextopen walkforward": How(TEST, SMALL),
+    "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands
+    "nextopen doctor": How(TEST),
+    "nextopen report": How(TEST),
+    "nextopen --install-completion": How(DOCS),
     "python -m strategies.audit": How(TEST),
     "python -m strategies.doctor": How(TEST),
     "python -m strategies.doctor --compile": How(DOCS),
     "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
+    "python -m strategies.paper --model": How(TEST, code=2),  # the run of these pages has a network: told
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
@@ -110,7 +112,10 @@ HOW: dict[str, How] = {
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
     "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
+    "python -m lab tabular-searches": How(DOCS, "--minutes 0.001 --quiet"),
+    "python -m lab rivals": How(DOCS, "--runs 1 --budget 10"),
     "python -m examples.save_candles": How(TEST),
+    "python -m examples.search_forecaster": How(DOCS),
     **{
         f"python -m examples.add_{name}": How(TEST)
         for name in ("op", "variant", "rule", "feature", "data_source", "network")

@@ -25,8 +25,8 @@ SOURCES = (
 )
 #: kinds of block; commands stand in `bash` and nowhere else
 FENCES = ("bash", "python", "{ .python }", "toml", "text")
-EXAMPLES = ("python -m strategies.", "python -m data.", "python -m nas.", "python -m reports", "regime-nas ")
-PROGRAMS = ("python", "regime-nas", "make", "pre-commit", "pip", "git", "export", ".")
+EXAMPLES = ("python -m strategies.", "python -m data.", "python -m nas.", "python -m reports", "nextopen ")
+PROGRAMS = ("python", "nextopen", "regime-nas", "make", "pre-commit", "pip", "git", "export", ".")
 
 Command = tuple[str, ...]
 

@@ -14,9 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from commands.__main__ import MODULES, app
+from docs.executed.how import HOW
 from strategies import doctor
 from strategies.walkforward.__main__ import app as walkforward
 from tests.commands.small_run import environment
+from tests.test_house import PACKAGES
 
 
 def run(application: object, *words: str):
@@ -30,6 +32,15 @@ def test_every_command_is_under_one_name_and_says_what_it_does(name: str) -> Non
     assert f"Usage: root {name}" in " ".join(done.stdout.split())
 
 
+def test_every_module_that_pages_show_is_a_command_of_the_one_name() -> None:
+    names = {each.name for each in (*app.registered_commands, *app.registered_groups)}
+    shown = {words.split()[2] for words in HOW if words.startswith("python -m ")}
+    ours = {module.rpartition(".")[2] for module in shown if module.split(".")[0] in PACKAGES}
+    # a page of the documentation, and a name of before
+    assert ours - {"feature_docs", "lab"} - names == {"reports"}
+    assert {"report", "compare", "looks", "unseal", "lab"} <= names
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_help_shows_an_example(name: str) -> None:
     assert "Example" in run(app, name, "--help").stdout
@@ -40,13 +51,13 @@ def test_the_shell_completes_commands_and_flags() -> None:
         asked = {
             "COMP_WORDS": words,
             "COMP_CWORD": str(len(words.split()) - 1),
-            "_REGIME_NAS_COMPLETE": "complete_bash",
+            "_NEXTOPEN_COMPLETE": "complete_bash",
         }
-        done = CliRunner().invoke(app, [], env=asked, prog_name="regime-nas")
+        done = CliRunner().invoke(app, [], env=asked, prog_name="nextopen")
         return set(done.stdout.split())
 
-    assert offered("regime-nas walk") == {"walkforward"}
-    assert {"--seed", "--seeds"} <= offered("regime-nas walkforward --see")
+    assert offered("nextopen walk") == {"walkforward"}
+    assert {"--seed", "--seeds"} <= offered("nextopen walkforward --see")
 
 
 def test_printed_settings_given_back_are_the_same_settings(tmp_path: Path) -> None:
@@ -157,7 +168,8 @@ def in_terminal(*words: str, **variables: str) -> bytes:
 
 
 def test_colours_in_a_terminal_only_and_none_where_they_are_not_wanted() -> None:
-    words = ("-m", "strategies.doctor", "--no-network")
+    # all of the doctor but the libraries that it tries to load, which take seconds each time
+    words = ("-c", "from strategies import doctor; doctor.COMPILED = (); doctor.app(['--no-network'])")
     piped = subprocess.run([sys.executable, *words], capture_output=True, env=environment(), check=False).stdout
     assert b"\x1b" not in piped
     colour = b"\x1b[32m"

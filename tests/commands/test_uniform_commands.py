@@ -124,15 +124,15 @@ def test_with_json_the_main_job_and_the_search_print_one_document(
 
 
 def test_bash_completes_commands_and_flags_with_the_script_that_is_installed(tmp_path: Path) -> None:
-    command = tmp_path / "regime-nas"
+    command = tmp_path / "nextopen"
     command.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "from commands.__main__ import app; app(prog_name=\'regime-nas\')" "$@"\n'
+        f'#!/bin/sh\nexec {sys.executable} -c "from commands.__main__ import app; app(prog_name=\'nextopen\')" "$@"\n'
     )
     command.chmod(0o755)
     script = """
-eval "$(_REGIME_NAS_COMPLETE=source_bash regime-nas)"
-of() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _regime_nas_completion "$1"; echo "${COMPREPLY[*]}"; }
-of regime-nas walk; of regime-nas walkforward --turn; of regime-nas paper st; of regime-nas lab nu
+eval "$(_NEXTOPEN_COMPLETE=source_bash nextopen)"
+of() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _nextopen_completion "$1"; echo "${COMPREPLY[*]}"; }
+of nextopen walk; of nextopen walkforward --turn; of nextopen paper st; of nextopen lab nu
 """
     found = environment() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=found, check=True)

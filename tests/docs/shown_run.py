@@ -12,7 +12,7 @@ from docs.executed.pages import Command
 
 def main_of(command: Command) -> tuple[str, list[str]]:
     """Module and arguments of a command of ours."""
-    if command[0] == "regime-nas":
+    if command[0] in ("nextopen", "regime-nas"):
         return "commands", list(command[1:])
     return command[2], list(command[3:])
 

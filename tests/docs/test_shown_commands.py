@@ -67,7 +67,7 @@ def of_class(by: str, *programs: str) -> list[Command]:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # runpy: the module was imported before
-@pytest.mark.parametrize("command", of_class(TEST, "python", "regime-nas"), ids=shlex.join)
+@pytest.mark.parametrize("command", of_class(TEST, "python", "nextopen", "regime-nas"), ids=shlex.join)
 def test_command_works_as_shown(
     command: Command,
     stranger: Path,
@@ -132,7 +132,7 @@ def test_commands_stand_in_bash_blocks_and_every_block_has_a_kind() -> None:
         for kind, content in blocks(page.read_text()):
             assert kind.strip() in pages.FENCES, f"{page.name}: a block of kind {kind!r}"
             if kind != "bash":
-                assert not re.search(r"^(python -m|make|regime-nas) ", content, re.MULTILINE), (
+                assert not re.search(r"^(python -m|make|nextopen) ", content, re.MULTILINE), (
                     f"{page.name}: a command in a {kind} block"
                 )
 
