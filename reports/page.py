@@ -174,7 +174,7 @@ def write_runs_index(reports: Path) -> Path:
             continue
         if isinstance(info, dict):
             headline = info.get("headline") or {}
-            own = next(iter(headline.values()), {})
+            own: dict[str, float] = next(iter(headline.values()), {})
             config = info.get("config") or {}
             held, named = headline.get("buy_and_hold") or {}, ", ".join(config.get("variant") or [])
             entries.append(
