@@ -173,7 +173,7 @@ def write_runs_index(reports: Path) -> Path:
         except (OSError, ValueError):
             continue
         if isinstance(info, dict):
-            headline = info.get("headline") or {}
+            headline = {k: v for k, v in (info.get("headline") or {}).items() if isinstance(v, dict)}
             own: dict[str, float] = next(iter(headline.values()), {})
             config = info.get("config") or {}
             held, named = headline.get("buy_and_hold") or {}, ", ".join(config.get("variant") or [])

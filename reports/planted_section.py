@@ -112,7 +112,9 @@ def _shares(run: Run, start: str, stop: str) -> dict[str, float]:
 
 
 def _spans(run: Run, name: str) -> list[str]:
-    return [f"{e['start'][:10]} to {e['stop'][:10]}" for e in run.info.get("regimes") or [] if e["name"] == name]
+    regimes = [each for each in run.info.get("regimes") or [] if each["name"] == name]
+    days = [(each["start"][:10], each["stop"][:10]) for each in regimes]
+    return [f"{first} to {last}" for first, last in days if first != last]
 
 
 def _story(run: Run, planted: Mapping[str, Mapping[str, Any]], rows: tuple[Discovery, ...]) -> tuple[str, ...]:
