@@ -3,18 +3,19 @@
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torch import nn
 
 from nas import Op, register_op
 from nas.search import search_sequences
 
 
-class Wide(nn.Module):
+class Wide(torch.nn.Module):
     """An op of one's own: four bars, a hidden layer. [time, batch, channel] -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4 * channels, 16), nn.ReLU(), nn.Linear(16, channels))
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4 * channels, 16), torch.nn.ReLU(), torch.nn.Linear(16, channels)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         past = torch.cat([x.new_zeros(3, *x.shape[1:]), x])
