@@ -106,6 +106,7 @@ HOW: dict[str, How] = {
     "python -m lab leaks": How(DOCS, "--seeds 3"),
     "python -m lab importance": How(DOCS, "--seeds 3"),
     "python -m lab decisions": How(DOCS, LAB),
+    "python -m lab ranks": How(DOCS, f"{LAB} --cells 3"),
     "python -m lab kinds": How(DOCS, "--minutes 0.001 --quiet"),
     "python -m lab pooled": How(DOCS, "--stretches 1 --minutes 0.001 --quiet"),
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
@@ -118,7 +119,7 @@ HOW: dict[str, How] = {
     "python -m examples.search_forecaster": How(DOCS),
     **{
         f"python -m examples.add_{name}": How(TEST)
-        for name in ("op", "variant", "rule", "feature", "data_source", "network")
+        for name in ("op", "variant", "rule", "feature", "data_source", "network", "sequences")
     },
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
