@@ -50,8 +50,12 @@ def test_the_best_on_validation_trades_only_on_an_unseen_record_beyond_luck() ->
         records = Records[str](0.1)
         first = records.choose(offer(8.0), 0)
         assert (first.plan, first.best, first.record) == (FLAT, EAGER, 0)  # however good validation looks
+        assert "no unseen day of earlier windows tells yet" in first.why_flat
         records.learn(exactly(errors))
         choice = records.choose(offer(0.1), 400)
+        told = f"earned {errors:.1f} standard errors on 400 earlier unseen days, luck shows 1.3 once in 10"
+        assert (told in choice.why_flat) != trades
+        assert bool(choice.why_flat) != trades
         assert choice.plan == (EAGER if trades else FLAT)
         assert choice.by_luck == pytest.approx(1 - NormalDist().cdf(errors), abs=0.01)
 
