@@ -18,7 +18,7 @@ from data.panel import InputError, Panel
 from data.symbols import parse_symbols
 
 DEFAULT_INTERVAL = "60"
-REAL_OFFLINE = "Real prices without a network: --source bundled --symbol SP500"
+REAL_OFFLINE = "Real prices without a network: --source bundled --symbol SP500. Where something is there to be found: --preset tour"
 
 
 class Loader(Protocol):

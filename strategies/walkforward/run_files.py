@@ -235,7 +235,7 @@ def _write_models(folder: Path, run: Finished) -> None:
             **({} if directional(config) else {"direction": "hold"}),
             **({} if run.risk is None else models_of(run.risk, window.number, folder / str(window.number))),
             "symbols": list(panel.assets),
-            "category": config.category,
+            "category": "bundled" if panel.source.startswith("bundled") else config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": run.code,
             "decision_version": decision_version(),

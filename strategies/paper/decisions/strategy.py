@@ -162,6 +162,11 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
 def _check_tradable(folder: Path, model: TrainedModel, any_code: bool) -> None:
     """InputError where the model was made for another kind of market, or by other code."""
     category = model.extra.get("category", "linear")
+    if category == "bundled":
+        raise InputError(
+            f"{folder}: the model was made of bundled prices ({', '.join(model.extra['symbols'])}), which no exchange here lists; run "
+            "python -m strategies.walkforward --symbol BTCUSDT, or --preset tour"
+        )
     if category != "linear":
         raise InputError(
             f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
