@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nas.baselines.own import is_own
 from reports.risk_section import confidence_set, diebold_mariano
 from reports.run_folder import Run
 from reports.statistics import against_benchmark
@@ -24,7 +23,7 @@ FLAT = "flat"
 class JudgedSection:
     """models: as judged.json has them. kept: titles in the Model Confidence Set. worth: p of Hansen's SPA that none of them beats staying
     flat (None where it was not asked).
-    refitted: titles of models that the run fitted itself.
+    refitted: titles of models that the run fitted itself (`module:Name`).
     pairs: row title -> p of Diebold and Mariano that it earned no more a day than each other one."""
 
     models: tuple[Mapping[str, Any], ...]
@@ -66,7 +65,7 @@ def judged_section(run: Run, daily: pd.DataFrame) -> JudgedSection | None:
         None if spa is None else spa.consistent,
         () if spa is None else tuple(run.title(name) for name in spa.superior),
         tuple(zip(titles, _pairs(own), strict=True)) if len(names) > 1 else (),
-        tuple(run.title(name) for name in names if is_own(name)),
+        tuple(run.title(name) for name in names if ":" in name),
     )
 
 
