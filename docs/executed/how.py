@@ -56,10 +56,13 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --variant": How(TEST, f"{SMALL} --end 2024-03-01"),
     "python -m strategies.walkforward --baselines examples.own_models:Ridge": How(TEST, f"{SMALL} --source simulated"),
     "python -m strategies.walkforward --forecasts": How(TEST, f"{SMALL} --source simulated"),
-    "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages"),
+    "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages --end 2024-03-11"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
     "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),
+    "python -m strategies.walkforward --preset tour": How(
+        TEST, f"--end 2021-12-01 --horizon 3 --nodes 1 --jobs 1 --no-pages {TINY}"
+    ),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "nextopen walkforward": How(TEST, SMALL),
     "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands
@@ -71,6 +74,7 @@ HOW: dict[str, How] = {
     "python -m strategies.doctor --compile": How(DOCS),
     "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
+    "python -m strategies.paper --model": How(TEST, code=2),  # the run of these pages has a network: told
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
@@ -102,6 +106,7 @@ HOW: dict[str, How] = {
     "python -m lab leaks": How(DOCS, "--seeds 3"),
     "python -m lab importance": How(DOCS, "--seeds 3"),
     "python -m lab decisions": How(DOCS, LAB),
+    "python -m lab ranks": How(DOCS, f"{LAB} --cells 3"),
     "python -m lab kinds": How(DOCS, "--minutes 0.001 --quiet"),
     "python -m lab pooled": How(DOCS, "--stretches 1 --minutes 0.001 --quiet"),
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
@@ -114,7 +119,7 @@ HOW: dict[str, How] = {
     "python -m examples.search_forecaster": How(DOCS),
     **{
         f"python -m examples.add_{name}": How(TEST)
-        for name in ("op", "variant", "rule", "feature", "data_source", "network")
+        for name in ("op", "variant", "rule", "feature", "data_source", "network", "sequences")
     },
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),

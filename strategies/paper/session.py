@@ -21,7 +21,9 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
-from data.simulated import simulate
+from data.simulated import DEMO, simulate
+from nas.baselines.own import trust
+from nas.baselines.own_model import own_name
 from strategies.paper.alerts import Alerts
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.connection import ExchangeError, KeysRefused
@@ -44,7 +46,7 @@ def last_model(run: Path) -> Path:
     numbers = sorted(int(p.name) for p in models.iterdir() if p.name.isdigit()) if models.is_dir() else []
     if not numbers and (run / "windows.json").is_file():
         raise InputError(
-            f"{run} has no searched network: forecasts of files and models of --baselines module:Name are judged, not traded on paper"
+            f"{run} has nothing to trade: forecasts of files and sequence models (fit(panel, ...)) are judged, not traded on paper"
         )
     if not numbers:
         raise InputError(
@@ -60,6 +62,9 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
     keys = _keys(s)
+    if s.model and not own_name(model_folder):
+        raise InputError(f"--model {s.model}: {s.run} has a network of its own to trade; leave --model out")
+    trust(s.model)
     strategy = load_strategy(model_folder, s.symbol, s.interval, s.any_code)
     limits = Limits(
         max_position=s.max_position, daily_loss=s.daily_loss, drawdown=s.drawdown, orders_per_bar=s.orders_per_bar,
@@ -73,9 +78,10 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
     make_folder(folder, "--out")
     if strategy.stays_flat:
         console.print(
-            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 1 in the run's "
-            "settings takes that bar away)"
-        )
+            f"note: no order will come, {strategy.flat_because}. A model that trades: python -m strategies.walkforward --preset tour; "
+            "--evidence 1 asks a run for no record",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     with Held(folder):
         journal = Journal(folder / "journal.sqlite")
         if journal.symbols not in ((), strategy.traded):
@@ -117,8 +123,10 @@ def _local(s: PaperSettings, strategy: Strategy, folder: Path) -> tuple[LocalExc
     if s.research:
         need = max(need, bars_needed(s.run, strategy.model.interval_ns))
     count = need + (s.bars or 20_000) + 1000
+    demo = strategy.model.extra.get("market")
     panel = simulate(strategy.traded, interval_name(strategy.model.interval_ns), start=start,
-                     end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"))  # fmt: skip
+                     end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"),
+                     seed=demo["seed"] if demo else 0, recipe=DEMO if demo else None)  # fmt: skip
     save_candles(folder / "market.npz", panel)
     length = strategy.model.interval_ns // 1_000_000
     first = int(panel.timestamps[0].astype("datetime64[ms]").astype(np.int64))
@@ -139,7 +147,7 @@ def _trade(
     settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
-        endpoint=endpoint or "", model=str(strategy.folder), arithmetic="pinned" if pinned() else "",
+        endpoint=endpoint or "", flat=strategy.flat_because, model=str(strategy.folder), arithmetic="pinned" if pinned() else "",
     )  # fmt: skip
     venue = connect(
         s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))
