@@ -60,6 +60,9 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
     "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),
+    "python -m strategies.walkforward --preset tour": How(
+        TEST, f"--end 2021-12-01 --horizon 3 --nodes 1 --jobs 1 --no-pages {TINY}"
+    ),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "nextopen walkforward": How(TEST, SMALL),
     "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands

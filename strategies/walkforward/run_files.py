@@ -17,6 +17,7 @@ from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
+from data.simulated import planted_in
 from nas.baselines.own import is_own, is_table
 from nas.baselines.own_model import kept
 from nas.network.model import ENSEMBLE_FILE
@@ -226,13 +227,15 @@ def _write_models(folder: Path, run: Finished) -> None:
         spread = float(known.std()) if known.size else 0.0
         extra = {
             "plan": choice.plan.name,
+            **({"flat_because": choice.why_flat} if choice.why_flat else {}),
+            **({"market": {"source": "demo", "seed": config.seed}} if planted_in(panel) else {}),
             "rule": asdict(scaled_rule(position_rule(config), signal, choice.plan)),
             "horizons": list(config.horizon),
             "scale": run.scale.from_bar(panel, window.test.start).to_dict(),
             **({} if directional(config) else {"direction": "hold"}),
             **({} if run.risk is None else models_of(run.risk, window.number, folder / str(window.number))),
             "symbols": list(panel.assets),
-            "category": config.category,
+            "category": "bundled" if panel.source.startswith("bundled") else config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": run.code,
             "decision_version": decision_version(),
@@ -292,6 +295,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "needed": choice.needed,
             "record_days": choice.record,
             "rehearsed": run.rehearsals,
+            "why_flat": choice.why_flat,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features") if k in found},
         # in the size in which it trades
@@ -314,6 +318,7 @@ def _summary(name: str, run: Finished) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "provenance": _provenance(run),
         "regimes": _regimes(run),
+        "planted": planted_in(panel),
         "timings": {k: round(v, 2) for k, v in run.timings.items()},
         "headline": book.headline,
         "policies": book.policies,
