@@ -56,7 +56,7 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --variant": How(TEST, f"{SMALL} --end 2024-03-01"),
     "python -m strategies.walkforward --baselines examples.own_models:Ridge": How(TEST, f"{SMALL} --source simulated"),
     "python -m strategies.walkforward --forecasts": How(TEST, f"{SMALL} --source simulated"),
-    "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages"),
+    "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages --end 2024-03-11"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
     "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),

@@ -166,8 +166,9 @@ class Finished:
 def write_run(folder: Path, run: Finished, register: Register | None = None) -> None:
     """Tables, models, windows.json; run.json last: it says that all others are there. register: counts the look at the test stretch."""
     _write_tables(folder, run)
-    if run.judged:
-        write_text(folder / "judged.json", json.dumps([_judged(run, model) for model in run.judged], indent=1) + "\n")
+    tried = [*(_judged(run, model) for model in run.judged), *_tried(run)]
+    if tried:
+        write_text(folder / "judged.json", json.dumps(tried, indent=1) + "\n")
     _write_models(folder / "models", run)
     windows = [_window(run, window) for window in run.windows]
     write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
@@ -183,6 +184,19 @@ def _judged(run: Finished, model: Judged) -> dict[str, Any]:
     charges = court(run.panel, model.raw, run.config.horizon[0])
     told = {"name": model.name, "title": model.title, "description": model.description}
     return {**told, "charges": [asdict(charge) for charge in charges]}
+
+
+def _tried(run: Finished) -> list[dict[str, Any]]:
+    """The same of models that the run fitted: of what they forecast on test stretches."""
+    found = []
+    for name, table in run.book.forecasts.groupby("strategy", sort=False):
+        if is_own(str(name)):
+            raw = np.full((len(run.panel), len(run.panel.assets)), np.nan)
+            raw[slice(*run.traded)] = table["forecast"].to_numpy(float).reshape(-1, len(run.panel.assets))
+            charges = court(run.panel, raw, run.config.horizon[0])
+            about = {key: run.book.kinds[str(name)][key] for key in ("title", "description")}
+            found.append({"name": name, **about, "charges": [asdict(charge) for charge in charges]})
+    return found
 
 
 def _write_tables(folder: Path, run: Finished) -> None:
