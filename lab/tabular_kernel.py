@@ -9,13 +9,12 @@ Cells: one input, three nodes, `CHANNELS` channels, an op on each of the six edg
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from nas.kernels.compiling import compiled
 from nas.network.calibration import MOST
 from nas.space.ops import get_op
 
@@ -36,14 +35,6 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of AdamW as torch has them
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
-# sums may be taken in another order, which is what lets eight channels lie in one register; nothing is assumed about NaN or infinity
-QUICK = {"contract", "reassoc", "nsz", "arcp"}
-
-
-def compiled(function: F) -> F:
-    """numba.njit with the code kept on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=QUICK)(function))
 
 
 def size(inputs: int) -> int:

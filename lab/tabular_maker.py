@@ -157,7 +157,7 @@ def units(tasks: Mapping[str, Problem]) -> list[Unit]:
             f"{k:02d}-{name}-{seed}",
             {
                 "task": name, "data": problem.digest, "seed": seed, "first": chunk[0], "last": chunk[-1], "networks": len(chunk),
-                "chunk": k, "training": asdict(TRAINING), "ops": list(OPS), "channels": CHANNELS,
+                "chunk": k, "training": asdict(TRAINING), "ops": list(OPS), "channels": CHANNELS, "sums": "in order",
             },
         )
         for k, chunk in enumerate(chunks)
