@@ -153,13 +153,14 @@ class Desk:
             raise InputError(f"{run} lies outside the folder of this server; the tool runs lists its runs")
         return run
 
-    async def _asked(self, *words: str) -> Any:
+    async def _asked(self, *words: str) -> Told:
         code, answer, said = await self._runner([*words, "--json"], self._folder)
         try:
-            return json.loads(answer)
+            found: Told = json.loads(answer)
         except ValueError:
             lines = said.strip().splitlines() or [f"ended with exit code {code}"]
             raise InputError(lines[-1].removeprefix("error: ")) from None
+        return found
 
 
 TOOLS = tuple(name for name in vars(Desk) if not name.startswith("_"))
