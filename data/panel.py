@@ -179,10 +179,19 @@ class Panel:
         return out
 
     def tradable(self, start: int, stop: int) -> FloatArray:
-        """[n, A, 5]: CANDLE_FIELDS of bars start..stop as an account sees them: NaN in bars that cannot be traded."""
+        """[n, A, 5]: CANDLE_FIELDS of bars start..stop as an account sees them: NaN in bars that cannot be traded; of `closes_only` the
+        close is every price.
+        """
         places = [self.fields.index(name) for name in CANDLE_FIELDS]
         candles = self.values[start:stop][:, :, places]
+        if self.closes_only:
+            candles[..., 1:3] = candles[..., 3:4]
         return np.where(self.traded[start:stop, :, None], candles, np.nan)
+
+    @functools.cached_property
+    def closes_only(self) -> bool:
+        """Whether only closes are known: no high is, and an open repeats the close at which an order of the bar before fills."""
+        return self.has("high") and not bool(np.isfinite(self.field("high")).any())
 
     @functools.cached_property
     def ends(self) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from data.panel import InputError, Panel
 from data.symbols import parse_symbols
 
 DEFAULT_INTERVAL = "60"
+REAL_OFFLINE = "Real prices without a network: --source bundled --symbol SP500"
 
 
 class Loader(Protocol):
@@ -35,8 +36,14 @@ class Loader(Protocol):
         """InputError where this source lacks what is asked for."""
 
 
+def _bundled(symbols: Sequence[str], interval: str, **asked: Any) -> Panel:
+    from data.bundled import load_bundled  # start-up time
+
+    return load_bundled(symbols, interval, **asked)
+
+
 #: what `--source` may be; None: asked for with what only it needs (category, seed), in `load_panel`
-SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": None}
+SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": None, "bundled": _bundled}
 
 
 def register_source(name: str, loader: Loader) -> None:
@@ -120,7 +127,8 @@ def load_panel(
     start, end : str, optional
         ISO, UTC. A bar belongs to the span if it opens at or after `start` and has closed by `end`.
     source : str
-        `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, or a registered name.
+        `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, `bundled` (real daily
+        prices of stocks, without a network), or a registered name.
     files, funding_files : sequence of Path
         Candles, one file per symbol, in order, in place of the source; and their funding settlements.
     columns : str or mapping, optional
@@ -169,7 +177,7 @@ def load_panel(
         return _with_timeframes(panel, longer)
     if funding_files:
         raise InputError("--funding FILE goes with --data FILE; a source brings its own funding")
-    asked = parse_interval(interval or DEFAULT_INTERVAL)
+    asked = parse_interval(interval or ("D" if source == "bundled" else DEFAULT_INTERVAL))
     registered = SOURCES[source]
     if registered is not None:
         return _with_timeframes(registered(names, asked, start=first, end=last, fill_gaps=fill_gaps), longer)
@@ -212,7 +220,8 @@ def _from_bybit(
         return load()
     if source == "auto":
         say(
-            f"SIMULATED MARKET: Bybit {client.why_not}. These prices are invented; no result says anything about a real market."
+            f"SIMULATED MARKET: Bybit {client.why_not}. These prices are invented; no result says anything about a real market. "
+            f"{REAL_OFFLINE}"
         )
         return None
     client.offline = True  # what the store holds needs no network

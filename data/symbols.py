@@ -11,6 +11,11 @@ from data.errors import InputError, shortened
 _NAME = re.compile(r"[A-Za-z0-9^][A-Za-z0-9^=_-]*(\.[A-Za-z0-9^=_-]+)*")
 _CCXT = re.compile(r"([A-Za-z0-9]+)/([A-Za-z0-9]+)(?::([A-Za-z0-9]+))?")
 MOST_LETTERS = 40
+#: the stocks of `--source bundled` (data.bundled); as a symbol the name stands for all of them
+STOCKS20 = (
+    "AAPL", "AMD", "BAC", "BBY", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "LLY", "MRK", "MSFT", "PEP", "PFE", "PG", "RRC", "UNH", "WMT",
+    "XOM",
+)  # fmt: skip
 
 
 def parse_symbol(text: str) -> str:
@@ -31,8 +36,10 @@ def parse_symbol(text: str) -> str:
 
 
 def parse_symbols(texts: Iterable[str]) -> tuple[str, ...]:
-    """`parse_symbol` of each; InputError where one comes twice or there is none."""
-    names = tuple(parse_symbol(text) for text in texts)
+    """`parse_symbol` of each, STOCKS20 spelt out; InputError where one comes twice or there is none."""
+    names = tuple(
+        name for text in texts for name in (STOCKS20 if text.strip() == "STOCKS20" else (parse_symbol(text),))
+    )
     if not names:
         raise InputError("no symbol given; expected --symbol BTCUSDT or --symbol BTCUSDT,ETHUSDT")
     if len(set(names)) != len(names):

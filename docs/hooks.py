@@ -8,6 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = "<!-- settings -->"  # on docs/commands.md; the tables are made from the classes that declare the settings
+VARIANT_TABLES = "<!-- variants -->"  # on docs/variants.md; made from the parts
 PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 
@@ -40,9 +41,36 @@ def settings_tables() -> str:
     return "\n".join(text)
 
 
+def variant_tables() -> str:
+    """The named variants and the parts that they are made of; which pairs of parts are refused, and why."""
+    from nas.search.parts import KINDS, PARTS, REFUSED, SEVERAL
+    from nas.search.variants import VARIANTS
+
+    text = ["| name | parts | | from |", "|---|---|---|---|"]
+    for variant in VARIANTS.values():
+        parts = " ".join(f"`{part}`" for part in variant.parts)
+        text.append(f"| `{variant.name}` | {parts} | {variant.title} | {variant.source} |")
+    text += ["", "| part | kind | what it does | from |", "|---|---|---|---|"]
+    text += [f"| `{part.name}` | {part.kind} | {part.what} | {part.source} |" for part in PARTS.values()]
+    kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
+    text += [
+        "",
+        f"Kinds: {kinds}. A variant has at most one part of a kind, but several of {', '.join(SEVERAL)}. Refused:",
+        "",
+    ]
+    text += ["| part | with | because |", "|---|---|---|"]
+    text += [f"| `{a}` | `{b}`{' (all of them)' if b in KINDS else ''} | {why} |" for (a, b), why in REFUSED.items()]
+    text += [
+        "| `random` | everything else | it trains cells from scratch: there is no supernet that anything else could change |"
+    ]
+    return "\n".join(text)
+
+
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     if page.file.src_uri == "commands.md":
         return markdown.replace(SETTINGS, settings_tables())
+    if page.file.src_uri == "variants.md":
+        return markdown.replace(VARIANT_TABLES, variant_tables())
     if page.file.src_uri not in PAGES:
         return markdown
     text = (ROOT / PAGES[page.file.src_uri]).read_text().replace("](docs/", "](")

@@ -52,8 +52,8 @@ def forecast(
     horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
     seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
     variant: Annotated[
-        str, typer.Option(help="Search variants that compete, joined by +; validation chooses.")
-    ] = "gdas+pt",
+        str, typer.Option(help="Search variants that compete, comma separated; validation chooses.")
+    ] = "gdas,pt",
     period: Annotated[
         int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
     ] = 24,
@@ -411,6 +411,36 @@ def pooled(
     histories = histories_of(data, None)
     wanted = [u for name, horizon in targets_of(target) for u in experiment.units(histories, name, horizon, stretches)]
     _run("pooled", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_)
+
+
+@command(app, "python -m lab tabular --minutes 0.1", interrupted=KEPT)
+def tabular(
+    csv: Annotated[list[Path] | None, typer.Option(help="ETTh1.csv, ETTh2.csv: a task each; repeatable.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles of BTCUSDT: two tasks.")] = None,
+    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("tabular.parquet"),
+    again: Annotated[int, typer.Option(help="Train so many entries of the table once more: the same bits?", min=0)] = 0,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Make the tabular benchmark (docs/benchmark.md): every cell of a small space, trained on every task; hours."""
+    from lab import tabular_maker as maker  # start-up time
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    tasks = maker.problems(csv or [], histories_of(data))
+    wanted = maker.units(tasks)
+    console = console_of(json_, quiet)
+    found = complete(
+        store / "tabular", wanted, lambda unit: maker.compute(unit, tasks), console, code_version(), minutes
+    )
+    table = maker.pack(found, tasks, out)
+    told = {"finished": len(found), "wanted": len(wanted), "networks": len(table.names), "cells": len(table.row), "tasks": len(table.tasks),
+            "megabytes": out.stat().st_size / 1e6, "core_hours": sum(sum(r.result["seconds"]) for r in found) / 3_600.0}  # fmt: skip
+    if again:
+        told |= {"trained_again": again, "other_bits": maker.differing(table, tasks, again)}
+    _shown([told], json_)
 
 
 @command(app, "python -m lab evidence", interrupted=KEPT)

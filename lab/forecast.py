@@ -171,7 +171,7 @@ def compute(unit: Unit, data: Dataset) -> Result:
     seen = Tensors(tensors.x[:, :, :until], tensors.y[:, :, :until], tensors.weight[:, :, :until])
     tried: list[dict[str, Any]] = []
     networks: dict[str, tuple[float, LookbackNetwork, Genotype]] = {}
-    for variant in settings["variant"].split("+"):
+    for variant in settings["variant"].split(","):
         found = search(space, seen, fit, stop, SearchSettings(**settings["search"]), seed, variant=variant)
         genotype = found.genotype
         if genotype.key() not in networks:

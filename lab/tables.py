@@ -233,7 +233,7 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
     return ".\n".join(verdicts) + ".", text + markdown(head, rows)
 
 
-JUDGED = "gdas+pt"  # the variants that compete, as the command runs by default
+JUDGED = "gdas,pt"  # the variants that compete, as the command runs by default
 
 # -- forecast ----------------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ LONG = {
     "strategies/backtest/ledger.py run": "one compiled loop: the order of a bar's events stands in one place",
     "strategies/backtest/ledger.py _execute": "one compiled loop: what a fill changes in an account, in the order of an exchange",
     "nas/kernels/exponential.py _ewm": "one compiled loop: the settled path and the other share six numbers of state, bit for bit",
+    "lab/tabular_kernel.py train_cell": "one compiled loop: a training's arrays and the views of its weights are made in one place",
     "lab/risk.py compute": "the arms of a registered plan, in its order",
     "nas/kernels/moments.py _moments": "one compiled loop: the clean path and the other share a block's tails, bit for bit",
 }

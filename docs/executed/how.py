@@ -35,10 +35,11 @@ class How:
 
 SMALL = "--config small.toml --jobs 1"
 #: the same where no file can be given
-FLAGS = (
-    "--source simulated --start 2024-01-01 --end 2024-03-24 --train 500 --validation 240 --test 240 --horizon 3 --nodes 1 --channels 4 "
+TINY = (
+    "--train 500 --validation 240 --test 240 --horizon 3 --nodes 1 --channels 4 "
     "--ops zero,identity,conv3,ema4,diff1 --search-epochs 2 --training-epochs 3 --baselines none --jobs 1 --no-pages"
 )
+FLAGS = f"--source simulated --start 2024-01-01 --end 2024-03-24 {TINY}"
 LAB = "--seeds 1 --minutes 0.001 --quiet"  # one unit
 
 #: words that a command contains, the first ones in this order -> how; of several rows the one with most words holds
@@ -58,6 +59,7 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --target": How(TEST, f"{SMALL} --no-pages"),
     "python -m strategies.walkforward --train": How(TEST, f"{SMALL} --train 500 --test 240 --step 240"),
     "python -m strategies.walkforward --source bybit": How(TEST, SMALL, exchange=True),
+    "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "nextopen walkforward": How(TEST, SMALL),
     "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands
@@ -105,6 +107,7 @@ HOW: dict[str, How] = {
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
+    "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
     "python -m examples.save_candles": How(TEST),
     **{
         f"python -m examples.add_{name}": How(TEST)

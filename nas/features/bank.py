@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data.panel import FloatArray, InputError, Panel
 from nas import kernels
-from nas.features.inputs import RawInput, has, inputs_of
+from nas.features.inputs import DAY_NS, RawInput, has, inputs_of
 from nas.features.transforms import parse_pipeline
 
 # An input whose fields are known in a smaller share of the bars is left out: each bar it lacks is lost to all inputs.
@@ -149,6 +149,8 @@ def _candidates(known: Mapping[str, RawInput], which: str) -> dict[str, tuple[st
 
 def _usable(panel: Panel, raw: RawInput) -> bool:
     if not has(panel, raw):
+        return False
+    if ("open" in raw.needs and panel.closes_only) or (raw.within_day and panel.interval_ns >= DAY_NS):
         return False
     return all(float(np.isfinite(panel.field(name)).mean()) >= LEAST_KNOWN for name in raw.needs)
 

@@ -42,6 +42,8 @@ class RawInput:
         Has a logarithm; wanders, so only its changes or its place among recent values mean anything; needs no processing (time of day).
     assets : int
         How many the panel must have.
+    within_day : bool
+        Whether it is the same in every bar of a day or longer, which says nothing.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class RawInput:
     level: bool = False
     assets: int = 1
     fixed: bool = False
+    within_day: bool = False
 
     @property
     def all_candidates(self) -> tuple[str, ...]:
@@ -261,8 +264,10 @@ INPUTS: dict[str, RawInput] = {
                  memory=VOLATILITY_WINDOW - 1, positive=True),
         RawInput("close_volatility", "standard deviation of 24 log returns, percent per bar", ("close",), _close_volatility,
                  memory=VOLATILITY_WINDOW, positive=True),
-        RawInput("day_sin", "sine of the time of day (UTC)", (), lambda p: _clock(p, DAY_NS, np.sin), fixed=True),
-        RawInput("day_cos", "cosine of the time of day (UTC)", (), lambda p: _clock(p, DAY_NS, np.cos), fixed=True),
+        RawInput("day_sin", "sine of the time of day (UTC)", (), lambda p: _clock(p, DAY_NS, np.sin), fixed=True,
+                 within_day=True),
+        RawInput("day_cos", "cosine of the time of day (UTC)", (), lambda p: _clock(p, DAY_NS, np.cos), fixed=True,
+                 within_day=True),
         RawInput("week_sin", "sine of the time of week (UTC)", (), lambda p: _clock(p, WEEK_NS, np.sin), fixed=True),
         RawInput("week_cos", "cosine of the time of week (UTC)", (), lambda p: _clock(p, WEEK_NS, np.cos), fixed=True),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from data.panel import InputError
-from nas.network.links import lag_preferences, leaders_of, together
+from nas.network.links import Candidates, lag_preferences, leaders_of, together
 from nas.network.stretches import Tensors, alternating
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
@@ -49,6 +49,8 @@ def search(
     """
     chosen = get_variant(variant)
     check(space, tensors, train_bars, validation_bars, chosen)
+    if settings.finalists < chosen.finalists:
+        settings = replace(settings, finalists=chosen.finalists)
     if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
         purge = space.receptive_field + max(space.horizons) + 1
         splits = alternating(train_bars, validation_bars, settings.blocks, purge)
@@ -69,12 +71,7 @@ def search(
     leaders = leaders_of(space, tensors, splits[0])
     stages = chosen.stages
     history: list[dict[str, Any]] = []
-    out = set[str]()
-    if chosen.without_zero and any(name != "zero" for name in space.ops):
-        out.add("zero")
-    if leaders is not None and not leaders.any:  # nobody leads: the op would pass on zeros
-        out.add("lead_lag")
-    kept = [[name not in out for name in space.ops] for _ in space.edges] if out else None
+    kept = _racing(space, chosen, leaders)
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
     for k, stage in enumerate(stages):
         first = stage_ends[k - 1] if k else 0
@@ -93,6 +90,16 @@ def search(
         if stage_ends[k] < settings.epochs:
             kept = _fewer(run.architecture, stages[k + 1].ops)
     return _result(run, history)
+
+
+def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
+    """Per edge which ops take part; None where all do."""
+    out = set[str]()
+    if variant.without_zero and any(name != "zero" for name in space.ops):
+        out.add("zero")
+    if leaders is not None and not leaders.any:  # nobody leads: the op would pass on zeros
+        out.add("lead_lag")
+    return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
 def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:

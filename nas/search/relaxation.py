@@ -71,15 +71,18 @@ def sigmoid(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | 
     return torch.sigmoid(logits / temperature) * mask
 
 
-def perturbed(spread: float) -> Relaxation:
-    """Softmax weights plus uniform noise in [-spread, spread], back on the simplex: SDARTS-RS (Chen and Hsieh 2020)."""
+def perturbed(spread: float, around: Relaxation = softmax) -> Relaxation:
+    """Weights of `around` plus uniform noise in [-spread, spread], back on the simplex: SDARTS-RS (Chen and Hsieh 2020). Choices that do
+    not compete (`sigmoid`) go back between 0 and 1 instead."""
 
     def relax(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
-        weights = softmax(logits, mask, temperature)
+        weights = around(logits, mask, temperature, draw)
         if draw is None:
             return weights
         noise = (2.0 * torch.rand(weights.shape, generator=draw) - 1.0).to(weights.dtype) * spread
         moved = (weights + noise).clamp_min(0.0) * mask
+        if around is sigmoid:
+            return moved.clamp_max(1.0)
         total = moved.sum(-1, keepdim=True)
         return torch.where(total > 0, moved / total.clamp_min(1e-12), weights)
 

@@ -23,9 +23,10 @@ from nas.network.training import evaluate_over, loss_by_block
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.search.diagnostics import DominantEigenvalue, entropy, leading_ops, norm
 from nas.search.forces import Forces
+from nas.search.parts import Stage
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture, Mix, supernet_of
-from nas.search.variants import Stage, Variant
+from nas.search.variants import Variant
 from nas.space.genotype import Genotype
 from nas.space.ops import OPS
 from nas.space.search_space import SearchSpace
@@ -213,8 +214,11 @@ class SearchRun:
         named = {k: p for k, p in architecture.named_parameters() if choosing or p is not architecture.features}
         alphas = list(named.values())
         noisy = variant.alpha_relaxation(self.progress) if variant.alpha_relaxation else None
+        drawn = self.draw.get_state() if noisy and variant.order == 2 else None
 
         def mix() -> Mix:
+            if drawn is not None:  # the differences of the second order are between mixes of one draw
+                self.draw.set_state(drawn)
             return self.architecture.mix(self.draw if noisy else None, noisy)
 
         if variant.order == 2:

@@ -1,11 +1,11 @@
-"""The variants of differentiable architecture search, each a few settings and hooks on the one loop of `nas.search`."""
+"""The variants of differentiable architecture search, each a named set of parts (`nas.search.parts`) on the one loop of `nas.search`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,24 +13,14 @@ from torch import Tensor
 from data.errors import InputError, known_word
 from nas.search.architect import Mode
 from nas.search.diagnostics import EigenvalueStop
-from nas.search.relaxation import Relaxation, Temperature, perturbed, sampled, sigmoid, softmax, uniform_path
+from nas.search.parts import PARTS, REFUSED, Part, Stage, refusal
+from nas.search.penalties import Regulariser
+from nas.search.relaxation import Relaxation, Temperature, perturbed, softmax
 from nas.search.supernet import Architecture
 from nas.space.discretisation import Rule
 
-Regulariser = Callable[
-    [Architecture, float], Tensor
-]  # (architecture, progress in [0, 1]) -> scalar added to the validation loss
 Selection = Literal["weights", "removal", "shared", "random"]
 NoisyRelaxation = Callable[[float], Relaxation]  # progress -> relaxation
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Part of a search: depth as a share of the evaluation network's cells, share of ops still in the race, dropout of skips."""
-
-    depth: float | None = None  # None: the depth of the search network
-    ops: float = 1.0
-    skip_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,10 @@ class Variant:
     selection : str
         By the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random` cells
         trained from scratch.
+    finalists : int
+        Least number of finalists of the last round, whatever the settings say.
+    parts : tuple of str
+        Names of `nas.search.parts.PARTS` that it is made of; empty for one that was made by hand.
 
     Examples
     --------
@@ -106,6 +100,8 @@ class Variant:
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
     selection: Selection = "weights"
+    finalists: int = 1
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         what = f"variant {self.name!r}"
@@ -148,115 +144,110 @@ def register_variant(variant: Variant) -> Variant:
 
 
 def get_variant(name: str) -> Variant:
-    """The variant of that name; InputError lists what there is."""
-    if name not in VARIANTS:
-        raise InputError(f"no search variant {name!r}; there are {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    """The variant of that name, or the one that names joined by + compose; InputError lists what there is, or says what does not fit.
 
-
-def zero_one(weight: float) -> Regulariser:
-    """-(sigmoid - 1/2)^2 of every choice, pushing it to yes or no (FairDARTS, Chu et al. 2020, equation 6).
-
-    weight: its largest push on a logit at the end of the search, in sizes of the gradient of the validation loss (`nas.search.forces`);
-    it grows from 0, so that the data speak first. `none` and `zero` carry nothing and are left where they start: at 1/2 `none` is the
-    bar that a pipeline has to clear.
+    >>> get_variant("gdas+pc+beta").parts
+    ('gumbel', 'partial', 'beta-decay')
     """
-    # the slope of (s - 1/2)^2 by the logit is 2 (s - 1/2) s (1 - s): at most 1 / (6 sqrt 3)
-    steepest = 6.0 * sqrt(3.0)
-
-    def loss(architecture: Architecture, progress: float) -> Tensor:
-        named = torch.tensor([name != "zero" for name in architecture.space.ops])
-        ops = architecture.op_weights()[architecture.op_choices.mask & named]
-        features = architecture.feature_weights()[architecture.is_pipeline]
-        return -weight * steepest * progress * torch.stack([(w - 0.5).square().sum() for w in (ops, features)]).sum()
-
-    return loss
-
-
-def beta_decay(weight: float) -> Regulariser:
-    """progress * log sum exp alpha of every edge and input: Beta-DARTS (Ye et al. 2022, equation 11), growing linearly.
-
-    weight: what it takes off a logit that outweighs all others at the end, in sizes of the gradient (`nas.search.forces`).
-    """
-
-    def loss(architecture: Architecture, progress: float) -> Tensor:
-        masked = [
-            logits.masked_fill(~choices.mask, float("-inf")).logsumexp(-1).sum()
-            for logits, choices in (
-                (architecture.ops, architecture.op_choices),
-                (architecture.features, architecture.feature_choices),
+    if name in VARIANTS:
+        return VARIANTS[name]
+    words = [word.strip() for word in name.split("+")]
+    parts: list[tuple[Part, str]] = []  # with the word that named it
+    for word in words:
+        if word in VARIANTS and (VARIANTS[word].parts or word == "darts"):
+            parts += [(PARTS[part], word) for part in VARIANTS[word].parts]
+        elif word in PARTS:
+            parts.append((PARTS[word], word))
+        elif word in VARIANTS:
+            raise InputError(
+                f"variant {name!r}: {word} was made by hand and has no parts that could be joined; name it alone"
             )
-            if len(logits)
-        ]
-        return weight * progress * torch.stack(masked).sum()
+        else:
+            inside = "" if word == name else f" in {name!r}"
+            raise InputError(
+                f"no search variant {word!r}{inside}; there are {', '.join(VARIANTS)}, and parts to join by +: {', '.join(PARTS)}"
+            )
+    for (a, of_a), (b, of_b) in itertools.combinations(dict.fromkeys(parts), 2):
+        reason = None if a.name == b.name else refusal(a, b)
+        if reason is not None:
+            told = [p.name if p.name == of else f"{p.name} (of {of})" for p, of in ((a, of_a), (b, of_b))]
+            raise InputError(f"variant {name!r}: {told[0]} and {told[1]} do not go together: {reason}")
+    chosen = tuple(dict.fromkeys(part.name for part, _ in parts))
+    if "uniform" in chosen and not {"removal", "shared"} & set(chosen):
+        raise InputError(f"variant {name!r}: {REFUSED['uniform', 'weights']}")
+    return composed(name, *chosen)
+
+
+def composed(name: str, *parts: str, title: str = "", source: str = "") -> Variant:
+    """The variant that these parts make; nothing is checked here. title, source: those of the parts unless given."""
+    known = [PARTS[part] for part in parts]
+    changes: dict[str, Any] = {}
+    rule: dict[str, Any] = {}
+    penalties: list[Regulariser] = []
+    for part in known:
+        for key, value in part.changes.items():
+            if key == "rule":
+                rule |= value
+            elif key == "regulariser":
+                penalties.append(value)
+            else:
+                changes[key] = value
+    if rule:
+        changes["rule"] = Rule(**rule)
+    if penalties:
+        changes["regulariser"] = penalties[0] if len(penalties) == 1 else _sum(penalties)
+    spread = changes.pop("spread", None)
+    if spread is not None:
+        changes["weight_relaxation"] = _around(
+            spread, changes.get("relaxation", softmax), changes.get("weight_relaxation")
+        )
+    return Variant(
+        name,
+        title or " + ".join(parts),
+        source or "; ".join(dict.fromkeys(part.source for part in known)),
+        parts=parts,
+        **changes,
+    )
+
+
+def _sum(penalties: Sequence[Regulariser]) -> Regulariser:
+    """All of them at once."""
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        return torch.stack([penalty(architecture, progress) for penalty in penalties]).sum()
 
     return loss
 
 
-_STOP = EigenvalueStop()
-register_variant(Variant("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055"))
-register_variant(Variant("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", order=2))
-register_variant(
-    Variant("darts-2nd-exact", "DARTS, second order by autograd", "Liu et al. 2019, equation 6", order=2, mode="exact")
+def _around(spread: Callable[[float], float], plain: Relaxation, drawn: NoisyRelaxation | None) -> NoisyRelaxation:
+    """Noise of that size around what the sampler gives."""
+    return lambda progress: perturbed(spread(progress), plain if drawn is None else drawn(progress))
+
+
+def _named(name: str, title: str, source: str, *parts: str) -> None:
+    register_variant(composed(name, *parts, title=title, source=source))
+
+
+_named("darts", "DARTS, first order", "Liu et al. 2019, arXiv 1806.09055")
+_named("darts-2nd", "DARTS, second order", "Liu et al. 2019, equations 7 and 8", "second")
+_named("darts-2nd-exact", "DARTS, second order by autograd", "Liu et al. 2019, equation 6", "exact")
+_named("pc", "PC-DARTS", "Xu et al. 2020, arXiv 1907.05737", "partial")
+_named("fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126", "sigmoid", "zero-one")
+_named(
+    "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
+    "extra-skip", "eigenvalue", "l2",
+)  # fmt: skip
+_named(
+    "plus-skips",
+    "DARTS+ with skip count",
+    "Liang et al. 2019, arXiv 1909.06035, criterion 1",
+    "extra-skip",
+    "skip-count",
 )
-register_variant(
-    Variant(
-        "pc", "PC-DARTS", "Xu et al. 2020, arXiv 1907.05737",
-        partial=4, normalised=True, warmup=0.3,  # 15 of its 50 epochs
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "fair", "FairDARTS", "Chu et al. 2020, arXiv 1911.12126",
-        relaxation=sigmoid, without_zero=True, regulariser=zero_one(3.0), alpha_decay=0.0, rule=Rule("sparse", 0.85),
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "plus", "DARTS+ with eigenvalue stop", "eigenvalue stop and L2: Zela et al. 2020, 1909.09656; skip: Chu et al. 2021, 2009.01027",
-        auxiliary=1.0, eigenvalue_stop=_STOP, weight_decay=9.0,
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "plus-skips", "DARTS+ with skip count", "Liang et al. 2019, arXiv 1909.06035, criterion 1",
-        auxiliary=1.0, skip_stop=2,
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "progressive", "P-DARTS", "Chen et al. 2019, arXiv 1904.12760",
-        # its networks of 5, 11 and 17 cells on the way to 20; 8, 5 and 3 ops; skip dropout 0, 0.4, 0.7
-        stages=(Stage(5 / 20), Stage(11 / 20, 5 / 8, 0.4), Stage(17 / 20, 3 / 8, 0.7)), rule=Rule(skip_limit=2),
-    )
-)  # fmt: skip
-register_variant(Variant("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", regulariser=beta_decay(5.0)))
-register_variant(
-    Variant(
-        "sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283",
-        weight_relaxation=lambda progress: perturbed(0.03 + 0.27 * progress),
-    )
-)  # fmt: skip
-register_variant(Variant("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", selection="removal"))
-register_variant(
-    Variant(
-        "gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465",
-        relaxation=softmax, weight_relaxation=lambda _: sampled, alpha_relaxation=lambda _: sampled,
-        temperature=Temperature(10.0, 0.1, "linear"),
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638",
-        order=0, weight_relaxation=lambda _: uniform_path, selection="shared",
-    )
-)  # fmt: skip
-register_variant(
-    Variant(
-        "random",
-        "random architectures at equal budget",
-        "Li and Talwalkar 2019; Yu et al. 2020",
-        order=0,
-        selection="random",
-    )
-)
+_named("progressive", "P-DARTS", "Chen et al. 2019, arXiv 1904.12760", "stages")
+_named("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", "beta-decay")
+_named("sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283", "noise")
+_named("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", "removal")
+_named("gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465", "gumbel")
+_named("random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638", "uniform", "shared")
+_named("random", "random architectures at equal budget", "Li and Talwalkar 2019; Yu et al. 2020", "random")

@@ -30,7 +30,7 @@ def base_columns(name: str, panel: Panel, target: Target, horizon: int) -> Colum
     if name not in BASES:
         raise InputError(f"no base {name!r}{nearest(name, BASES)}; there are {', '.join(BASES)}")
     for field in target.needs:
-        if not panel.has(field):
+        if not panel.has(field) or not np.isfinite(panel.field(field)).any():
             raise InputError(f"target {target.name} needs the field {field!r}, which this data lacks")
     if name == "ewma":
         return Columns(("naive",), target.naive(panel, horizon)[:, None], 4 * 48)

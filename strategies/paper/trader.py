@@ -295,9 +295,12 @@ class Trader:
     def _look(self) -> None:
         """Between bars: what a person or the exchange changes is noticed now, not at the next bar."""
         now = time.monotonic()
-        if self.status != RUNNING or now - self._looked_s < self.timing.look_s or self.journal.unsettled():
+        if self.status != RUNNING or now - self._looked_s < self.timing.look_s:
             return
         self._looked_s = now
+        if self.journal.unsettled():
+            self._doubt = self._doubt or "the fate of an order is open"
+            return
         for symbol in self.symbols:
             held, rows = self.books.held(symbol)
             if held != self.books.size(symbol):
@@ -409,7 +412,8 @@ class Trader:
             self._prepare(symbol)
         self._settle_before()
         held, wallet = self.books.agree(until_ms)
-        self._hold_stops()
+        if self._hold_stops():
+            held, wallet = self.books.agree(until_ms)
         self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
         self._watch_margin(wallet.margin_rate)
         self._digest(open_ms, wallet.equity)
@@ -422,9 +426,9 @@ class Trader:
         rows = self.journal.decision(open_ms)
         self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
 
-    def _hold_stops(self) -> None:
-        for symbol, rows in self.books.rows.items():
-            self.stops.hold(symbol, rows)
+    def _hold_stops(self) -> bool:
+        """True where a position was closed, because the exchange refused its stop."""
+        return sum(self.stops.hold(symbol, rows) for symbol, rows in self.books.rows.items()) > 0
 
     def _close_beyond_stop(self, symbol: str) -> None:
         self.closing.close(symbol, self.history.last_ms, "stop")

@@ -25,6 +25,12 @@ RIVALS, RUNNING, OUTPUT = "Rivals", "How to run", "What to write"
 GROUPS = (MARKET, WINDOWS, SEARCH, TRADING, RIVALS, RUNNING, OUTPUT)
 
 PRESETS = Path(__file__).parent / "presets"
+#: what the bundled prices ask for where nothing else is said: money that is paid in full, days instead of hours. Costs are an assumption:
+#: a broker without commission, 1 basis point for what an exchange and the state take, 2 for the spread of a large fund or stock
+OF_BUNDLED: dict[str, Any] = {
+    "symbol": "SP500", "account": "spot", "max_leverage": 1.0, "taker_fee_bps": 1.0, "maker_fee_bps": 1.0, "slippage_bps": 2.0,
+    "train": "2190d", "validation": "730d", "test": "730d",
+}  # fmt: skip
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -312,6 +318,8 @@ def resolve_all(
     preset = str(preset if preset is not None else written.get("preset", "default"))
     values = of_preset(preset)
     given = written | {key: value for key, value in flags.items() if value is not None}
+    if given.get("source", values.get("source")) == "bundled":
+        values |= OF_BUNDLED
     if given.keys() & {"cells", "channels"}:
         # who names a size means it: a preset's others are not tried, nor its proxy
         values = {k: v for k, v in values.items() if k not in ("sizes", "search_cells", "search_channels")}

@@ -105,7 +105,9 @@ def _candles(panel: Panel, start: int, stop: int) -> pd.DataFrame:
     first = np.arange(start, stop, step)
     tables = []
     for asset in panel.assets:
-        high, low = (panel.column(name, asset)[start:stop] for name in ("high", "low"))
+        high, low = (
+            panel.column("close" if panel.closes_only else name, asset)[start:stop] for name in ("high", "low")
+        )
         tables.append(
             pd.DataFrame(
                 {

@@ -15,7 +15,6 @@ from data.settings import declared
 from docs.hooks import settings_tables
 from nas.network.losses import LOSSES
 from nas.search.request import SearchRequest
-from nas.search.variants import VARIANTS
 from nas.space.ops import ACROSS_OPS
 from strategies.backtest.portfolio import WEIGHTINGS
 from strategies.paper.settings import PaperSettings
@@ -35,7 +34,6 @@ def first_column(page: str, head: str) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "head", "names"),
     [
-        ("variants.md", "name", VARIANTS),
         ("many-assets.md", "`--weighting`", WEIGHTINGS),
         ("many-assets.md", "op", ACROSS_OPS),
         ("data.md", "`--what`", DOWNLOADS),
@@ -90,3 +88,4 @@ def test_every_setting_has_its_row() -> None:
     assert [name for name in names if f"| `{name}` | " not in text] == []
     assert "| `thresholds` | file | 0.5,1.0,2.0 | Plans: \\|forecast\\| that enters" in text
     assert "<!-- settings -->" in (DOCS / "commands.md").read_text()
+    assert "<!-- variants -->" in (DOCS / "variants.md").read_text()

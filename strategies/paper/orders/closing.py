@@ -7,7 +7,7 @@ journal keeps nothing else from it. Orders here are reduce-only: one too many ca
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -91,21 +91,27 @@ class Closing:
         return Ending(False, f"{NOT_CLEAN}: {'; '.join(dict.fromkeys(left))}")
 
     def close(self, symbol: str, last_ms: int, why: str) -> Ending:
-        """One symbol, once; orders of others stay."""
+        """One symbol, once, and what rests of it: it would open again what was closed. Orders of others stay."""
         left: list[str] = []
         self._close(symbol, last_ms, why, left)
+        if any(row["symbol"] == symbol for row in self.journal.unsettled()):
+            left = []
+            self._cancel_known(left, (symbol,))
+            self._close(symbol, last_ms, why, left)
         return Ending(not left, "; ".join(left) or FLAT)
 
     # orders
 
-    def _cancel_known(self, left: list[str]) -> None:
-        """Orders that the journal holds as open or of unknown fate."""
+    def _cancel_known(self, left: list[str], symbols: Sequence[str] | None = None) -> None:
+        """Orders that the journal holds as open or of unknown fate, of all symbols or of some."""
         try:
             rows = self.journal.unsettled()
         except JournalError as error:
             left.append(str(error))
             return
         for row in rows:
+            if symbols is not None and row["symbol"] not in symbols:
+                continue
             link = str(row["link_id"])
             try:
                 if self.desk.settle(row) == "open" and self.desk.cancel(link) is None:

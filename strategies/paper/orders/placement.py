@@ -23,8 +23,12 @@ from strategies.paper.records.journal import Journal, now_ms
 
 #: the exchange forgets cancelled and rejected orders after a day
 FORGOTTEN_MS = 86_400_000
+#: an order that the exchange calls a duplicate, without ever having acknowledged it, is listed within so long, or it is not there
+SHOWN_MS = 60_000
 #: how often one order is sent at most, while each time nobody can say whether it was taken
 MOST_SENDS = 8
+#: fates that are settled
+CLOSED = ("filled", "cancelled", "rejected")
 #: what `link_id` makes
 OWN_ID = re.compile(r"p[0-9a-f]{8}-[A-Za-z0-9]{1,12}-[0-9a-z]{1,9}-[0-9]-[0-9]+")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -97,6 +101,12 @@ def too_small(leg: Leg, price: float, instrument: Instrument) -> str:
     return ""
 
 
+def _another(found: OrderState, order: Order) -> bool:
+    """Whether the exchange has something else under the id of an order than what was sent."""
+    same = (found.symbol or order.symbol, found.side) == (order.symbol, order.side)
+    return not same or (found.qty > order.qty and not order.everything)
+
+
 class Desk:
     """Sends orders and finds out what became of them. settle_s: how long an order may take to close; poll_s: between looks."""
 
@@ -148,8 +158,7 @@ class Desk:
                 self.journal.update_intent(order.link_id, status="unknown", reason=str(error))
             found = self._find(order.link_id)
             if found is not None:
-                self._note(found)
-                return self._status(order.link_id)
+                return self._adopt(order, found)
             if (told := self._status(order.link_id)) != "unknown":
                 return told  # by the stream, while it was looked for
             if send < MOST_SENDS:
@@ -172,18 +181,27 @@ class Desk:
                 return "unknown"
             found = None
         if found is None:
+            if (told := self._status(order.link_id)) in CLOSED:
+                return told  # by the stream, while it was looked for
             if in_doubt:
                 status = "open" if error.code == DUPLICATE else "unknown"
                 self.journal.update_intent(order.link_id, status=status, reason=str(error))
                 return status
             return self._close(order.link_id, "rejected", str(error))
-        if (found.symbol or order.symbol, found.side) != (order.symbol, order.side) or (
-            found.qty > order.qty and not order.everything
-        ):
+        if _another(found, order) and row is not None and row["sends"] == 1:
             return self._close(order.link_id, "rejected", f"its id belongs to another order ({found.side} {found.qty})")
         self.journal.event("order", f"{order.link_id} exists already: adopted")
+        return self._adopt(order, found)
+
+    def _adopt(self, order: Order, found: OrderState) -> str:
+        """Takes what is there under the id that was sent. Unavailable where an earlier sending, called lost, has arrived and asks for
+        something else than this one: it is ours, and what is left to do is to be found anew."""
+        if not _another(found, order):
+            self._note(found)
+            return self._status(order.link_id)
+        self.journal.update_intent(order.link_id, side=found.side, qty=str(found.qty))
         self._note(found)
-        return self._status(order.link_id)
+        raise Unavailable(f"{order.link_id} was taken as it was sent before: {found.side} {found.qty}")
 
     def _find(self, link: str) -> OrderState | None:
         """Looks several times: an order may show up late. Unavailable where the exchange does not answer."""
@@ -202,10 +220,13 @@ class Desk:
             self._note(found)
             return self._status(link)
         row = self.journal.intent(link)
-        if row is not None and row["status"] in ("filled", "cancelled", "rejected"):
+        if row is not None and row["status"] in CLOSED:
             return str(row["status"])  # told by the stream while it was looked for
-        if row is not None and row["status"] == "open" and now_ms() - row["written_ms"] < FORGOTTEN_MS:
-            raise Unavailable(f"{link} was acknowledged, but the exchange does not show it yet")
+        if row is not None and row["status"] == "open":
+            acknowledged = row["order_id"] is not None
+            if now_ms() - row["written_ms"] < (FORGOTTEN_MS if acknowledged else SHOWN_MS):
+                said = "was acknowledged" if acknowledged else "exists, says the exchange"
+                raise Unavailable(f"{link} {said}, but the exchange does not show it yet")
         return self._close(link, "lost", "the exchange knows no such order")
 
     def _symbol(self, link: str) -> str:
@@ -217,9 +238,9 @@ class Desk:
         row = self.journal.intent(link)
         return "" if row is None else str(row["status"])
 
-    def wait(self, link: str) -> OrderState | None:
-        """Until the order is closed; None where it still is not after `settle_s`."""
-        deadline = time.monotonic() + self.settle_s
+    def wait(self, link: str, longest_s: float | None = None) -> OrderState | None:
+        """Until the order is closed; None where it still is not after `longest_s` (`settle_s`)."""
+        deadline = time.monotonic() + (self.settle_s if longest_s is None else longest_s)
         pause = self.poll_s / 8
         while True:
             state = self.exchange.order(self._symbol(link), link)
@@ -233,12 +254,18 @@ class Desk:
             pause = min(2 * pause, self.poll_s)
 
     def cancel(self, link: str) -> OrderState | None:
-        """Cancel and learn the fate; fills that were faster are kept."""
-        try:
-            self.exchange.cancel(self._symbol(link), link)
-        except ExchangeError as error:
-            self.journal.event("order", f"{link}: cancel: {error}")
-        return self.wait(link)
+        """Cancel and learn the fate; fills that were faster are kept. Asked again, with growing pauses, while the order stays open."""
+        deadline, pause = time.monotonic() + self.settle_s, 2 * self.poll_s
+        while True:
+            try:
+                self.exchange.cancel(self._symbol(link), link)
+            except ExchangeError as error:
+                self.journal.event("order", f"{link}: cancel: {error}")
+            left = deadline - time.monotonic()
+            state = self.wait(link, min(pause, left))
+            if state is not None or pause >= left:
+                return state
+            pause *= 2
 
     def settle(self, row: Any) -> str:
         """Finds out about one order of the journal whose fate is open: its status afterwards."""
@@ -253,7 +280,7 @@ class Desk:
     def note_stream(self, state: OrderState) -> None:
         """An update from the private stream; late ones never reopen a closed order."""
         row = self.journal.intent(state.link_id)
-        if row is not None and row["status"] not in ("filled", "cancelled", "rejected"):
+        if row is not None and row["status"] not in CLOSED:
             self._note(state)
 
     def _note(self, state: OrderState) -> None:

@@ -131,12 +131,12 @@ class Rebalancer:
             self.journal.set(**{f"reached:{symbol}": repr(target)})
             self.journal.acted(open_ms, "filled before an interruption", symbol)
             return None
-        parts = legs(held, wanted, self.hedge)
-        if len(parts) == 1:
-            # what is left of two legs keeps its number: under another id it could be sent twice
-            number = 1 if self.hedge and filled and half else 0
-            return _Change(symbol, target, close, [(number, parts[0], abs(wanted) <= abs(held))])
-        return _Change(symbol, target, close, [(k, leg, leg.reduce_only) for k, leg in enumerate(parts)])
+        # by what it does, so that a leg that is left of two keeps its number: under another id it could be sent twice
+        parts = [(int(self.hedge and not leg.reduce_only), leg) for leg in legs(held, wanted, self.hedge)]
+        frees = abs(wanted) <= abs(held)
+        return _Change(
+            symbol, target, close, [(k, leg, frees if len(parts) == 1 else leg.reduce_only) for k, leg in parts]
+        )
 
     def _done(self, change: _Change, open_ms: int, until_ms: int) -> None:
         if change.reached:

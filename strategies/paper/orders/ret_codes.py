@@ -34,7 +34,7 @@ CLASSES: dict[str, tuple[str, str]] = {
     ),
     OURS: (
         "the request is wrong, or its order is gone",
-        "as limits; a duplicate orderLinkId is looked up and taken over where side and quantity are ours",
+        "as limits; a duplicate orderLinkId is looked up and taken over where it is ours; not listed for a minute, it is lost",
     ),
     DONE: ("nothing to change", "success"),
 }

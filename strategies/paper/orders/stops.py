@@ -42,8 +42,10 @@ class Stops:
             distance = stop_distance(self.stop_loss, volatility, self.interval_ns)
             self.journal.set(**{f"stop_distance:{symbol}": repr(distance)})
 
-    def hold(self, symbol: str, rows: Sequence[Position]) -> None:
-        """Brings the stop at the exchange to where it belongs. rows: of the position list, just read."""
+    def hold(self, symbol: str, rows: Sequence[Position]) -> bool:
+        """Brings the stop at the exchange to where it belongs. rows: of the position list, just read; True where they are no longer so,
+        because a position was closed instead."""
+        closed = False
         for row in rows if self.stop_loss else ():
             distance = self._distance(symbol)
             if not row.size or not distance or symbol not in self.rules.instruments:
@@ -61,6 +63,8 @@ class Stops:
                 )
                 self.bar(symbol, 1 if row.size > 0 else -1)
                 self.close(symbol)
+                closed = True
+        return closed
 
     def _distance(self, symbol: str) -> float:
         known = self.journal.get(f"stop_distance:{symbol}")

@@ -17,9 +17,10 @@ from nas.network.model import PerAsset, forecast_sequence, network_of
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors, batches, with_presence
 from nas.search.loop import search
+from nas.search.parts import Stage
 from nas.search.run import SearchRun
 from nas.search.settings import SearchSettings
-from nas.search.variants import Stage, get_variant
+from nas.search.variants import get_variant
 from nas.space.genotype import Connection, Genotype, Link
 from nas.space.ops import ACROSS_OPS, DEFAULT_OPS, OPS, get_op
 from nas.space.search_space import SearchSpace

@@ -13,9 +13,10 @@ from nas.network.model import CellNetwork, edge_by_edge, network_of
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors
 from nas.network.training import TrainingSettings, train
+from nas.search.parts import Stage
 from nas.search.run import SearchRun
 from nas.search.settings import SearchSettings
-from nas.search.variants import Stage, get_variant
+from nas.search.variants import get_variant
 from nas.space.genotype import Connection, Genotype
 from nas.space.ops import DEFAULT_OPS
 from nas.space.search_space import SearchSpace

@@ -11,10 +11,11 @@ import torch
 from nas.network.stretches import Tensors
 from nas.search.forces import NAMES, Forces
 from nas.search.loop import search
+from nas.search.penalties import zero_one
 from nas.search.run import SearchRun
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
-from nas.search.variants import get_variant, zero_one
+from nas.search.variants import get_variant
 from nas.space.search_space import SearchSpace
 
 BARS, TRAIN, VALIDATION = 1_200, slice(60, 700), slice(760, 1_150)

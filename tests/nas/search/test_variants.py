@@ -12,12 +12,14 @@ import torch
 from data.panel import InputError
 from nas.network.reference import reference_forward
 from nas.network.stretches import Tensors, alternating
+from nas.search.diagnostics import EigenvalueStop
 from nas.search.loop import search
+from nas.search.parts import Stage
 from nas.search.run import SearchRun
 from nas.search.selection import random_genotype
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture, supernet_of
-from nas.search.variants import VARIANTS, EigenvalueStop, Stage, get_variant
+from nas.search.variants import VARIANTS, get_variant
 from nas.space.ops import DEFAULT_OPS, SKIPS
 from nas.space.search_space import SearchSpace
 

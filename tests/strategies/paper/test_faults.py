@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from strategies.paper.orders.exchange import Exchange
+from strategies.paper.orders import placement
+from strategies.paper.orders.connection import Unavailable
+from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.risk import Limits
 from strategies.paper.trader import RECONCILING, RUNNING
-from tests.strategies.paper.rig import SYMBOL, Rig
+from tests.strategies.paper.rig import SYMBOL, Rig, rest_order
 
 Make = Callable[..., Rig]
 CREATE, POSITIONS, WALLET = "/v5/order/create", "/v5/position/list", "/v5/account/wallet-balance"
+CANCEL = "/v5/order/cancel"
 
 
 def fault(_name: str, _expected: str) -> Callable[[Any], Any]:
@@ -108,6 +112,63 @@ def test_late_in_rest(rig: Make) -> None:
     assert any("exists already: adopted" in text for text in r.events("order"))
     r.settle()
     r.check()
+
+
+@fault(
+    "an order called a duplicate that the exchange does not have",
+    "looked up for a minute, between bars too; then it counts as lost and trading goes on",
+)
+def test_a_twin_that_is_not_there(rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    r = rig()
+    r.bar()
+    r.trader.timing = replace(r.trader.timing, look_s=0.0)
+    r.fault("code_110072", CREATE)
+    row = r.bar()
+    assert "has not closed yet" in row["note"]
+    r.trader.step()  # a look between bars
+    assert (r.trader.status, "exists, says the exchange" in r.trader.why) == (RECONCILING, True)
+    monkeypatch.setattr(placement, "SHOWN_MS", 0)
+    r.act()
+    assert r.orders_of(row["open_ms"])[0]["status"] == "lost"
+    assert "filled" in r.bar()["note"]
+    assert r.trader.status == RUNNING
+    r.settle()
+    r.check()
+
+
+@fault(
+    "an order called lost is sent again with another side or a smaller quantity, and the first sending was taken",
+    "taken over as it was sent first; what is left is found anew",
+)
+@pytest.mark.parametrize(("side", "qty"), [("Buy", "0.3"), ("Sell", "0.5")])
+def test_an_earlier_sending_is_taken_over_as_it_was(rig: Make, side: str, qty: str) -> None:
+    r = rig()
+    r.bar()
+    desk, first = r.trader.desk, Order("p-again", SYMBOL, "Buy", Decimal("0.5"))
+    r.private.lag_s = r.private.match_s = 1e6
+    r.fault("drop", CREATE, times=None)
+    assert desk.place(first, r.newest_ms, 1.0) == "unknown"
+    assert desk.look_up("p-again") == "lost"
+    r.world.faults.clear()
+    with r.world.lock:
+        ticket = r.exchange.by_link["p-again"]
+        ticket.visible_at = 0.0
+        r.exchange.match(ticket)
+    with pytest.raises(Unavailable, match=r"as it was sent before: Buy 0\.5"):
+        desk.place(replace(first, side=side, qty=Decimal(qty)), r.newest_ms, 1.0)
+    row = r.journal.intent("p-again")
+    assert (row["side"], row["qty"], row["status"], row["filled"]) == ("Buy", "0.5", "filled", "0.5")
+
+
+@fault("the cancelling of a resting order is refused", "asked again, with growing pauses, while it is open")
+def test_a_cancel_is_asked_again(rig: Make) -> None:
+    r = rig()
+    r.bar()
+    link = rest_order(r)
+    r.fault("code_110043", CANCEL, times=3)  # a code that says there is nothing to change
+    state = r.trader.desk.cancel(link)
+    assert state is not None
+    assert (state.status, len(r.world.calls(CANCEL))) == ("Cancelled", 4)
 
 
 @fault("retCode 110007 (balance)", "one try per bar, no retry loop; traded on at the next bar")
@@ -249,7 +310,7 @@ def test_limit_orders(rig: Make) -> None:
 @fault("the answer to a cancel is lost", "the order's fate is looked up; fills that were faster are kept")
 def test_cancel_lost(rig: Make) -> None:
     r = rig(limit_orders=True)
-    r.fault("drop", "/v5/order/cancel", times=2)
+    r.fault("drop", CANCEL, times=2)
     r.bar()
     r.settle()
     r.check()

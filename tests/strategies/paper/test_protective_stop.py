@@ -12,7 +12,7 @@ import pytest
 from strategies.backtest.execution import backtest
 from strategies.backtest.terms import Account, Costs, stop_distance
 from strategies.paper.trader import HALTED, RUNNING
-from tests.strategies.paper.rig import HOUR_MS, SYMBOL, Rig
+from tests.strategies.paper.rig import HOUR_MS, SYMBOL, Rig, rest_order
 from tests.strategies.paper.test_faults import CREATE, fault
 
 Make = Callable[..., Rig]
@@ -131,16 +131,20 @@ def test_a_stop_that_is_hit(rig: Make, away: bool) -> None:
     r.check()
 
 
-@fault("the exchange refuses a stop: the price is beyond it already", "the position is closed instead, said")
+@fault(
+    "the exchange refuses a stop: the price is beyond it already",
+    "the position is closed instead, said; an order that rests goes with it",
+)
 def test_a_stop_beyond_the_price(rig: Make) -> None:
     r = rig(stop_loss=3.0)
     r.bar()
+    link = rest_order(r)
     side = 1 if holding(r).size > 0 else -1
     assert side
     r.journal.set(**{f"stop_distance:{SYMBOL}": "-0.5"})  # on the wrong side of the price
-    r.trader._doubt = "a look"
-    r.trader.step()
+    r.trader.stops.hold(SYMBOL, r.trader.books.held(SYMBOL)[1])
     assert holding(r).size == 0
+    assert r.journal.intent(link)["status"] == "cancelled"
     assert any("closed instead" in text for _, text in r.alerts)
     r.settle()
     r.check()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: a position of ours may be without its stop for so long
 BARE_S = 2.0
+#: of ids of orders that close a position while the journal cannot be written
+UNWRITTEN = "p-unwritten-"
 _CLOSING = re.compile(r"-9-[0-9]+$")
 
 
@@ -76,7 +78,7 @@ class Auditor:
         link = ticket.link_id
         if not link:
             return
-        if link.startswith("p-unwritten-"):
+        if link.startswith(UNWRITTEN):
             if not (ticket.reduce_only and self.session.disk.refused):
                 self.session.wrong(f"order {link} went without a journal")
             return
@@ -203,7 +205,9 @@ class Auditor:
         """What the journal says of an order is what became of it."""
         for link, ticket in self.exchange.by_link.items():
             row = journal.intent(link)
-            if row is not None and ticket.filled and row["status"] in ("rejected", "lost"):
+            if row is None and not link.startswith(UNWRITTEN):
+                self.session.wrong(f"order {link} was taken, and the journal has forgotten it")
+            elif row is not None and ticket.filled and row["status"] in ("rejected", "lost"):
                 self.session.wrong(
                     f"order {link} is {row['status']} in the journal ({row['reason']}), and {ticket.filled} were filled"
                 )

@@ -1,0 +1,76 @@
+"""Penalties on the architecture: terms that push its logits beside the validation loss, in sizes of its gradient (`nas.search.forces`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from nas.network.cell import Cell, Edge
+from nas.search.supernet import Architecture
+
+Regulariser = Callable[
+    [Architecture, float], Tensor
+]  # (architecture, progress in [0, 1]) -> scalar added to the validation loss
+
+
+def zero_one(weight: float) -> Regulariser:
+    """-(sigmoid - 1/2)^2 of every choice, pushing it to yes or no (FairDARTS, Chu et al. 2020, equation 6).
+
+    weight: its largest push on a logit at the end of the search, in sizes of the gradient of the validation loss (`nas.search.forces`);
+    it grows from 0, so that the data speak first. `none` and `zero` carry nothing and are left where they start: at 1/2 `none` is the
+    bar that a pipeline has to clear.
+    """
+    # the slope of (s - 1/2)^2 by the logit is 2 (s - 1/2) s (1 - s): at most 1 / (6 sqrt 3)
+    steepest = 6.0 * sqrt(3.0)
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        named = torch.tensor([name != "zero" for name in architecture.space.ops])
+        ops = architecture.op_weights()[architecture.op_choices.mask & named]
+        features = architecture.feature_weights()[architecture.is_pipeline]
+        return -weight * steepest * progress * torch.stack([(w - 0.5).square().sum() for w in (ops, features)]).sum()
+
+    return loss
+
+
+def beta_decay(weight: float) -> Regulariser:
+    """progress * log sum exp alpha of every edge and input: Beta-DARTS (Ye et al. 2022, equation 11), growing linearly.
+
+    weight: what it takes off a logit that outweighs all others at the end, in sizes of the gradient (`nas.search.forces`).
+    """
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        masked = [
+            logits.masked_fill(~choices.mask, float("-inf")).logsumexp(-1).sum()
+            for logits, choices in (
+                (architecture.ops, architecture.op_choices),
+                (architecture.features, architecture.feature_choices),
+            )
+            if len(logits)
+        ]
+        return weight * progress * torch.stack(masked).sum()
+
+    return loss
+
+
+def parameters(weight: float) -> Regulariser:
+    """Expected cost of the mix, sum over edges of op weight x cost, the cost an op's share of the parameters of the largest one: the form
+    in which ProxylessNAS prices latency (Cai et al. 2019, equation 2).
+
+    weight: what it takes off the logit of the largest op where that and a free op share an edge evenly, times 4, in sizes of the gradient.
+    """
+
+    def loss(architecture: Architecture, progress: float) -> Tensor:
+        del progress  # a price is the same from the first step on
+        share = torch.tensor(shares(architecture.space.ops))
+        return weight * (architecture.op_weights() * share).sum()
+
+    return loss
+
+
+def shares(ops: tuple[str, ...], channels: int = 4) -> list[float]:
+    """Per op its parameters on one edge over those of the largest; zeros where no op has any."""
+    counts = [sum(p.numel() for p in Cell([Edge(0, 0, (op,))], 1, channels).parameters()) for op in ops]
+    return [count / max(1, *counts) for count in counts]
