@@ -62,6 +62,12 @@ HOW: dict[str, How] = {
     "python -m strategies.walkforward --source bundled": How(TEST, f"--start 1999-01-01 --end 2005-01-01 {TINY}"),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "nextopen walkforward": How(TEST, SMALL),
+    "nextopen mcp": How(TEST, "--tools"),
+    "nextopen walkforward --dry-run": How(TEST, SMALL),
+    "nextopen walkforward --print-config": How(TEST),
+    "nextopen read": How(TEST),
+    "nextopen runs": How(TEST),
+    "nextopen looks": How(TEST),
     "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands
     "nextopen doctor": How(TEST),
     "nextopen report": How(TEST),
@@ -114,6 +120,7 @@ HOW: dict[str, How] = {
         for name in ("op", "variant", "rule", "feature", "data_source", "network")
     },
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
+    "python -m benchmarks.assistant": How(DOCS, "--markets 1 --ideas 3 --budget 2 --bars 5000"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--shapes 2000x2 --repeats 1 --no-bank"),
