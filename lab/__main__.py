@@ -443,6 +443,50 @@ def tabular(
     _shown([told], json_)
 
 
+@command(app, "python -m lab tabular-searches --seeds 1 --minutes 0.1", name="tabular-searches", interrupted=KEPT)
+def tabular_searches(
+    csv: Annotated[list[Path] | None, typer.Option(help="As of `lab tabular`.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="As of `lab tabular`.")] = None,
+    seeds: Annotated[int, typer.Option(help="Searches of each variant on each task.", min=1)] = 20,
+    epochs: Annotated[int, typer.Option(help="Of a search.", min=1)] = 9,
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Every --variant on the space of the tabular benchmark, and what its search cost in trainings."""
+    from lab import tabular_searches as experiment  # start-up time
+    from lab.tabular_maker import problems
+    from lab.units import complete
+    from strategies.walkforward.provenance import code_version
+
+    tasks = problems(csv or [], histories_of(data))
+    wanted, console = experiment.units(tasks, seeds, epochs), console_of(json_, quiet)
+    found = complete(
+        store / "tabular-searches", wanted, lambda u: experiment.compute(u, tasks), console, code_version(), minutes
+    )
+    _shown([{"finished": len(found), "wanted": len(wanted)}], json_)
+
+
+@command(app, "python -m lab rivals --runs 2 --budget 30")
+def rivals(
+    runs: Annotated[int, typer.Option(help="Of each rival on each task.", min=1)] = 20,
+    budget: Annotated[int, typer.Option(help="Trainings that a rival may pay for.", min=2)] = 150,
+    out: Annotated[Path | None, typer.Option(help="JSON to write, of which docs/benchmark.md tells.")] = None,
+    store: Store = STORE,
+    json_: Json = False,
+) -> None:
+    """Regret of rivals and variants on the tabular benchmark; nothing is trained. Variants: what `lab tabular-searches` left."""
+    from lab.rivals_table import gathered, markdown  # start-up time
+    from lab.tabular import Tabular
+    from lab.units import records
+
+    found = gathered(Tabular.load(), records(store / "tabular-searches"), runs, budget)
+    if out is not None:
+        write_text(out, json.dumps(found, sort_keys=True) + "\n")
+    typer.echo(json.dumps(found) if json_ else markdown(found))
+
+
 @command(app, "python -m lab evidence", interrupted=KEPT)
 def evidence(
     store: Store = STORE,

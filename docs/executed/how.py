@@ -114,6 +114,8 @@ HOW: dict[str, How] = {
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
     "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
+    "python -m lab tabular-searches": How(DOCS, "--minutes 0.001 --quiet"),
+    "python -m lab rivals": How(DOCS, "--runs 1 --budget 10"),
     "python -m examples.save_candles": How(TEST),
     **{
         f"python -m examples.add_{name}": How(TEST)
