@@ -34,7 +34,7 @@ from reports.statistics import CONFIDENCE, proof
 
 SETTINGS = {
     "symbol": ["BTCUSDT"], "data": ["candles.parquet"], "any_candles": True, "variant": ["none"], "baselines": ["none"], "rules": ["none"],
-    "train": "1000", "validation": "1000", "test": "1600", "horizon": [6], "evidence": 1.0, "jobs": 1, "slippage_bps": 0.0,
+    "train": "700", "validation": "700", "test": "1500", "horizon": [6], "evidence": 1.0, "jobs": 1, "slippage_bps": 0.0,
     "taker_fee_bps": 0.0, "maker_fee_bps": 0.0,
 }  # fmt: skip
 
@@ -99,7 +99,7 @@ def main(
     markets: Annotated[int, typer.Option(help="Markets, each with an assistant.")] = 40,
     ideas: Annotated[int, typer.Option(help="Ideas that each tries.")] = 200,
     budget: Annotated[int, typer.Option(help="Looks that each has.")] = 20,
-    bars: Annotated[int, typer.Option(help="Hours of each market.")] = 8_000,
+    bars: Annotated[int, typer.Option(help="Hours of each market.")] = 5_000,
     first_seed: Annotated[int, typer.Option(help="Of the markets.")] = 0,
 ) -> None:
     """Count the assistants that end with a claim."""

@@ -43,7 +43,7 @@ def _part(run: Run, part: str) -> dict[str, Any]:
 
 def _answer(run: Run) -> dict[str, Any]:
     rows = [performance(run, strategy) for strategy in run.strategies]
-    luck = luck_section(run, look_of(run, "told"))
+    luck = luck_section(run, look_of(run, "told"), controlled=False)
     said = verdict(run, rows, luck)
     return {
         "answer": said.headline, "details": list(said.details), "claim": said.claim, "look": luck.look.told,
