@@ -61,7 +61,7 @@ class Desk:
 
     async def doctor(self) -> Told:
         """Check that runs will work here: Python, packages, disk, store, exchange. Free."""
-        return await self._asked("doctor")
+        return await self._told("doctor")
 
     async def settings(self, preset: str = "quick") -> Told:
         """Every setting of plan and run, with its value in a preset (quick, default, thorough), its choices and what it means. Free."""
@@ -71,7 +71,7 @@ class Desk:
 
     async def market_data(self) -> Told:
         """Which histories lie in the store on this machine. Free."""
-        return await self._asked("info")
+        return {"series": await self._asked("info")}
 
     async def plan(self, settings: Settings) -> Told:
         """The windows that run would walk through and about the seconds it takes. Shows no result, so it is free.
@@ -79,7 +79,7 @@ class Desk:
         settings: as the tool of that name lists them, such as {"symbol": ["BTCUSDT"], "preset": "quick"}; data: ["candles.csv"] is a
         file of the folder.
         """
-        return await self._asked("walkforward", "--dry-run", *self._file_of(settings)) | {"budget": await self.budget()}
+        return await self._told("walkforward", "--dry-run", *self._file_of(settings)) | {"budget": await self.budget()}
 
     async def run(self, settings: Settings) -> Told:
         """Search, train, trade the unseen weeks, judge. Costs one look, unless these settings were run before. Minutes to hours: see plan.
@@ -87,49 +87,49 @@ class Desk:
         settings: as of plan. Answers with read's answer and what is left of the budget.
         """
         charged = ("--budget", str(self._budget), "--quiet", "--no-pages")
-        ran = await self._asked("walkforward", *charged, *self._file_of(settings))
+        ran = await self._told("walkforward", *charged, *self._file_of(settings))
         return await self.read(ran["run"]) | {"budget": await self.budget()}
 
     async def read(self, run: str = "reports/latest") -> Told:
         """The verdict of a run in words, its figures after costs, and `claim`: what may be claimed. Free."""
-        return await self._asked("read", self._inside(run))
+        return await self._told("read", self._inside(run))
 
     async def explain(self, run: str = "reports/latest") -> Told:
         """Why each window traded as it did: the network that was found, its plan, its record against luck, drift. Free."""
-        return await self._asked("read", self._inside(run), "--part", "windows")
+        return await self._told("read", self._inside(run), "--part", "windows")
 
     async def forecast_sheet(self, run: str = "reports/latest") -> Told:
         """What a run's forecasts were worth before costs: IC by horizon, window, regime and hour, lead-lag, importance of inputs. Free."""
-        return await self._asked("read", self._inside(run), "--part", "forecasts")
+        return await self._told("read", self._inside(run), "--part", "forecasts")
 
     async def run_settings(self, run: str = "reports/latest") -> Told:
         """The settings of a run and where its results come from (data, code, packages). Free."""
-        return await self._asked("read", self._inside(run), "--part", "settings")
+        return await self._told("read", self._inside(run), "--part", "settings")
 
     async def runs(self) -> Told:
         """All finished runs, newest first. Free."""
-        return await self._asked("runs")
+        return await self._told("runs")
 
     async def compare(self, runs: list[str]) -> Told:
         """Write a page that sets runs side by side; and their answers. Free."""
-        found = await self._asked("compare", *(self._inside(each) for each in runs))
+        found = await self._told("compare", *(self._inside(each) for each in runs))
         return found | {"runs": [await self.read(each) for each in runs]}
 
     async def page(self, run: str = "reports/latest") -> Told:
         """Write a run's page for a person to read; answers with its path. Free."""
-        return await self._asked("report", self._inside(run), "--quiet")
+        return await self._told("report", self._inside(run), "--quiet")
 
     async def audit(self, run: str = "reports/latest") -> Told:
         """Repeat a run with another future, bar by bar and one bar late, and report any look-ahead. Minutes. Free."""
-        return await self._asked("audit", "--run", self._inside(run), "--quiet")
+        return await self._told("audit", "--run", self._inside(run), "--quiet")
 
     async def looks(self) -> Told:
         """Every look at unseen days that the register holds, whoever took it. Free."""
-        return await self._asked("looks")
+        return await self._told("looks")
 
     async def budget(self) -> Told:
         """How many looks there were, and how many are left. Free."""
-        rows = (await self._asked("looks"))["rows"]
+        rows = (await self._told("looks"))["rows"]
         spent = len({row["run"] for row in rows if row["what"] == BUDGET})
         return {"looks": self._budget, "spent": spent, "left": max(0, self._budget - spent)}
 
@@ -153,14 +153,18 @@ class Desk:
             raise InputError(f"{run} lies outside the folder of this server; the tool runs lists its runs")
         return run
 
-    async def _asked(self, *words: str) -> Told:
+    async def _told(self, *words: str) -> Told:
+        """The answer of a command that answers with an object."""
+        found: Told = await self._asked(*words)
+        return found
+
+    async def _asked(self, *words: str) -> Any:
         code, answer, said = await self._runner([*words, "--json"], self._folder)
         try:
-            found: Told = json.loads(answer)
+            return json.loads(answer)
         except ValueError:
             lines = said.strip().splitlines() or [f"ended with exit code {code}"]
             raise InputError(lines[-1].removeprefix("error: ")) from None
-        return found
 
 
 TOOLS = tuple(name for name in vars(Desk) if not name.startswith("_"))
