@@ -1,6 +1,8 @@
 # `make run` and `make test` set up everything they need; when nothing has changed they start at once.
 PYTHON ?= python3
 BIN := .venv/bin
+# two processes; a file stays in one of them, which makes its fixtures once; long files first
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .PHONY: run test test-arithmetic chromium check format docs site bench dist clean
@@ -14,14 +16,14 @@ test: $(STAMP) chromium
 	@$(BIN)/deptry .
 	@$(BIN)/deptry tests docs benchmarks examples --exclude '\.venv' --ignore DEP002,DEP004
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest $(TWO) $(ARGS)
 
 # the tests under the arithmetic of other processors, one after the other, each as long as `make test`; ARITHMETIC=... for one of them
 ARITHMETIC ?= REGIME_TEST_WEIGHT_NOISE=1e-6 ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE \
   ONEDNN_MAX_CPU_ISA=SSE41 NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1 GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX
 test-arithmetic: $(STAMP)
 	@failed=; for each in $(ARITHMETIC); do echo "== $$each"; \
-	  env "$$each" $(BIN)/python -m pytest -n 2 $(ARGS) || failed="$$failed $$each"; done; \
+	  env "$$each" $(BIN)/python -m pytest $(TWO) $(ARGS) || failed="$$failed $$each"; done; \
 	  test -z "$$failed" || { echo "red under:$$failed"; exit 1; }
 
 # the browser tests need Debian's chromium; where it cannot be installed they skip and say so

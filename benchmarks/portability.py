@@ -1,7 +1,7 @@
 """How far do results travel? One quick job under the arithmetic of other processors, and what pinning it costs.
 
 python -m benchmarks.portability           # equal architectures, correlation of forecasts, difference of returns
-python -m benchmarks.portability --cost    # processor time with and without --reproducible, in pairs
+python -m benchmarks.portability --cost    # processor and wall time with and without --reproducible, in pairs
 python -m benchmarks.portability --record  # strategies/reproducible.json anew, for `python -m strategies.doctor --reproducible`
 """
 
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "all of them": dict(PINS),
     "initial weights + 1e-6": {"REGIME_TEST_WEIGHT_NOISE": "1e-6", "PYTHONPATH": str(ROOT / "tests" / "weight_noise")},
 }  # fmt: skip
-JOB = ("--preset", "quick", "--baselines", "none", "--evidence", "1", "--no-pages", "--jobs", "1", "--quiet")
+JOB = ("--preset", "quick", "--baselines", "none", "--evidence", "1", "--no-pages", "--jobs", "1")
 SIMULATED = ("--source", "simulated", "--symbol", "BTCUSDT", "--start", "2022-01-01", "--end", "2023-07-01")
 
 
@@ -54,17 +55,17 @@ def real(folder: Path) -> tuple[str, ...]:
     return ("--symbol", "BTCUSDT", *files, "--start", "2023-01-01", "--end", "2024-07-01")
 
 
-def job(place: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[Path, float]:
-    """The folder of a run under an environment, and the processor seconds it took."""
+def job(place: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[Path, float, float]:
+    """The folder of a run under an environment, the processor seconds it took, and those on the wall."""
     kept = {name: value for name, value in os.environ.items() if name not in (*PINS, *REMOVED)}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = [sys.executable, "-m", "strategies.walkforward", *arguments, *JOB, "--out", str(place)]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    words = [sys.executable, "-m", "strategies.walkforward", *arguments, "--quiet", "--out", str(place)]
     done = subprocess.run(words, cwd=ROOT, env=kept | environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     (folder,) = (path.parent for path in place.glob("runs/*/run.json"))
-    return folder, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return folder, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
 def figures(folder: Path) -> tuple[list[str], pd.Series[float], float]:
@@ -79,11 +80,11 @@ def figures(folder: Path) -> tuple[list[str], pd.Series[float], float]:
 def compared(name: str, arguments: tuple[str, ...]) -> None:
     """Prints a row per arithmetic."""
     with tempfile.TemporaryDirectory() as place:
-        base = figures(job(Path(place) / "base", arguments, {})[0])
+        base = figures(job(Path(place) / "base", (*arguments, *JOB), {})[0])
         print(f"\n{name}: {len(base[0])} windows, return {base[2]:+.2%}\n\n| arithmetic | equal architectures | bytes of the forecasts |"
               " correlation of forecasts | difference of returns |\n|---|---|---|---|---|")  # fmt: skip
         for number, (other, environment) in enumerate(OTHERS.items()):
-            found = figures(job(Path(place) / str(number), arguments, environment)[0])
+            found = figures(job(Path(place) / str(number), (*arguments, *JOB), environment)[0])
             equal = sum(a == b for a, b in zip(base[0], found[0], strict=True))
             same = "the same" if base[1].equals(found[1]) else "others"
             with np.errstate(invalid="ignore"):
@@ -94,19 +95,35 @@ def compared(name: str, arguments: tuple[str, ...]) -> None:
             )
 
 
-def cost(arguments: tuple[str, ...], pairs: int) -> None:
-    """Prints the ratio of processor times, the pairs run in turn; the first of each kind only compiles."""
-    ratios = []
-    with tempfile.TemporaryDirectory() as place:
-        for pair in range(pairs + 1):
-            free = job(Path(place) / f"free{pair}", arguments, {})[1]
-            held = job(Path(place) / f"held{pair}", (*arguments, "--reproducible"), {})[1]
-            if pair:
-                ratios.append(held / free)
-                print(f"pair {pair}: {free:.1f} s free, {held:.1f} s pinned, {held / free:.2f}x", flush=True)
+def costly(start: str, market: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """What the price is asked of, by name: searches, and a whole job as `make run` starts it."""
+    where = market or (*SIMULATED, "--start", start)
+    return {
+        "searches alone": (*SIMULATED, "--start", start, *JOB),
+        "with rivals and pages": (*where, "--preset", "quick", "--jobs", "1"),
+    }
+
+
+def cost(jobs: dict[str, tuple[str, ...]], pairs: int) -> None:
+    """Prints the ratio of times, the pairs run in turn; the first of each kind only compiles."""
     print(
-        f"--reproducible costs {statistics.median(ratios):.2f}x (median of {pairs} pairs, {min(ratios):.2f} to {max(ratios):.2f})"
+        "| job | processor seconds, free | pinned | ratio (median, least to most) | ratio on the wall |\n|---|---|---|---|---|"
     )
+    for name, arguments in jobs.items():
+        found: list[tuple[tuple[float, float], tuple[float, float]]] = []
+        with tempfile.TemporaryDirectory() as place:
+            for pair in range(pairs + 1):
+                free = job(Path(place) / f"free{pair}", arguments, {})[1:]
+                held = job(Path(place) / f"held{pair}", (*arguments, "--reproducible"), {})[1:]
+                if pair:
+                    found.append((free, held))
+                print(name, pair, free, held, file=sys.stderr, flush=True)
+        seconds = [statistics.median(each[kind][0] for each in found) for kind in (0, 1)]
+        cpu, wall = ([held[k] / free[k] for free, held in found] for k in (0, 1))
+        spread = f"{statistics.median(cpu):.2f} ({min(cpu):.2f} to {max(cpu):.2f})"
+        print(
+            f"| {name} | {seconds[0]:.1f} | {seconds[1]:.1f} | {spread} | {statistics.median(wall):.2f} |", flush=True
+        )
 
 
 @command(
@@ -130,7 +147,7 @@ def main(
     if record:
         write_text(HASHES, json.dumps(computed(), indent=1) + "\n")
     elif cost_:
-        cost(simulated, pairs)
+        cost(costly(start, real(folder)), pairs)
     else:
         compared("Simulated", simulated)
         if there := real(folder):

@@ -12,6 +12,7 @@ from .network.stretches import Tensors as Tensors
 from .network.training import Trained as Trained
 from .network.training import TrainingSettings as TrainingSettings
 from .network.training import train as train
+from .search.forecaster import SearchForecaster as SearchForecaster
 from .search.result import SearchResult as SearchResult
 from .search.settings import SearchSettings as SearchSettings
 from .search.variants import Variant as Variant

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ if "REGIME_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["REGIME_CACHE"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: whole files go to the two processes of `make test`, and the last ones must be short."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True)
 def _one_torch_thread() -> None:
     import sys
@@ -49,3 +56,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data in ../shared, which is not on this machine")
     return SHARED
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What is registered meanwhile is gone afterwards."""
+    from data.sources import SOURCES
+    from nas.baselines import BASELINES
+    from nas.features.inputs import INPUTS
+    from nas.features.transforms import TRANSFORMS
+    from nas.search.variants import VARIANTS
+    from nas.space.ops import OPS
+    from strategies.backtest.rules import RULES
+
+    tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, SOURCES, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)

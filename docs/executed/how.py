@@ -117,6 +117,7 @@ HOW: dict[str, How] = {
     "python -m lab tabular-searches": How(DOCS, "--minutes 0.001 --quiet"),
     "python -m lab rivals": How(DOCS, "--runs 1 --budget 10"),
     "python -m examples.save_candles": How(TEST),
+    "python -m examples.search_forecaster": How(DOCS),
     **{
         f"python -m examples.add_{name}": How(TEST)
         for name in ("op", "variant", "rule", "feature", "data_source", "network")

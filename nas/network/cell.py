@@ -335,6 +335,23 @@ class Cell(nn.Module):
                     residual[node] = added(residual[node], scale[entries].sum() * passing)
         return torch.cat([values[k][-(last or bars) :] for k in sorted(values) if k >= first], -1)
 
+    def own_weights(self) -> dict[int, list[tuple[str, int | None]]]:
+        """Entry -> (parameter, its row, None for all of it): the weights that belong to one op on one edge."""
+        found: dict[int, list[tuple[str, int | None]]] = {}
+        for source, plan in self._plans.items():
+            for kernel, (_, entry, _) in enumerate(plan.matrix_entries):
+                found.setdefault(entry, []).append((f"weights.matrix{source}", kernel))
+            for row, (entry, _, _) in enumerate(plan.separable):
+                found[entry] = [(f"weights.{kind}{source}", row) for kind in ("point", "depth")]
+            for row, (entry, _, _) in enumerate(plan.residuals):
+                found[entry] = [(f"weights.{kind}{source}", row) for kind in ("residual", "residualbias")]
+            for kind, names in (("attention", ("attention",)), ("gated", ("gated", "gatedbias"))):
+                for row, entry in enumerate(k for k, _, op in plan.apart if op.kind == kind):
+                    found[entry] = [(f"weights.{name}{source}", row) for name in names]
+        for key, module in self.own.items():
+            found[int(key)] = [(f"own.{key}.{name}", None) for name, _ in module.named_parameters()]
+        return {entry: found[entry] for entry in sorted(found)}
+
     def needed(self, last: int, bars: int) -> list[int]:
         """Per cell input and node: how many bars at its end the last `last` bars of all nodes read. bars: as many as there are."""
         first = self.inputs

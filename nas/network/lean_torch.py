@@ -52,10 +52,19 @@ def clip_factor(gradients: Sequence[Tensor], limit: float) -> Tensor:
 
 def descend(optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, clip: float) -> float:
     """One step of `optimiser` down `loss`, gradients clipped to the norm `clip`. Returns the loss before the step."""
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    step_down(optimiser, parameters, torch.autograd.grad(loss, parameters, allow_unused=True), clip)
+    return loss.item()
+
+
+def step_down(
+    optimiser: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    gradients: Sequence[Tensor | None],
+    clip: float,
+) -> None:
+    """One step of `optimiser` along `gradients`, clipped to the norm `clip`; what it is given are its own to change."""
     used = [g for g in gradients if g is not None]
     torch._foreach_mul_(used, clip_factor(used, clip))
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimiser.step()
-    return loss.item()

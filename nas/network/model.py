@@ -37,8 +37,8 @@ class CellNetwork(nn.Module):
     Assets that are read together: x [group, asset, input + 1, time], its last input 1 where the asset is known, gives batch = group *
     asset. assets > 0: a learned vector per asset joins the stem.
 
-    x must be free of NaN. With `mix` (weights per edge and op), `input_mix` (weight per input column) and, with partial channels,
-    `bypass` (weight per edge) it is the supernet.
+    x must be free of NaN. With `mix` (weights per edge and op, or a row of them per cell), `input_mix` (weight per input column) and, with
+    partial channels, `bypass` (weight per edge) it is the supernet.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class CellNetwork(nn.Module):
         if last is not None and market is None and all(cell.trims for cell in self.cells):
             asked = self._asked(last, bars)
         outputs: list[Tensor] = []
+        mixes = mix if mix is not None and mix.dim() == 2 else [mix] * len(self.cells)
         for k, cell in enumerate(self.cells):
             state = outputs[-1] @ self.joints[k - 1] if k else from_features(self.stem, self.stem_bias)
             states: Tensor | tuple[Tensor, Tensor] = state
@@ -126,10 +127,12 @@ class CellNetwork(nn.Module):
                     before = from_features(weight, bias) if k < 2 else outputs[k - 2] @ weight + bias
                 states = (before, state)
             if market is not None:
-                outputs.append(cell(states, mix, bypass, market))
+                outputs.append(cell(states, mixes[k], bypass, market))
             else:
                 outputs.append(
-                    cell(states, mix, bypass) if asked[k] is None else cell(states, mix, bypass, last=asked[k])
+                    cell(states, mixes[k], bypass)
+                    if asked[k] is None
+                    else cell(states, mixes[k], bypass, last=asked[k])
                 )
         out: Tensor = (outputs[-1] @ self.head + self.head_bias).permute(1, 2, 0)
         return out if last is None else out[:, :, -last:]

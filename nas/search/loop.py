@@ -15,7 +15,7 @@ from nas.network.stretches import Tensors, alternating
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
 from nas.search.result import SearchResult
-from nas.search.run import SearchRun
+from nas.search.run import SearchRun, cells_of
 from nas.search.selection import best_of_random, select_by_removal, select_shared
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
@@ -129,6 +129,8 @@ def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
         genotype, decisions = select_by_removal(run)
     else:
         genotype = select_shared(run)
+    if run.matching is not None:
+        run.note = "; ".join(filter(None, (run.note, run.matching.told)))
     note: str = run.note
     finalists: tuple[tuple[Genotype, float], ...] = ()
     if run.settings.finalists > 1 or (run.leaders is not None and run.leaders.any):
@@ -208,6 +210,11 @@ def check(
         raise InputError(
             f"variant {variant.name} sends 1/{variant.partial} of the channels through the ops, but {channels} channels are "
             f"no multiple of {variant.partial}; give channels that are"
+        )
+    deepest = max(cells_of(space, stage) or space.search_cells or space.cells for stage in variant.stages)
+    if variant.alignment > 0.0 and deepest < 2:
+        raise InputError(
+            f"variant {variant.name} aligns the cells of the search, which has one; give search_cells of 2 or more, or leave align out"
         )
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.search.diagnostics import EigenvalueStop
+from nas.search.matching import GradientStop
 from nas.search.penalties import beta_decay, parameters, zero_one
-from nas.search.relaxation import Temperature, sampled, sigmoid, uniform_path
+from nas.search.relaxation import Temperature, dirichlet, reinmax, sampled, sigmoid, uniform_path
 
 #: kind -> what the kind says; of the last three a variant may have several
 KINDS = {
@@ -79,6 +80,14 @@ PARTS: dict[str, Part] = {
             },
         ),
         Part(
+            "dirichlet", "sampler", "all ops at once, weights drawn in every step, concentration elu(alpha) + 1", "DrNAS, 2006.10355",
+            {"weight_relaxation": lambda _: dirichlet, "alpha_relaxation": lambda _: dirichlet},
+        ),
+        Part(
+            "reinmax", "sampler", "one drawn op per edge and step, its gradient to second order, temperature 1", "ReinMax, 2304.08612",
+            {"weight_relaxation": lambda _: reinmax, "alpha_relaxation": lambda _: reinmax, "temperature": Temperature()},
+        ),
+        Part(
             "uniform", "sampler", "no alpha: one op per edge and step, all equally likely", "Li and Talwalkar 2019, 1902.07638",
             {"order": 0, "weight_relaxation": lambda _: uniform_path},
         ),
@@ -89,6 +98,11 @@ PARTS: dict[str, Part] = {
             "PC-DARTS, 1907.05737", {"partial": 4, "normalised": True, "warmup": 0.3},  # 15 of its 50 epochs
         ),
         Part("noise", "perturbation", "uniform noise, 0.03 growing to 0.3", "SDARTS-RS, 2002.05283", {"spread": _growing}),
+        Part(
+            "adversary", "perturbation",
+            "to where the training loss is largest within 0.03 growing to 0.3, seven signed steps (a step costs nine)",
+            "SDARTS-ADV, 2002.05283", {"attack": _growing},
+        ),
         Part(
             "stages", "stages",
             "three of 5/20, 11/20, 17/20 of the cells with all, 5/8, 3/8 of the ops per edge, dropout of the elements that skips pass on "
@@ -134,9 +148,19 @@ PARTS: dict[str, Part] = {
             {"auxiliary": 1.0},
         ),
         Part(
+            "align", "auxiliary",
+            "weights are pushed to where all cells want the same ops, 0 growing to 0.125; needs two cells; a step costs three",
+            "Lambda-DARTS, 2210.07998", {"alignment": 0.125},
+        ),
+        Part(
             "eigenvalue", "stop",
             "on the dominant eigenvalue of the alpha Hessian of the validation loss (average over 5 readings, ratio 1.3, lengths scaled to "
             "the search); back to the epoch before", "RobustDARTS, Zela et al. 2020, 1909.09656", {"eigenvalue_stop": EigenvalueStop()},
+        ),
+        Part(
+            "matching", "stop",
+            "of single ops: weights stand still once their gradients on training and validation part (mean cosine over 20 steps below 0.4)",
+            "OLES, Jiang et al. 2023", {"gradient_stop": GradientStop()},
         ),
         Part("skip-count", "stop", "before the cell holds two skips", "DARTS+, Liang et al. 2019, 1909.06035", {"skip_stop": 2}),
     )
@@ -155,7 +179,9 @@ REFUSED: dict[tuple[str, str], str] = {
     ("uniform", "stages"): f"{_NO_ALPHA} by which stages could drop ops",
     ("uniform", "weights"): f"{_NO_ALPHA} to read a cell off; add shared or removal",
     ("uniform", "perturbation"): f"uniform {_ONE}",
+    ("uniform", "align"): f"{_NO_ALPHA} about which cells could agree",
     ("gumbel", "perturbation"): f"gumbel {_ONE}",
+    ("reinmax", "perturbation"): f"reinmax {_ONE}",
     ("sigmoid", "beta-decay"): "beta-decay holds back the winner of a softmax, and under sigmoid no op competes",
     ("zero-one", "beta-decay"): "zero-one pushes weights apart and beta-decay together: they undo each other",
     ("stages", "shared"): "shared draws cells of all ops, of which stages drop most",

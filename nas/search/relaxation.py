@@ -102,6 +102,43 @@ def sampled(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | 
     return hard - soft.detach() + soft
 
 
+def reinmax(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+    """One choice per row drawn from the softmax, gradient of second order in it: ReinMax (Liu et al. 2023, Bridging Discrete and
+    Backpropagation, algorithm 2). Noiseless: the softmax at `temperature`, which is 1 or more.
+
+    With D the draw and p the softmax: the gradient is that of 2 softmax at (p_temperature + D) / 2, less half of that of p.
+    """
+    tempered = softmax(logits, mask, temperature)
+    if draw is None:
+        return tempered
+    soft = softmax(logits, mask, 1.0)
+    drawn = torch.multinomial(soft.detach(), 1, generator=draw)
+    return straight(logits, mask, soft, tempered, torch.zeros_like(soft).scatter(-1, drawn, 1.0))
+
+
+def straight(logits: Tensor, mask: Tensor, soft: Tensor, tempered: Tensor, hard: Tensor) -> Tensor:
+    """The one-hot `hard` with the gradient of ReinMax by `logits`. soft, tempered: their softmax at 1 and at the temperature."""
+    middle = (0.5 * (tempered + hard)).detach().log() + (logits - logits.detach())
+    carrier = 2.0 * torch.softmax(middle.masked_fill(~mask, float("-inf")), -1) - 0.5 * soft
+    return hard + (carrier - carrier.detach())
+
+
+def dirichlet(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
+    """Weights drawn from a Dirichlet of concentration elu(logit) + 1, gradient through the draw: DrNAS (Chen et al. 2021, section 3.1).
+
+    Noiseless: the softmax, by which its code reads the cell off. A row of which some choices are out of the race is drawn whole and scaled,
+    which is the Dirichlet of those that are left.
+    """
+    if draw is None:
+        return softmax(logits, mask, temperature)
+    seed = int(torch.randint(2**31, (1,), generator=draw))
+    with torch.random.fork_rng(devices=[]):  # torch's own draw takes no generator
+        torch.manual_seed(seed)
+        drawn: Tensor = torch.distributions.Dirichlet(torch.nn.functional.elu(logits) + 1.0).rsample()
+    kept = drawn * mask
+    return kept / kept.sum(-1, keepdim=True).clamp_min(1e-12)
+
+
 def uniform_path(logits: Tensor, mask: Tensor, temperature: float, draw: Generator | None = None) -> Tensor:
     """One choice per row, all equally likely: random search with weight sharing (Li and Talwalkar 2019). Noiseless: all equal."""
     if draw is None:

@@ -20,10 +20,14 @@ from nas.network.losses import LOSSES
 from nas.network.model import last_of
 from nas.network.stretches import Tensors, batches_over, spread
 from nas.network.training import evaluate_over, loss_by_block
+from nas.search.alignment import LENGTH, directions
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
 from nas.search.diagnostics import DominantEigenvalue, entropy, leading_ops, norm
 from nas.search.forces import Forces
+from nas.search.matching import Matching
 from nas.search.parts import Stage
+from nas.search.perturbation import attacked
+from nas.search.relaxation import sigmoid
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture, Mix, supernet_of
 from nas.search.variants import Variant
@@ -32,6 +36,11 @@ from nas.space.ops import OPS
 from nas.space.search_space import SearchSpace
 
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def cells_of(space: SearchSpace, stage: Stage) -> int | None:
+    """Cells of the supernet in a stage; None for those of the search."""
+    return None if stage.depth is None else max(1, -int(-stage.depth * space.deepest // 1))
 
 
 class SearchRun:
@@ -64,7 +73,7 @@ class SearchRun:
             auxiliary=variant.auxiliary > 0,
             random_init=settings.random_init,
         )
-        cells = None if stage.depth is None else max(1, -int(-stage.depth * space.deepest // 1))
+        cells = cells_of(space, stage)
         self.network = supernet_of(
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
         )
@@ -89,6 +98,14 @@ class SearchRun:
         self.loss_function = LOSSES[settings.loss]
         self._optimise()
         self._price()
+        self.depth = cells or space.search_cells or space.cells
+        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
+        self._watch()
+
+    def _watch(self) -> None:
+        """What a run knows of its own course before it begins."""
+        stop = self.variant.gradient_stop
+        self.matching = None if stop is None else Matching(self.network, stop)
         self.curvature = DominantEigenvalue()
         self.eigenvalues: list[tuple[int, float]] = []
         self.snapshots: dict[int, dict[str, Tensor]] = {}
@@ -96,7 +113,6 @@ class SearchRun:
         self.feature_steps = 0
         self.note = ""
         self.progress = 0.0
-        self.mixed_cells = [module for module in self.network.modules() if isinstance(module, Cell)]
 
     @torch.no_grad()
     def _calibrate(self) -> None:
@@ -233,6 +249,9 @@ class SearchRun:
             )
         else:
             gradients = first_order_gradient(self.loss(mix(), validation), alphas)
+        if self.matching is not None:
+            seen = first_order_gradient(self.loss(mix(), validation), self.learned)
+            self.matching.compare(dict(zip(self.parameters, seen, strict=True)))
         size = norm(gradients)
 
         def pushed(term: Tensor) -> dict[str, Tensor]:
@@ -257,10 +276,63 @@ class SearchRun:
         """One step of the weights down the training loss, the architecture held. Returns the loss before the step."""
         variant = self.variant
         noisy = variant.weight_relaxation(self.progress) if variant.weight_relaxation else None
+        draw = self.draw if noisy else None
         with torch.no_grad():
-            fixed = self.architecture.mix(self.draw if noisy else None, noisy)
-        loss = self.loss(fixed, batch)
-        return lean_torch.descend(self.weights, self.learned, loss, self.settings.gradient_clip)
+            ops, features = self.architecture.op_weights(draw, noisy), self.architecture.feature_weights(draw, noisy)
+        if variant.attack is not None:
+            ops = self._against(ops, features, batch, variant.attack(self.progress))
+        with torch.no_grad():
+            fixed = self.architecture.assemble(ops, features)
+        if variant.alignment > 0.0 and self.depth > 1:
+            return self._aligned_step(fixed, batch, variant.alignment * self.progress)
+        return self.descend(self.loss(fixed, batch))
+
+    def descend(self, loss: Tensor, gradients: Sequence[Tensor | None] | None = None) -> float:
+        """One step of the weights down `loss`, or along `gradients`; ops that have stopped learning stay. Returns the loss before it."""
+        limit = self.settings.gradient_clip
+        if gradients is None and self.matching is None:
+            return lean_torch.descend(self.weights, self.learned, loss, limit)
+        if gradients is None:
+            gradients = torch.autograd.grad(loss, self.learned, allow_unused=True)
+        held = None if self.matching is None else self.matching.values()
+        lean_torch.step_down(self.weights, self.learned, gradients, limit)
+        if self.matching is not None and held is not None:
+            self.matching.restore(held)
+            found = zip(self.parameters.items(), gradients, strict=True)
+            self.matching.remember({n: torch.zeros_like(p) if g is None else g for (n, p), g in found})
+        return loss.item()
+
+    def _against(self, ops: Tensor, features: Tensor, batch: Batch, spread: float) -> Tensor:
+        """The ops' weights within `spread` that the network serves worst on this batch (`nas.search.perturbation`)."""
+        architecture = self.architecture
+        noise = ((2.0 * torch.rand(ops.shape, generator=self.draw) - 1.0) * spread).to(ops.dtype)
+        return attacked(
+            lambda moved: self.loss(architecture.assemble(moved, features), batch),
+            ops,
+            architecture.op_choices.mask,
+            spread,
+            noise,
+            compete=architecture.relaxation is not sigmoid,
+        )
+
+    def _aligned_step(self, mix: Mix, batch: Batch, weight: float) -> float:
+        """One step of the weights that also aligns the cells' gradients by alpha (`nas.search.alignment`). Returns the loss before it."""
+        rows = mix.ops.expand(self.depth, -1).clone().requires_grad_()
+        loss = self.loss(mix._replace(ops=rows), batch)
+        by_rows, *gradients = first_order_gradient(loss, [rows, *self.learned])
+        of_alpha = self.architecture.entries % self.architecture.width < len(self.space.ops)  # not of the extra skips
+        by_rows = by_rows * of_alpha
+        if weight > 0.0 and bool(by_rows.any(-1).all()):
+            along = torch.stack(directions(list(by_rows)))
+            length = LENGTH / float(torch.linalg.vector_norm(along))
+            fixed = rows.detach()
+            fore, back = (
+                first_order_gradient(self.loss(mix._replace(ops=fixed + sign * length * along), batch), self.learned)
+                for sign in (-1.0, 1.0)
+            )
+            for g, f, b in zip(gradients, fore, back, strict=True):
+                g += weight * (f - b) / (2.0 * length)
+        return self.descend(loss, gradients)
 
     # -- what is told about it ------------------------------------------------------------------------------------------
 

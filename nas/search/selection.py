@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from nas.network.lean_torch import descend
 from nas.network.links import leaders_of, together
 from nas.network.model import network_of
 from nas.network.stretches import Tensors
@@ -104,8 +103,7 @@ def inputs_by_removal(
 
 def tune(run: SearchRun, mix: object, batch: tuple[Tensor, Tensor, Tensor]) -> None:
     """One weight step under a given mix."""
-    loss = run.loss(mix, batch)  # type: ignore[arg-type]
-    descend(run.weights, run.learned, loss, run.settings.gradient_clip)
+    run.descend(run.loss(mix, batch))  # type: ignore[arg-type]
 
 
 def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:

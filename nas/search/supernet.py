@@ -72,6 +72,7 @@ class Architecture(nn.Module):
         mask = self.op_choices.mask
         if auxiliary:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
+        self.width = mask.shape[1]
         self.entries = mask.view(-1).nonzero()[:, 0]
         self.columns = self.is_pipeline.view(-1).nonzero()[:, 0]
 

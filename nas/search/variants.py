@@ -13,6 +13,7 @@ from torch import Tensor
 from data.errors import InputError, known_word
 from nas.search.architect import Mode
 from nas.search.diagnostics import EigenvalueStop
+from nas.search.matching import GradientStop
 from nas.search.parts import PARTS, REFUSED, Part, Stage, refusal
 from nas.search.penalties import Regulariser
 from nas.search.relaxation import Relaxation, Temperature, perturbed, softmax
@@ -57,8 +58,13 @@ class Variant:
         Times the settings' own, of the network's weights (R-DARTS).
     auxiliary : float
         Weight of an extra skip on every edge at the start; falls linearly to 0 (DARTS-).
-    eigenvalue_stop, skip_stop : optional
-        Rolls back when curvature grows (RobustDARTS); stops before the cell holds so many skips (DARTS+).
+    alignment : float
+        Weight, at the end, of the push to where all cells want the same ops (Lambda-DARTS).
+    attack : callable, optional
+        progress -> how far the weights of the ops are moved against the network in its steps (SDARTS-ADV).
+    eigenvalue_stop, skip_stop, gradient_stop : optional
+        Rolls back when curvature grows (RobustDARTS); stops before the cell holds so many skips (DARTS+); stops the weights of single ops
+        (OLES).
     stages : tuple of Stage
         Parts of the search, each deeper and with fewer ops (P-DARTS).
     rule : Rule
@@ -95,8 +101,11 @@ class Variant:
     alpha_decay: float | None = None
     weight_decay: float = 1.0
     auxiliary: float = 0.0
+    alignment: float = 0.0
+    attack: Callable[[float], float] | None = None
     eigenvalue_stop: EigenvalueStop | None = None
     skip_stop: int | None = None
+    gradient_stop: GradientStop | None = None
     stages: tuple[Stage, ...] = (Stage(),)
     rule: Rule = field(default_factory=Rule)
     selection: Selection = "weights"
@@ -108,7 +117,7 @@ class Variant:
         known_word(f"{what}: order", self.order, (0, 1, 2))
         known_word(f"{what}: mode", self.mode, get_args(Mode))
         known_word(f"{what}: selection", self.selection, get_args(Selection))
-        for name in ("alpha_decay", "weight_decay", "auxiliary", "warmup"):
+        for name in ("alpha_decay", "weight_decay", "auxiliary", "alignment", "warmup"):
             if (getattr(self, name) or 0.0) < 0.0:
                 raise InputError(f"{what}: {name} must not be negative, and is {getattr(self, name)}")
         if self.partial < 1 or not self.stages:
@@ -249,5 +258,8 @@ _named("beta", "Beta-DARTS", "Ye et al. 2022, arXiv 2203.01665", "beta-decay")
 _named("sdarts", "SDARTS-RS", "Chen and Hsieh 2020, arXiv 2002.05283", "noise")
 _named("pt", "DARTS-PT", "Wang et al. 2021, arXiv 2108.04392", "removal")
 _named("gdas", "GDAS", "Dong and Yang 2019, arXiv 1910.04465", "gumbel")
+_named("drnas", "DrNAS", "Chen et al. 2021, arXiv 2006.10355", "dirichlet")
+_named("sdarts-adv", "SDARTS-ADV", "Chen and Hsieh 2020, arXiv 2002.05283", "adversary")
+_named("oles", "OLES", "Jiang et al. 2023, NeurIPS", "matching")
 _named("random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638", "uniform", "shared")
 _named("random", "random architectures at equal budget", "Li and Talwalkar 2019; Yu et al. 2020", "random")

@@ -92,9 +92,9 @@ class RunConfig(MarketSettings):
     forecasts: tuple[str, ...] = setting(
         (), "File of anybody's forecasts to judge: timestamp, symbol, and a column per model.", RIVALS, repeat=True
     )
-    forecasts_are: Literal["auto", "score", "return", "price", "probability"] = setting(
+    forecasts_are: Literal["auto", "score", "return", "deviations", "price", "probability"] = setting(
         "auto",
-        "What they say: the return or the price --horizon bars ahead, the probability of a rise, or a score.",
+        "What they say: the return (or it in standard deviations) or price --horizon bars ahead, the probability of a rise, a score.",
         RIVALS,
     )
     forecast_stamps: Literal["open", "close"] = setting(

@@ -31,11 +31,12 @@ FEW = 100  # known forecasts below that can be judged by nothing
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """One model's forecasts as its file has them. values: [T, A] on the panel's bars, NaN where the file has none."""
+    """One model's forecasts. values: [T, A] on the panel's bars, NaN where its file has none. ours: a run wrote them."""
 
     name: str
     title: str
     values: FloatArray
+    ours: bool = False
 
 
 def fingerprint(files: Sequence[str]) -> str:
@@ -80,6 +81,7 @@ def _read(path: Path, panel: Panel, stamped: str, timezone: str | None) -> tuple
     places, closing = columns.times()
     by = next((columns.take("", (name,)) for name in SYMBOLS if name in columns.places), None)
     model = next((columns.take("", (name,)) for name in MODELS if name in columns.places), None)
+    ours = model is not None and set(OURS) <= {*columns.places}
     for name in OURS if model is not None else ():
         columns.take("", (name,))
     valued = [i for i, name in enumerate(sheet.names) if i not in columns.used and i not in columns.unnamed]
@@ -104,7 +106,7 @@ def _read(path: Path, panel: Panel, stamped: str, timezone: str | None) -> tuple
         values = table[valued[0] if model is not None else valued[k]]
         own = (bars >= 0) & (assets >= 0) & ((labels == k) if model is not None else True)
         grid = _on_grid(path, title, panel, bars, assets, values, own)
-        given.append(Given(_plain(title), title, grid))
+        given.append(Given(_plain(title), title, grid, ours))
     return given, notes
 
 

@@ -24,7 +24,7 @@ from strategies.walkforward.contenders import Contender
 from strategies.walkforward.forecast_files import Given
 
 KIND = "judged"
-Unit = Literal["auto", "score", "return", "price", "probability"]
+Unit = Literal["auto", "score", "return", "deviations", "price", "probability"]
 LEAST_KNOWN = 0.9  # share of a stretch's bars that must have a forecast
 FEW = 200  # labelled forecasts below which no size is learned
 LEAST_SIZE = 0.01  # of a volatility: what a score says of the size of a move where the past grants it none
@@ -48,7 +48,7 @@ class Judged:
         known = given.values[np.isfinite(given.values)]
         close = panel.field("close")
         if unit == "auto":
-            unit = guessed(given.values, close)
+            unit = "deviations" if given.ours else guessed(given.values, close)
         scale = np.maximum(volatility, 1e-8) * np.sqrt(horizon)
         if unit == "price":
             if (known <= 0).any():
@@ -61,12 +61,14 @@ class Judged:
             )
         elif unit == "return":
             claimed, told = given.values / scale, f"the return over {horizon} bars"
+        elif unit == "deviations":
+            claimed, told = given.values, f"the return over {horizon} bars in standard deviations"
         elif unit == "probability":
             claimed, told = given.values - 0.5, "the probability of a rise, against one half"
         else:
             claimed, told = given.values, "a score: its sign is the side, its size is learned from the bars before"
-        sized = unit in ("price", "return")
-        if sized:
+        sized = unit in ("price", "return", "deviations")
+        if sized and unit != "deviations":
             claimed = np.clip(claimed, -CLIP_DEVIATIONS, CLIP_DEVIATIONS)
         return cls(
             given.name,

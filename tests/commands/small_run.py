@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+from typer.testing import CliRunner
 
 from docs.executed.place import SMALLEST, candles
 
@@ -50,11 +54,23 @@ def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in `folder`, as a user would."""
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a user starts it: for claims about processes. Loading everything anew takes seconds."""
     return subprocess.run(
         command(folder, *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
     )
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same command in `folder`, in this process, which has loaded already what it needs."""
+    from strategies.walkforward.__main__ import app
+
+    words = command(folder, *arguments)
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["walkforward", *words[3:]])  # run.json tells it
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, words[3:])
+    told = "" if done.exception is None else "".join(traceback.format_exception(done.exception))
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr + told)
 
 
 def files_of(run_folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from strategies.walkforward.__main__ import app
-from tests.commands.small_run import command, files_of, market, run
+from tests.commands.small_run import command, files_of, market, run, started
 
 QUIET = ("--no-pages", "--quiet", "--jobs", "1")
 
@@ -47,9 +47,10 @@ def test_run_folder_holds_the_contract(finished: Path) -> None:
         assert pd.Timestamp(window["validation"]["stop"]) < mine.min()
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_whatever_the_number_of_processes(finished: Path, tmp_path: Path) -> None:
     market().to_parquet(tmp_path / "market.parquet")
-    done = run(tmp_path, "--data", "market.parquet", "--no-pages", "--quiet", "--jobs", "2")
+    done = started(tmp_path, "--data", "market.parquet", "--no-pages", "--quiet", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     again, first = files_of(only_run(tmp_path)), files_of(finished)
     for info in (again, first):  # the command line is told as it was typed, with its --jobs

@@ -22,6 +22,7 @@ from strategies.walkforward.auditing import Audit
 from tests.commands.small_run import CONFIG, swinging_market
 
 RIDGE, TINY = "examples.own_models:Ridge", "examples.own_models:Tiny"
+WARM_UP = 1  # bars before the first window of a run that reads nothing but a file
 FAULTY = '''
 import numpy as np
 
@@ -107,6 +108,31 @@ def test_both_examples_are_judged_and_the_audit_refits_them(run: Path) -> None:
     assert {f"{n}: training and forecasts before a replaced future" for n in (RIDGE, TINY)} <= {c.name for c in checks}
 
 
+def test_the_forecasts_of_a_run_are_judged_as_the_same_numbers(run: Path) -> None:
+    """`--forecasts forecasts.parquet`: the windows of both begin at the same bar, the first one apart, which opens the record."""
+    starts = [pd.Timestamp(w["test"]["start"]) for w in json.loads((run / "windows.json").read_text())]
+    first = pd.read_parquet("candles.parquet").index[0]
+    fit = json.loads((run / "windows.json").read_text())[1]
+    validated = pd.Timestamp(fit["test"]["start"]) - pd.Timestamp(fit["validation"]["start"])
+    train = round((starts[1] - validated - first) / pd.Timedelta("1h")) - fit["purge_bars"] - WARM_UP
+    file = str(run / "forecasts.parquet")
+    done = judge("again", "--no-pages", "--forecasts", file, "--baselines", "none", "--train", str(train))
+    assert done.exit_code == 0, done.output
+    other = Path("again/latest").resolve()
+    frames = [
+        pd.read_parquet(folder / "forecasts.parquet").set_index(["strategy", "timestamp"])["forecast"]
+        for folder in (run, other)
+    ]
+    sheets = [json.loads((folder / "forecast_sheet.json").read_text())["strategies"] for folder in (run, other)]
+    for name in (RIDGE, TINY):
+        mine = name.replace(":", "_")
+        again = frames[1][mine]
+        pd.testing.assert_series_equal(frames[0][name].loc[again.index], again, check_exact=True)
+        one, two = ({w["window"]: w for w in sheet["windows"]} for sheet in (sheets[0][name], sheets[1][mine]))
+        assert [{**two[k], "window": k + 1} for k in two] == [one[k + 1] for k in two]
+
+
+@pytest.mark.slow
 def test_two_processes_fit_the_same(run: Path) -> None:
     done = judge("parallel", "--jobs", "2", "--no-pages", "--baselines", f"{RIDGE},{TINY}")
     assert done.exit_code == 0, done.output

@@ -1,9 +1,8 @@
-"""What the tests of pages share: a finished run in a stranger's folder, and registries that forget what examples register."""
+"""What the tests of pages share: a finished run in a stranger's folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -12,25 +11,6 @@ import pytest
 from docs.executed.how import FIRST, PAPER, executed
 from docs.executed.place import prepare
 from tests.docs.shown_run import run
-
-
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """What is registered meanwhile is gone afterwards."""
-    from data.sources import SOURCES
-    from nas.baselines import BASELINES
-    from nas.features.inputs import INPUTS
-    from nas.features.transforms import TRANSFORMS
-    from nas.search.variants import VARIANTS
-    from nas.space.ops import OPS
-    from strategies.backtest.rules import RULES
-
-    tables: list[dict[str, object]] = [BASELINES, INPUTS, OPS, SOURCES, TRANSFORMS, VARIANTS, RULES]  # type: ignore[list-item]
-    before = [dict(table) for table in tables]
-    yield
-    for table, old in zip(tables, before, strict=True):
-        table.clear()
-        table.update(old)
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from data.panel import InputError
 from data.simulated import simulate
 from lab import comparison, forecast, null, power
-from lab.__main__ import looked
+from lab.__main__ import app, looked
 from lab.evidence import collect, page
 from lab.forecast import load, origins, patchtst_parameters, score
 from lab.markets import garch, permuted
@@ -74,6 +75,7 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
     assert changed[0].result["square"] == 25
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     command = lab(tmp_path, "power", "--seeds", "1", "--quiet")
     running = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
@@ -152,9 +154,12 @@ def test_every_experiment_goes_on_after_a_kill(tmp_path: Path, experiment: str) 
         (["search-vs-random", "--finalists", "3,x"], "is no list of whole numbers"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
-    done = subprocess.run(lab(tmp_path, *arguments), cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2
+def test_bad_input_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, lab(tmp_path, *arguments)[3:])
+    assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from data.panel import InputError
 from nas.search.watch import Reader, recorder
+from reports.__main__ import main
 from reports.comparison import differences, write_comparison
 from reports.export import log_mlflow, write_tensorboard
 from reports.live import live_tensorboard
@@ -36,13 +36,16 @@ def test_comparison_shows_both_runs_and_where_they_differ(tmp_path: Path) -> Non
     assert 'href="runs/two/index.html"' in text
 
 
-def test_compare_wants_two_runs(tmp_path: Path) -> None:
+def test_compare_wants_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = build_run(tmp_path, bars=BARS, optional=False)
-    done = subprocess.run(
-        [sys.executable, "-m", "reports", "compare", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "at least two" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["reports", "compare", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert (ended.value.code, len(told.splitlines())) == (2, 1)
+    assert "at least two" in told
 
 
 def test_tensorboard_holds_losses_and_the_weight_of_every_op(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from data.panel import InputError
 from nas.space.drawing import draw_genotype
+from reports.__main__ import main
 from reports.figures import SHOWN, equity_figure
 from reports.page import build_pages, write_page, write_runs_index
 from reports.performance import daily_returns, performance
@@ -126,13 +126,16 @@ def test_a_folder_without_a_needed_file_is_an_input_error(tmp_path: Path, missin
         load_run(folder)
 
 
-def test_command_rejects_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "reports", str(tmp_path / "nothing")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_command_rejects_a_folder_that_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["reports", str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith("error: ")
+    assert len(told.strip().splitlines()) == 1
 
 
 def test_latest_link_moves_to_the_given_run(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ SPACE = SearchSpace(
     ops=("zero", "identity", "conv3"), nodes=1, channels=4, edges_per_node=1,
     features=(("return", ("raw",)),),
 )  # fmt: skip
+DEEP = replace(SPACE, cells=2, search_cells=2)
 SETTINGS = SearchSettings(epochs=2, length=24, batch=2, alpha_warmup_epochs=0, finalist_epochs=1, diagnostics_every=0)
 BARS = 120
 
@@ -36,8 +37,8 @@ def data() -> Tensors:
     return Tensors(x, x.roll(1, -1), torch.ones(1, 1, BARS))
 
 
-def find(variant: str) -> SearchResult:
-    return search(SPACE, data(), slice(10, 60), slice(70, 110), SETTINGS, 0, variant=variant)
+def find(variant: str, space: SearchSpace = SPACE) -> SearchResult:
+    return search(space, data(), slice(10, 60), slice(70, 110), SETTINGS, 0, variant=variant)
 
 
 def test_every_pair_of_parts_runs_or_is_refused_with_a_reason() -> None:
@@ -56,7 +57,7 @@ def test_every_pair_of_parts_runs_or_is_refused_with_a_reason() -> None:
             assert "\n" not in str(told.value)
             continue
         ran += 1
-        found = find(name)
+        found = find(name, DEEP if "align" in name else SPACE)
         assert found.genotype.nodes[0], name
         assert found.variant == name
     assert ran > 100

@@ -4,7 +4,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
-    panel = simulate(["BTCUSDT"], "60", end=np.datetime64("2024-04-01", "ns"), start=np.datetime64("2024-01-01", "ns"))
+    panel = simulate(["BTCUSDT"], "60", end=np.datetime64("2024-03-10", "ns"), start=np.datetime64("2024-01-01", "ns"))
     return Samples.of(panel, (6,))
 
 
@@ -40,6 +42,14 @@ def tasks(samples: Samples) -> list[Task]:
 @pytest.fixture(scope="module")
 def expected(samples: Samples, tasks: list[Task]) -> list[bytes]:
     return [run_task(task, samples).to_bytes() for task in tasks]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head with one processor. Starting one takes seconds."""
+    made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield made
+    made.shutdown()
 
 
 def as_bytes(results: list[TaskResult]) -> list[bytes]:
@@ -82,12 +92,27 @@ def test_equal_tasks_are_computed_once(samples: Samples, tasks: list[Task], tmp_
     assert first.to_bytes() == second.to_bytes()
 
 
+def test_workers_take_the_pins_of_the_process_that_asks(
+    samples: Samples, tasks: list[Task], cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data.arithmetic import PINS, REMOVED
+    from nas.tasks.cluster import RayWorkers
+
+    for name in REMOVED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in PINS.items():  # only now: the cluster has begun without them
+        monkeypatch.setenv(name, value)
+    workers = RayWorkers(samples, address=cluster.address)
+    assert len(list(workers.compute(tasks[:1]))) == 1, "a worker without the pins refuses"
+    workers.close(kill=False)
+
+
+@pytest.mark.slow
 def test_a_two_node_cluster_that_loses_a_worker_and_a_node_gives_the_same_bytes(
-    samples: Samples, tasks: list[Task], expected: list[bytes], tmp_path: Path
+    samples: Samples, tasks: list[Task], expected: list[bytes], cluster: Any, tmp_path: Path
 ) -> None:
     from nas.tasks.cluster import RayWorkers
 
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     extra = cluster.add_node(num_cpus=1)
     found = {"PYTHONPATH": os.environ["PYTHONPATH"]}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": found})
@@ -122,23 +147,3 @@ def test_a_two_node_cluster_that_loses_a_worker_and_a_node_gives_the_same_bytes(
         assert as_bytes(results) == expected
     finally:
         ray.shutdown()
-        cluster.shutdown()
-
-
-def test_workers_take_the_pins_of_the_process_that_asks(
-    samples: Samples, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from data.arithmetic import PINS, REMOVED
-    from nas.tasks.cluster import RayWorkers
-
-    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        for name in REMOVED:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in PINS.items():  # only now: the cluster has begun without them
-            monkeypatch.setenv(name, value)
-        workers = RayWorkers(samples, address=cluster.address)
-        assert len(list(workers.compute(tasks[:1]))) == 1, "a worker without the pins refuses"
-        workers.close(kill=False)
-    finally:
-        cluster.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from data.panel import InputError
 from nas.features.bank import causal_volatility
 from strategies.backtest.positions import target_positions
+from strategies.paper.__main__ import app
 from strategies.paper.decisions.decide import decide, nothing_before
 from strategies.paper.decisions.history import History
 from strategies.paper.decisions.strategy import load_strategy
@@ -193,20 +197,27 @@ def _command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
     )  # fmt: skip
 
 
+def _refused(folder: Path, *words: str) -> Result:
+    """What the command says, in this process, where it must not begin."""
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET"):
+            patch.delenv(name, raising=False)
+        done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 2, done.output
+    return done
+
+
 def test_without_keys_it_says_what_to_do(tmp_path: Path) -> None:
     save_model(tmp_path / "run" / "models" / "0", market_panel(700))
-    told = _command("--run", "run", cwd=tmp_path)
-    assert told.returncode == 2
+    told = _refused(tmp_path, "--run", "run")
     assert told.stderr.startswith("error: no API keys")
     assert "BYBIT_API_KEY" in told.stderr
     assert "Traceback" not in told.stderr
 
 
 def test_without_a_run_or_for_mainnet_it_says_what_to_do(tmp_path: Path) -> None:
-    told = _command("--run", "nowhere", cwd=tmp_path)
-    assert (told.returncode, "strategies.walkforward" in told.stderr) == (2, True)
-    told = _command("--venue", "mainnet", cwd=tmp_path)
-    assert (told.returncode, "mainnet is not offered" in told.stderr) == (2, True)
+    assert "strategies.walkforward" in _refused(tmp_path, "--run", "nowhere").stderr
+    assert "mainnet is not offered" in _refused(tmp_path, "--venue", "mainnet").stderr
 
 
 def test_a_model_of_other_code_is_refused_with_both_versions(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from data import arithmetic
 from strategies.paper.records.journal import Journal
 from strategies.reproduced import JOB, SMALLEST, compare, hashes
 from strategies.walkforward.config import RunConfig
-from tests.commands.small_run import environment, market, run
+from tests.commands.small_run import environment, market, run, started
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,12 @@ def _arithmetic(run_folder: Path) -> dict[str, object]:
     return said
 
 
+@pytest.mark.slow
 def test_the_flag_pins_and_whatever_repeats_the_run_pins_too(finished: Path, tmp_path: Path) -> None:
     assert _arithmetic(finished)["reproducible"] is False
     assert "torch" in _arithmetic(finished)
     market(1_450).to_parquet(tmp_path / "market.parquet")
-    done = run(
+    done = started(
         tmp_path, "--data", "market.parquet", "--no-pages", "--jobs", "1", "--baselines", "none", "--reproducible"
     )
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import digests, kill_and_resume
-from tests.commands.small_run import command, environment, files_of, market
+from tests.commands.small_run import command, environment, files_of, market, run
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [*command(tmp_path)[3:], "--data", str(tmp_path / "market.parquet"), "--no-pages", "--jobs", "1"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_same_command_ends_in_the_same_files(arguments: list[str], tmp_path: Path) -> None:
     outcome = kill_and_resume(arguments, 2, tmp_path, seed=5)
     assert outcome.kills == 2
@@ -42,11 +43,10 @@ def test_two_runs_at_once_on_one_folder_end_in_one_whole_run(arguments: list[str
 
 
 def test_a_leftover_of_a_killed_write_is_swept_away(arguments: list[str], tmp_path: Path) -> None:
-    done = command(tmp_path, *arguments[4:])
-    assert subprocess.run(done, cwd=tmp_path, env=environment(), capture_output=True).returncode == 0
+    assert run(tmp_path, *arguments[4:]).returncode == 0
     (folder,) = (tmp_path / "reports" / "runs").glob("btcusdt-*")
     (folder / ".equity.parquet.abc.part").write_bytes(b"half")
     (folder / "run.json").unlink()
-    assert subprocess.run(done, cwd=tmp_path, env=environment(), capture_output=True).returncode == 0
+    assert run(tmp_path, *arguments[4:]).returncode == 0
     assert not list(folder.rglob("*.part"))
     assert (folder / "run.json").is_file()
