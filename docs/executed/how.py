@@ -122,7 +122,7 @@ HOW: dict[str, How] = {
         for name in ("op", "variant", "rule", "feature", "data_source", "network")
     },
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
-    "python -m benchmarks.assistant": How(DOCS, "--markets 1 --ideas 3 --budget 2 --bars 5000"),
+    "python -m benchmarks.assistant": How(DOCS, "--markets 1 --ideas 3 --budget 2"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--shapes 2000x2 --repeats 1 --no-bank"),
