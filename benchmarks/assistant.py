@@ -34,7 +34,7 @@ from reports.statistics import CONFIDENCE, proof
 
 SETTINGS = {
     "symbol": ["BTCUSDT"], "data": ["candles.parquet"], "any_candles": True, "variant": ["none"], "baselines": ["none"], "rules": ["none"],
-    "train": "700", "validation": "700", "test": "1500", "horizon": [6], "evidence": 1.0, "jobs": 1, "slippage_bps": 0.0,
+    "train": "200", "validation": "200", "test": "250", "horizon": [6], "evidence": 1.0, "jobs": 1, "slippage_bps": 0.0,
     "taker_fee_bps": 0.0, "maker_fee_bps": 0.0,
 }  # fmt: skip
 
@@ -56,11 +56,10 @@ async def here(words: list[str], folder: Path) -> tuple[int, str, str]:
 def market(folder: Path, seed: int, bars: int) -> pd.DatetimeIndex:
     """Writes its candles; returns when its bars open."""
     panel = garch(bars, seed)
-    table = pd.DataFrame(
-        {name: panel.field(name)[:, 0] for name in CANDLE_FIELDS}, index=pd.DatetimeIndex(panel.timestamps)
-    )
+    times = pd.date_range("2024-01-01", periods=bars, freq="4h")  # a quarter of the bars trades as many days
+    table = pd.DataFrame({name: panel.field(name)[:, 0] for name in CANDLE_FIELDS}, index=times)
     table.rename_axis("timestamp").reset_index().to_parquet(folder / "candles.parquet")
-    return pd.DatetimeIndex(table.index)
+    return times
 
 
 def idea(folder: Path, times: pd.DatetimeIndex, seed: int, number: int) -> str:
@@ -68,7 +67,7 @@ def idea(folder: Path, times: pd.DatetimeIndex, seed: int, number: int) -> str:
     rng = np.random.default_rng([seed, number, 26])
     drawn = rng.standard_normal(len(times))
     if number % 2:
-        drawn = np.repeat(drawn[: -(-len(times) // 24)], 24)[: len(times)]
+        drawn = np.repeat(drawn[: -(-len(times) // 6)], 6)[: len(times)]
     path = folder / f"idea{number}.parquet"
     pd.DataFrame({"timestamp": times, "idea": drawn}).to_parquet(path)
     return path.name
@@ -99,7 +98,7 @@ def main(
     markets: Annotated[int, typer.Option(help="Markets, each with an assistant.")] = 40,
     ideas: Annotated[int, typer.Option(help="Ideas that each tries.")] = 200,
     budget: Annotated[int, typer.Option(help="Looks that each has.")] = 20,
-    bars: Annotated[int, typer.Option(help="Hours of each market.")] = 5_000,
+    bars: Annotated[int, typer.Option(help="Bars of four hours of each market.")] = 1_400,
     first_seed: Annotated[int, typer.Option(help="Of the markets.")] = 0,
 ) -> None:
     """Count the assistants that end with a claim."""

@@ -194,7 +194,7 @@ def server(desk: Desk) -> MCPServer:
     return found
 
 
-@command(app, "nextopen mcp", "nextopen mcp --budget 40 --folder research", "nextopen mcp --tools")
+@command(app, "nextopen mcp", "nextopen mcp --budget 40 --folder .", "nextopen mcp --tools")
 def main(
     folder: Annotated[Path, typer.Option(help="Where it works: reports/, files of candles.")] = Path(),
     budget: Annotated[
