@@ -83,13 +83,18 @@ def stop(
 @command(app, "python -m strategies.paper replay", "python -m strategies.paper replay btcusdt-testnet-1a2b3c --json")
 def replay(
     id: Annotated[str | None, typer.Argument(help="Which (default: the newest).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model of your own that traded, module:Name: its code is run.")
+    ] = None,
     out: OutOption = Path("reports"),
     json_: Json = False,
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
+    from nas.baselines.own import trust
     from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.supervision import show_replay
 
+    trust(model)
     raise typer.Exit(show_replay(out, id, json_, build_paper_page))
 
 

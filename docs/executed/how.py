@@ -78,6 +78,7 @@ HOW: dict[str, How] = {
     "python -m strategies.doctor --compile": How(DOCS),
     "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
+    "python -m strategies.paper --model": How(TEST, code=2),  # the run of these pages has a network: told
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),

@@ -403,6 +403,10 @@ def _read_model(folder: Path) -> TrainedModel:
         raise InputError(
             f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
         )
+    if "own" in features:  # nas.baselines.own_model
+        raise InputError(
+            f"{folder} holds a model of the user's own and no network; paper trading takes it with --model"
+        )
     check_digests(folder, features)
     check_size(raw)
     genotype = Genotype.from_dict(raw)

@@ -22,6 +22,8 @@ from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
 from data.simulated import simulate
+from nas.baselines.own import trust
+from nas.baselines.own_model import own_name
 from strategies.paper.alerts import Alerts
 from strategies.paper.decisions.strategy import Strategy, load_strategy
 from strategies.paper.orders.connection import ExchangeError, KeysRefused
@@ -44,7 +46,7 @@ def last_model(run: Path) -> Path:
     numbers = sorted(int(p.name) for p in models.iterdir() if p.name.isdigit()) if models.is_dir() else []
     if not numbers and (run / "windows.json").is_file():
         raise InputError(
-            f"{run} has no searched network: forecasts of files and models of --baselines module:Name are judged, not traded on paper"
+            f"{run} has nothing to trade: forecasts of files and sequence models (fit(panel, ...)) are judged, not traded on paper"
         )
     if not numbers:
         raise InputError(
@@ -60,6 +62,9 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
     model_folder = last_model(s.run)
     local: LocalExchange | None = None
     keys = _keys(s)
+    if s.model and not own_name(model_folder):
+        raise InputError(f"--model {s.model}: {s.run} has a network of its own to trade; leave --model out")
+    trust(s.model)
     strategy = load_strategy(model_folder, s.symbol, s.interval, s.any_code)
     limits = Limits(
         max_position=s.max_position, daily_loss=s.daily_loss, drawdown=s.drawdown, orders_per_bar=s.orders_per_bar,

@@ -62,6 +62,9 @@ class PaperSettings(Settings):
     research: str | None = setting(
         None, "Search again in a second process: weekly or drift.", RUNNING, choices=("weekly", "drift")
     )
+    model: str | None = setting(
+        None, "A run's model of your own, module:Name: only code that is named here is run.", RUNNING
+    )
     any_code: bool = setting(False, "Trade a model made by another version of the code.", RUNNING)
     webhook: str | None = setting(
         None,

@@ -17,6 +17,8 @@ from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
+from nas.baselines.own import is_own, is_table
+from nas.baselines.own_model import kept
 from nas.network.model import ENSEMBLE_FILE
 from nas.network.stretches import Samples
 from nas.search.decisions import Decisions, merged
@@ -216,8 +218,9 @@ def _write_models(folder: Path, run: Finished) -> None:
     config, panel, portfolio = run.config, run.panel, portfolio_of(run.config)
     for window, choice in zip(run.windows, run.book.chosen, strict=True):
         contender = choice.candidate.contender
-        if "genotype" not in contender.trained.report:
-            continue  # not made here: there is no network to keep
+        own = window is run.windows[-1] and is_own(contender.strategy) and is_table(contender.strategy)
+        if "genotype" not in contender.trained.report and not own:
+            continue  # forecasts of a file, or a sequence model: nothing that paper trading could take
         signal = portfolio.signal(contender.trained.stop_forecasts)
         known = signal[np.isfinite(signal)]
         spread = float(known.std()) if known.size else 0.0
@@ -235,6 +238,14 @@ def _write_models(folder: Path, run: Finished) -> None:
             "decision_version": decision_version(),
             "stop_loss": config.stop_loss,
         }
+        if own:
+            stretches, trained = (window.fit, window.stop), contender.trained
+            name, seed = contender.strategy, contender.seed
+            told = trained.stop_forecasts
+            kept(name, run.samples, stretches, trained.report, told, seed, spread, extra).save(
+                folder / str(window.number)
+            )
+            continue
         _save_models(folder / str(window.number), contender, panel.interval_ns, spread, extra)
 
 

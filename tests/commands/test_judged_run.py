@@ -50,6 +50,13 @@ def test_the_page_is_about_the_forecasts(folder: Path) -> None:
     assert (folder / "reports/latest/tearsheets/swing.html").is_file()
 
 
+def test_judged_json_holds_what_the_architecture_page_says(folder: Path) -> None:
+    told = json.loads((folder / "reports/latest/judged.json").read_text())
+    text = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text().partition("| `judged.json` | ")[2]
+    keys = {*told[0], *told[0]["charges"][0]}
+    assert [key for key in keys if f"`{key}`" not in text.splitlines()[0]] == []
+
+
 def test_the_planted_one_earns_and_noise_does_not(folder: Path) -> None:
     headline = json.loads((folder / "reports/latest/run.json").read_text())["headline"]
     assert set(headline) == {"swing", "noise", "buy_and_hold"}

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
 from rich.console import Console
+from sklearn.linear_model import Ridge as SklearnRidge
 from typer.testing import CliRunner
 
 from data.errors import InputError
-from nas.baselines import own
+from data.sources import load_panel
+from examples.own_models import Ridge
+from nas.baselines import own, own_model
+from strategies.paper.__main__ import app as paper
+from strategies.paper.decisions.strategy import load_strategy
 from strategies.paper.session import last_model
 from strategies.walkforward.__main__ import app
 from strategies.walkforward.auditing import Audit
@@ -158,9 +166,79 @@ def test_an_interrupted_run_goes_on_without_fitting_again(run: Path, monkeypatch
     assert (run / "positions.parquet").read_bytes() == (kept / "positions.parquet").read_bytes()
 
 
-def test_paper_trading_says_that_there_is_no_network(run: Path) -> None:
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user typed --model."""
+    monkeypatch.setattr(own, "_TRUSTED", {RIDGE})
+
+
+def test_targets_of_the_backtest_come_again_bar_by_bar(run: Path, named: None) -> None:
+    """The model of the last window, fitted again from its folder: forecasts and targets of the test stretch, one bar at a time."""
+    strategy = load_strategy(last_model(run), None, None)
+    panel = load_panel(("BTCUSDT",), None, files=(Path("candles.parquet"),), any_candles=True)
+    window = json.loads((run / "windows.json").read_text())[-1]
+    told = pd.read_parquet(run / "forecasts.parquet").query("strategy == @RIDGE and window == @window['window']")
+    held = pd.read_parquet(run / "positions.parquet").query("strategy == @RIDGE").set_index("timestamp")["position"]
+    start = int(np.searchsorted(panel.timestamps, np.datetime64(window["test"]["start"][:19], "ns")))
+    past = np.empty((0, 1))
+    for bar in range(start, start + len(told)):
+        seen = panel.cut(0, bar + 1)
+        past = np.concatenate([past, strategy.forecasts(seen, bar, bar + 1)])
+        targets = strategy.book(seen, strategy.volatility(seen), past, start)
+        assert (past[-1, 0], targets[-1, 0]) == (
+            told["forecast"].iloc[bar - start],
+            held.loc[pd.Timestamp(panel.timestamps[bar], tz="UTC")],
+        )
+    assert np.ptp(held.to_numpy()) > 0.0
+
+
+def test_a_paper_session_trades_it_and_its_replay_is_identical(run: Path) -> None:
+    words = [
+        "--run",
+        str(run),
+        "--venue",
+        "local",
+        "--speed",
+        "72000",
+        "--bars",
+        "4",
+        "--out",
+        "paper",
+        "--model",
+        RIDGE,
+    ]
+    done = CliRunner().invoke(paper, words)
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(paper, ["replay", "--out", "paper", "--model", RIDGE])
+    assert again.exit_code == 0, again.output
+    compared = re.search(r"identical on (\d+) of (\d+)", again.output)
+    assert compared
+    assert compared[1] == compared[2] != "0"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m, _f: m.setattr(own, "_TRUSTED", set()), f"give --model {RIDGE}"),
+        (lambda m, _f: m.setattr(own_model, "fingerprint", lambda _names: "other"), "is not the one that the run fitted"),
+        (lambda m, _f: m.setattr(Ridge, "fit", lambda s, X, y: SklearnRidge.fit(s, X, 1.001 * y)), "fitted again, does not forecast"),
+        (lambda _m, f: (f / "weights.safetensors").write_bytes(b"no"), "was changed after it was written"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_model_of_the_run_trades_nothing(
+    run: Path, named: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, said: str
+) -> None:
+    folder = shutil.copytree(last_model(run), tmp_path / "model")
+    change(monkeypatch, folder)
+    with pytest.raises(InputError, match=said):
+        load_strategy(folder, None, None)
+
+
+def test_a_sequence_model_is_judged_only(place: Path) -> None:
+    done = judge("tiny", "--jobs", "1", "--no-pages", "--baselines", TINY)
+    assert done.exit_code == 0, done.output
     with pytest.raises(InputError, match="judged, not traded on paper"):
-        last_model(run)
+        last_model(Path("tiny/latest").resolve())
 
 
 def test_a_model_that_looks_ahead_is_found_and_another_source_is_another_run(place: Path) -> None:

@@ -68,7 +68,8 @@ def test_files_and_columns_of_a_run_are_those_of_the_architecture_page(stranger_
         "risk.json",
         "unsealed.json",
         "cpcv.json",
-    }  # of several assets, of risk targets only, of a holdout that was opened, of --policy cpcv
+        "judged.json",
+    }  # of several assets, of risk targets only, of a holdout that was opened, of --policy cpcv, of --forecasts
     for name in made:
         said = told[name]
         columns = list(pd.read_parquet(run / name).columns) if name.endswith("parquet") else []

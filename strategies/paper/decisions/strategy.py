@@ -15,6 +15,7 @@ import numpy as np
 from data.intervals import interval_name
 from data.panel import CANDLE_FIELDS, FloatArray, InputError, Panel
 from data.series import SeriesKey
+from nas.baselines.own_model import OwnModel, load_own, own_name
 from nas.features.bank import FeatureBank
 from nas.features.inputs import raw_input
 from nas.features.transforms import ewm_memory
@@ -116,7 +117,7 @@ class Strategy:
         if self.holds:
             assert self.sizing.forecast is not None
             return np.where(np.isfinite(self.sizing.forecast.volatility(panel)[start:stop, at]), 1.0, np.nan)
-        if bank is not None:
+        if bank is not None and not isinstance(self.model, OwnModel):
             first = self.model.predict_bank(bank, start, stop)[:, at]
         else:
             first = self.model.predict(panel, start, stop)[:, at]
@@ -139,7 +140,7 @@ def inputs_read(models: Sequence[TrainedModel], risk: Mapping[str, RiskForecast]
 
 def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_code: bool = False) -> Strategy:
     """chosen: symbols of the model, separated by commas (None: all). InputError where the model does not fit, naming what differs."""
-    model, *others = [load_model(place) for place in members_of(folder)]
+    model, *others = [load_own(each) if own_name(each) else load_model(each) for each in members_of(folder)]
     try:
         for each in (model, *others):
             _check_extra(each.extra)
@@ -240,7 +241,7 @@ def _strategy_of(
 
 _EXTRA = (
     "plan", "rule", "horizons", "threshold", "symbols", "category", "portfolio", "code_version", "decision_version", "target",
-    "stop_loss", "scale", "direction", "sized_by", "risk",
+    "stop_loss", "scale", "direction", "sized_by", "risk", "own",
 )  # fmt: skip
 
 
