@@ -149,7 +149,7 @@ class Desk:
         return "--config", str(path.relative_to(self._folder))
 
     def _inside(self, run: str) -> str:
-        if not (self._folder / run).resolve().is_relative_to(self._folder):
+        if run.startswith("-") or not (self._folder / run).resolve().is_relative_to(self._folder):
             raise InputError(f"{run} lies outside the folder of this server; the tool runs lists its runs")
         return run
 
