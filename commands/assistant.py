@@ -149,7 +149,7 @@ class Desk:
         return "--config", str(path.relative_to(self._folder))
 
     def _inside(self, run: str) -> str:
-        if not (self._folder / run).resolve().is_relative_to(self._folder):
+        if run.startswith("-") or not (self._folder / run).resolve().is_relative_to(self._folder):
             raise InputError(f"{run} lies outside the folder of this server; the tool runs lists its runs")
         return run
 
@@ -173,8 +173,9 @@ TOOLS = tuple(name for name in vars(Desk) if not name.startswith("_"))
 def server(desk: Desk) -> MCPServer:
     """The tools of a desk, to be served. InputError where the optional package is missing."""
     try:
-        from mcp.server import MCPServer  # optional
-        from mcp.server.mcpserver.exceptions import ToolError  # optional
+        # optional
+        from mcp.server import MCPServer
+        from mcp.server.mcpserver.exceptions import ToolError
     except ImportError:
         raise InputError('the server needs the package mcp: pip install "nextopen[mcp]"') from None
 

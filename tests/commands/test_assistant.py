@@ -127,6 +127,7 @@ def test_there_are_tools_for_everything_but_trading() -> None:
         ("run", {"settings": {"budget": 1_000}}, "budget: no setting of a run"),
         ("run", {"settings": SETTINGS | {"train": "soon"}}, "train"),
         ("read", {"run": "../elsewhere"}, "lies outside the folder"),
+        ("page", {"run": "--quiet"}, "lies outside the folder"),  # a flag is no run
         ("read", {"run": "reports/latest"}, "is not a run folder"),
     ],
 )
