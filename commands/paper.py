@@ -90,7 +90,7 @@ def replay(
     json_: Json = False,
 ) -> None:
     """The same bars through the backtest: are the targets identical, and where does the profit differ? Writes the page anew."""
-    from nas.baselines.own import trust
+    from nas.baselines.own import trust  # start-up time
     from reports.paper import build_paper_page  # start-up time: `--help` and the other commands need no model
     from strategies.paper.supervision import show_replay
 

@@ -165,6 +165,13 @@ def _tell(job: Job, headline: Headline) -> None:
             f"  {name:<{width}}  return {figures['return']:>8.1%}   Sharpe {figures['sharpe']:>6.2f}   fills {figures['trades']}",
             markup=False,
         )
+    if job.panel.source == "demo":
+        from reports.planted_section import planted_section  # start-up time
+        from reports.run_folder import load_run  # start-up time
+
+        told = planted_section(load_run(job.folder))
+        for sentence in told.story if told else ():
+            console.print(sentence, markup=False, highlight=False)
     if options.as_json:
         sys.stdout.write(json.dumps({"run": str(job.folder), "headline": headline}, sort_keys=True) + "\n")
     if options.profile:

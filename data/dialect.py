@@ -158,7 +158,9 @@ def _from_json(text: str, path: Path) -> pd.DataFrame:
 def _of_text(file: IO[bytes], lines: Sequence[str], encoding: str, path: Path) -> Sheet:
     separator = _separator(lines)
     rows = _cells(lines, separator)
-    first = next((i for i, row in enumerate(rows) if _is_data(row)), len(rows))
+    # a table whose other columns are words or empty has one value a row
+    scarce = next((i for i, row in enumerate(rows) if any(map(_is_value, row))), len(rows))
+    first = next((i for i, row in enumerate(rows) if _is_data(row)), scarce)
     width = Counter(len(row) for row in rows[first : first + 200]).most_common(1)[0][0] if first < len(rows) else 0
     if width > MOST_COLUMNS:
         raise InputError(

@@ -16,7 +16,7 @@ class InputError(ValueError):
     ...     load_panel(["BTCUSDT"], source="nowhere")
     ... except InputError as error:
     ...     print(error)
-    unknown --source 'nowhere'; expected auto, bybit, simulated, bundled
+    unknown --source 'nowhere'; expected auto, bybit, simulated, demo, bundled
     """
 
 

@@ -20,7 +20,9 @@ class MarketSettings(Settings):
     start: str | None = setting(None, "First bar, UTC, e.g. 2023-01-01.", MARKET)
     end: str | None = setting(None, "History ends before this time, UTC.", MARKET)
     source: str = setting(
-        "auto", "auto, bybit, simulated, or bundled: real daily prices of SP500, NASDAQ or STOCKS20.", MARKET
+        "auto",
+        "auto, bybit, simulated, demo: simulated with something to be found, or bundled: real daily prices of SP500, NASDAQ or STOCKS20.",
+        MARKET,
     )
     category: str = setting("linear", "linear (perpetuals) or spot (no shorts, no funding, spot fees).", MARKET)
     data: tuple[str, ...] = setting(

@@ -47,6 +47,49 @@ _SYMBOL = re.compile(r"[A-Z0-9]{2,20}USDT")
 
 
 @dataclass(frozen=True)
+class Planted:
+    """What moves the next return while one regime lasts: `strength` of the bar's volatility for every standard deviation of an average.
+
+    Parameters
+    ----------
+    average : int
+        Exponential, as of the op `ema12` and its kin, over so many bars, in units of its spread were the series white noise, 3 at most.
+    of : str
+        `return` (in units of its volatility) or `volume` (its logarithm as `zscore168` has it).
+    strength : float
+        Negative: against it.
+
+    Raises
+    ------
+    ValueError
+        For an average of one bar, or of another series.
+
+    Examples
+    --------
+    >>> Planted(12, "return", 0.15).op
+    'ema12'
+    """
+
+    average: int
+    of: str
+    strength: float
+
+    def __post_init__(self) -> None:
+        if self.average < 2 or self.of not in ("return", "volume"):
+            raise ValueError(f"planted: an average of at least 2 bars of the return or the volume, not {self}")
+
+    @property
+    def op(self) -> str:
+        """Its name among the ops of the search space."""
+        return f"ema{self.average}"
+
+    @property
+    def words(self) -> str:
+        """Where the next return goes."""
+        return f"{'with' if self.strength > 0 else 'against'} the {self.op} of the {self.of}"
+
+
+@dataclass(frozen=True)
 class MarketRecipe:
     """What is planted in the simulated market. Strengths are in units of the bar's volatility.
 
@@ -72,6 +115,10 @@ class MarketRecipe:
         Degrees of freedom of the Student-t shocks (above 2).
     leader : str
         The symbol that leads.
+    planted : tuple of Planted
+        In place of trend and reversion: regimes that take turns, each lasts exactly the first of `regime_bars`.
+    chatter : float
+        Standard deviation of the part of log volume that hangs on nothing else.
 
     Raises
     ------
@@ -98,6 +145,8 @@ class MarketRecipe:
     garch_beta: float = 0.88
     tail_degrees: float = 5.0
     leader: str = "BTCUSDT"
+    planted: tuple[Planted, ...] = ()
+    chatter: float = 0.35
 
     def __post_init__(self) -> None:
         if min(self.regime_bars) < 8 or min(self.regime_volatility) <= 0:
@@ -112,6 +161,15 @@ class MarketRecipe:
             raise ValueError("garch_alpha + garch_beta must stay below 1, both not negative")
         if self.tail_degrees <= 2:
             raise ValueError(f"tail_degrees is {self.tail_degrees}: variance is finite only above 2")
+
+
+#: the market of `--source demo`: something to be found, of another kind every 18 months; clusters of volatility and fat tails stay
+DEMO = MarketRecipe(
+    regime_bars=(13_140.0, 13_140.0, 13_140.0),
+    regime_volatility=(1.0, 1.0, 1.0),
+    planted=(Planted(12, "return", 0.15), Planted(4, "volume", 0.2)),
+    chatter=0.8,
+)
 
 
 def simulate(
@@ -164,7 +222,7 @@ def simulate(
         raise InputError(f"--end {say_time(last)} asks for {bars:,} simulated bars of {name}; choose an earlier --end")
 
     draws = _Draws(seed, name)
-    regimes, directions, fresh = _regimes(draws, bars, planted)
+    regimes, directions, fresh = _turns(draws, bars, planted) if planted.planted else _regimes(draws, bars, planted)
     leader_shock = _shocks(draws, planted.leader, bars, planted.tail_degrees)
     opens: TimeArray = ORIGIN + np.arange(bars) * np.timedelta64(length, "ns")
     tables: dict[str, pd.DataFrame] = {}
@@ -174,9 +232,15 @@ def simulate(
         settlements[symbol] = _funding(symbol, draws, tables[symbol], length)
     kept = slice(int((first - ORIGIN + np.timedelta64(length - 1, "ns")) // np.timedelta64(length, "ns")), bars)
     return build_panel(
-        tables, length, source="simulated", start=first, end=last, settlements=settlements, simulated=True,
-        regimes=regimes[kept], regime_names=REGIME_NAMES,
+        tables, length, source="demo" if planted is DEMO else "simulated", start=first, end=last, settlements=settlements, simulated=True,
+        regimes=regimes[kept], regime_names=tuple(each.words for each in planted.planted) or REGIME_NAMES,
     )  # fmt: skip
+
+
+def planted_in(panel: Panel) -> list[dict[str, str | float]]:
+    """What is planted in the regimes of a panel of `--source demo`, plain values for JSON; empty for any other."""
+    planted = DEMO.planted if panel.source == "demo" else ()
+    return [{"regime": p.words, "op": p.op, "input": p.of, "strength": p.strength} for p in planted]
 
 
 def _span(start: np.datetime64 | None, end: np.datetime64 | None, length: int) -> tuple[np.datetime64, np.datetime64]:
@@ -222,6 +286,15 @@ def _regimes(
     return regimes, directions, fresh
 
 
+def _turns(
+    draws: _Draws, bars: int, recipe: MarketRecipe
+) -> tuple[npt.NDArray[np.int64], FloatArray, npt.NDArray[np.bool_]]:
+    """As `_regimes`, where something is planted: one regime after the other, the seed says which is first."""
+    length, count = int(recipe.regime_bars[0]), len(recipe.planted)
+    regimes = (np.arange(bars) // length + int(draws.stream("regimes").integers(count))) % count
+    return regimes, np.ones(bars), np.arange(bars) % length == 0
+
+
 def _shocks(draws: _Draws, symbol: str, bars: int, degrees: float) -> FloatArray:
     """[bars] Student-t shocks with unit variance, capped at 8 deviations."""
     normal = draws.stream("normal", symbol).standard_normal(bars)
@@ -256,20 +329,24 @@ def _candles(
         )
         if recipe.contagion_only_volatile:
             lead *= regimes == VOLATILE
+    hour = (opens - opens[0]).astype(np.int64) % DAY_NS / (60 * MINUTE_NS)
+    daily = 1.0 + 0.35 * np.sin((hour - 9.0) / 24.0 * 2 * np.pi)
+    chatter = recipe.chatter * draws.stream("volume", symbol).standard_normal(bars)
+    rates = np.array([2.0 / (each.average + 1.0) for each in recipe.planted])
+    of_volume = np.array([each.of == "volume" for each in recipe.planted], dtype=np.bool_)
+    strengths = np.array([each.strength for each in recipe.planted])
     returns, volatility = _walk(
         shock, lead, regimes, directions, fresh, base, np.asarray(recipe.regime_volatility),
         recipe.trend_drift, recipe.reversion_rate, recipe.garch_alpha, recipe.garch_beta,
+        np.log(daily) + chatter, rates, of_volume, strengths,
     )  # fmt: skip
     close = price * np.exp(np.cumsum(returns))
     open_ = np.concatenate(([price], close[:-1]))
     wicks = np.abs(draws.stream("wicks", symbol).standard_normal((bars, 2))) * 0.45 * volatility[:, None]
     high = np.maximum(open_, close) * np.exp(wicks[:, 0])
     low = np.minimum(open_, close) * np.exp(-wicks[:, 1])
-    hour = (opens - opens[0]).astype(np.int64) % DAY_NS / (60 * MINUTE_NS)
-    daily = 1.0 + 0.35 * np.sin((hour - 9.0) / 24.0 * 2 * np.pi)
     surprise = (np.abs(returns) / volatility) ** 0.5
-    chatter = np.exp(0.35 * draws.stream("volume", symbol).standard_normal(bars))
-    volume = units * hours * daily * (volatility / base) ** 1.2 * (0.5 + surprise) * chatter
+    volume = units * hours * daily * (volatility / base) ** 1.2 * (0.5 + surprise) * np.exp(chatter)
     index = pd.DatetimeIndex(opens, name="timestamp")
     return pd.DataFrame({"open": open_, "high": high, "low": low, "close": close, "volume": volume}, index=index)
 
@@ -287,6 +364,10 @@ def _walk(
     reversion: float,
     alpha: float,
     beta: float,
+    own_volume: FloatArray,
+    rates: FloatArray,
+    of_volume: npt.NDArray[np.bool_],
+    strengths: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Log returns and the volatility each was drawn with, [T] both; bar t uses nothing after t.
 
@@ -299,6 +380,8 @@ def _walk(
     anchor = 0.0
     level = 0.0
     previous = 0.0
+    averages = np.zeros(len(rates))
+    log_volume = np.zeros(bars)
     for t in range(bars):
         target = (base * regime_volatility[regimes[t]]) ** 2
         if t > 0:
@@ -309,7 +392,12 @@ def _walk(
         # the planted drift is no surprise: only shock and lead move the variance
         surprise = sigma * (shock[t] + lead[t])
         expected = 0.0
-        if regimes[t] == 0:
+        if len(rates):
+            here = regimes[t]
+            # an average of white noise of deviation 1 has the deviation sqrt(rate / (2 - rate))
+            unit = averages[here] / np.sqrt(rates[here] / (2.0 - rates[here]))
+            expected = strengths[here] * min(max(unit, -3.0), 3.0) * sigma
+        elif regimes[t] == 0:
             expected = drift * directions[t] * sigma
         elif regimes[t] == 1:
             expected = -reversion * (level - anchor)
@@ -317,6 +405,14 @@ def _walk(
         volatility[t] = sigma
         previous = surprise
         level += returns[t]
+        if len(rates):
+            log_volume[t] = (
+                own_volume[t] + 1.2 * np.log(sigma / base) + np.log(0.5 + np.sqrt(np.abs(returns[t]) / sigma))
+            )
+            recent = log_volume[max(0, t - 167) : t + 1]
+            busy = (log_volume[t] - recent.mean()) / max(recent.std(), 1e-9)
+        for k in range(len(rates)):
+            averages[k] += rates[k] * ((busy if of_volume[k] else returns[t] / sigma) - averages[k])
     return returns, volatility
 
 

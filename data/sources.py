@@ -18,7 +18,7 @@ from data.panel import InputError, Panel
 from data.symbols import parse_symbols
 
 DEFAULT_INTERVAL = "60"
-REAL_OFFLINE = "Real prices without a network: --source bundled --symbol SP500"
+REAL_OFFLINE = "Real prices without a network: --source bundled --symbol SP500. Where something is there to be found: --preset tour"
 
 
 class Loader(Protocol):
@@ -43,7 +43,7 @@ def _bundled(symbols: Sequence[str], interval: str, **asked: Any) -> Panel:
 
 
 #: what `--source` may be; None: asked for with what only it needs (category, seed), in `load_panel`
-SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": None, "bundled": _bundled}
+SOURCES: dict[str, Loader | None] = {"auto": None, "bybit": None, "simulated": None, "demo": None, "bundled": _bundled}
 
 
 def register_source(name: str, loader: Loader) -> None:
@@ -127,8 +127,8 @@ def load_panel(
     start, end : str, optional
         ISO, UTC. A bar belongs to the span if it opens at or after `start` and has closed by `end`.
     source : str
-        `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, `bundled` (real daily
-        prices of stocks, without a network), or a registered name.
+        `auto` (Bybit where it answers within a few seconds, else the simulated market), `bybit`, `simulated`, `demo` (simulated,
+        with something to be found), `bundled` (real daily prices of stocks, without a network), or a registered name.
     files, funding_files : sequence of Path
         Candles, one file per symbol, in order, in place of the source; and their funding settlements.
     columns : str or mapping, optional
@@ -181,11 +181,12 @@ def load_panel(
     registered = SOURCES[source]
     if registered is not None:
         return _with_timeframes(registered(names, asked, start=first, end=last, fill_gaps=fill_gaps), longer)
-    if source != "simulated":
+    if source not in ("simulated", "demo"):
         panel_of_bybit = _from_bybit(names, asked, first, last, source, category, longer, fill_gaps, say, progress)
         if panel_of_bybit is not None:
             return panel_of_bybit
-    return _with_timeframes(simulated.simulate(names, asked, start=first, end=last, seed=seed), longer)
+    recipe = simulated.DEMO if source == "demo" else None
+    return _with_timeframes(simulated.simulate(names, asked, start=first, end=last, seed=seed, recipe=recipe), longer)
 
 
 def _from_bybit(

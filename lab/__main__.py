@@ -143,6 +143,33 @@ def decisions(
     _run("decisions", wanted, experiment.compute, store, minutes, quiet, json_)
 
 
+@command(app, "python -m lab ranks --seeds 1 --cells 12", interrupted=KEPT)
+def ranks(
+    data: Annotated[list[Path] | None, typer.Option(help="Hourly candles for real stretches; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(help="Problems of each kind.", min=1)] = 4,
+    cells: Annotated[int, typer.Option(help="Random cells per problem.", min=3)] = 24,
+    variants: Annotated[str, typer.Option(help="Whose supernets, comma separated.")] = "darts,gdas,random-ws",
+    store: Store = STORE,
+    minutes: Minutes = 1e9,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """Does a supernet rank cells as their own trainings do (Kendall's tau), and do trainings of other settings agree?"""
+    # start-up time
+    from lab import ranks as experiment
+    from lab.comparison import MARKETS
+    from nas.search.variants import get_variant
+
+    histories = histories_of(data)
+    asked = tuple(part.strip() for part in variants.split(",") if part.strip())
+    for name in asked:
+        if get_variant(name).selection == "random":
+            raise InputError(f"--variants {name} has no supernet that could rank anything; leave it out")
+    markets = tuple(name for name in MARKETS if histories or name != "real")
+    wanted = experiment.units(seeds, cells, markets, asked)
+    _run("ranks", wanted, lambda unit: experiment.compute(unit, histories), store, minutes, quiet, json_, histories)
+
+
 @command(app, "python -m lab power --seeds 2 --minutes 30", interrupted=KEPT)
 def power(
     seeds: Annotated[int, typer.Option(help="Tasks of each strength.", min=1)] = 20,

@@ -16,6 +16,7 @@ from data.panel import InputError
 from lab.decisions import decisions_table
 from lab.kinds import kinds_table
 from lab.pooled import pooled_table
+from lab.ranks import ranks_table
 from lab.risk_table import risk_table
 from lab.rounds import searches_table
 from lab.tables import forecast_table, null_table, power_table
@@ -35,6 +36,7 @@ POOLED = tuple(name for name in OTHERS if name not in ("PEPE", "WIF"))  # docs/e
 EXPERIMENTS: dict[str, tuple[str, str, Table]] = {
     "null": ("Does the pipeline fool itself?", f"python -m lab null {CANDLES}", null_table),
     "decisions": ("Does a search decide, and alike?", "python -m lab decisions", decisions_table),
+    "ranks": ("Does a supernet rank cells as their own trainings do?", "python -m lab ranks", ranks_table),
     "power": ("How strong must a signal be?", "python -m lab power", power_table),
     "search-vs-random": (
         "Is a searched architecture better than a random one?", f"python -m lab search-vs-random {CANDLES}", searches_table,

@@ -75,7 +75,7 @@ def _write_graph(writer: Any, folder: Path) -> None:
         return
     import torch  # slow to load; MLflow does without
 
-    from nas.baselines.own_model import own_name
+    from nas.baselines.own_model import own_name  # start-up time
     from nas.network.model import load_model
 
     if own_name(folder):  # no network

@@ -23,7 +23,7 @@ FLAT = "flat"
 class JudgedSection:
     """models: as judged.json has them. kept: titles in the Model Confidence Set. worth: p of Hansen's SPA that none of them beats staying
     flat (None where it was not asked).
-    refitted: titles of models that the run fitted itself, whom no leak court tries.
+    refitted: titles of models that the run fitted itself (`module:Name`).
     pairs: row title -> p of Diebold and Mariano that it earned no more a day than each other one."""
 
     models: tuple[Mapping[str, Any], ...]
@@ -58,7 +58,6 @@ def judged_section(run: Run, daily: pd.DataFrame) -> JudgedSection | None:
     kept = confidence_set(-own[moving]) if len(moving) > 1 else set()
     spa = against_benchmark(own.assign(**{FLAT: 0.0}), FLAT) if moving else None
     models = models_of(run)
-    given = {model["name"] for model in models}
     return JudgedSection(
         tuple(models),
         titles,
@@ -66,7 +65,7 @@ def judged_section(run: Run, daily: pd.DataFrame) -> JudgedSection | None:
         None if spa is None else spa.consistent,
         () if spa is None else tuple(run.title(name) for name in spa.superior),
         tuple(zip(titles, _pairs(own), strict=True)) if len(names) > 1 else (),
-        tuple(run.title(name) for name in names if name not in given),
+        tuple(run.title(name) for name in names if ":" in name),
     )
 
 

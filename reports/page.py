@@ -23,6 +23,7 @@ from reports.forecast_section import forecast_section
 from reports.judged_section import judged_section
 from reports.luck import LuckSection, look_of, luck_section
 from reports.performance import Performance, performance
+from reports.planted_section import planted_section
 from reports.portfolio_section import across_counts, contribution_rows, lead_figure, portfolio_figures, subject
 from reports.risk_section import risk_section
 from reports.run_folder import Run, link_latest, list_runs, load_run
@@ -130,6 +131,7 @@ def _content(run: Run) -> dict[str, object]:
         "cost_rows": cost_rows(run),
         "scenarios": [scenario_title(*pair) for pair in scenarios(run)],
         "contribution_rows": contributed,
+        "planted": planted_section(run),
         "risks": risks,
         "forecast": forecast,
         "crossed": crossed,
@@ -171,9 +173,21 @@ def write_runs_index(reports: Path) -> Path:
         except (OSError, ValueError):
             continue
         if isinstance(info, dict):
-            entries.append({"folder": folder.name, "info": info, "origin": info.get("provenance") or {}})
+            headline = {k: v for k, v in (info.get("headline") or {}).items() if isinstance(v, dict)}
+            own: dict[str, float] = next(iter(headline.values()), {})
+            config = info.get("config") or {}
+            held, named = headline.get("buy_and_hold") or {}, ", ".join(config.get("variant") or [])
+            entries.append(
+                {
+                    "folder": folder.name,
+                    "origin": info.get("provenance") or {},
+                    "settings": f"{config.get('preset', '–')}{f' ({named})' if named else ''}",
+                    **{name: own.get(name, math.nan) for name in ("return", "sharpe")},
+                    "held": held.get("return", math.nan),
+                }
+            )
     path = reports / "index.html"
-    write_text(path, environment().get_template("runs.html.j2").render(entries=entries))
+    write_text(path, environment().get_template("runs.html.j2").render(entries=entries, reports=reports.name))
     return path
 
 
@@ -324,7 +338,8 @@ def _decision(window: Mapping[str, Any]) -> str:
         if days
         else f"no unseen days of {of} tell yet whether such choices earn anything"
     )
-    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}."
+    why = str(evidence.get("why_flat") or "").replace("the window stays flat: ", "")
+    return f"{'Stayed flat' if flat else 'Traded'}: {plan}; {record}{f' ({why})' if why and days else ''}."
 
 
 def _is_plain_svg(text: str) -> bool:

@@ -51,6 +51,7 @@ def render(journal: Journal) -> str:
         style=Markup(style),
         state=journal.get("state", "never started"),
         why=journal.get("why"),
+        flat=journal.get("flat"),
         summary=_summary(journal, equity),
         problem=problem,
         told=told,

@@ -48,4 +48,16 @@ def squared(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     return ((forecast - label).square() * weight).sum() / (weight.sum() * label.shape[1]).clamp_min(1.0)
 
 
-LOSSES: dict[str, Loss] = {"huber": huber, "squared": squared, "direction": direction, "sharpe": sharpe}
+def classes(forecast: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of classes, one output each, over weighted bars; label: 1 for the right one, 0 elsewhere."""
+    surprise = -(label * torch.log_softmax(forecast, 1)).sum(1, keepdim=True)
+    return (surprise * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+LOSSES: dict[str, Loss] = {
+    "huber": huber,
+    "squared": squared,
+    "direction": direction,
+    "sharpe": sharpe,
+    "classes": classes,
+}

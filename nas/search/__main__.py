@@ -29,7 +29,9 @@ _CURVES = ("train_loss", "validation_loss", "validation_correlation", "entropy",
 )
 @flags_of(SearchRequest, groups=(MARKET, SEARCH))
 def main(**given: Any) -> None:
-    """Search one network on one stretch; the first three quarters train weights, the last quarter the architecture."""
+    """Search one network on one stretch; the first three quarters train weights, the last quarter the architecture.
+
+    With --out a search that was interrupted goes on: the same command, the same result."""
     asked = SearchRequest.read(given)
     # start-up time: `--help` needs no torch
     import torch
@@ -43,10 +45,12 @@ def main(**given: Any) -> None:
     console = console_of(asked.as_json, asked.quiet)
     rows: list[dict[str, Any]] = []
     try:
-        get_variant(asked.variant)
+        chosen = get_variant(asked.variant)
         torch.set_num_threads(1)
+        held = None
         if asked.out is not None:
             make_folder(asked.out, "--out")
+            held = asked.out / "search.part" if chosen.selection != "random" else None
         panel = load_market(asked, asked.seed, echo=lambda text: console.print(text, markup=False))
         if panel.simulated:
             console.print("[bold black on yellow] SIMULATED MARKET [/] no real prices")
@@ -60,9 +64,12 @@ def main(**given: Any) -> None:
                 panel, variant=asked.variant, horizon=asked.horizon, seed=asked.seed, nodes=asked.nodes, cells=asked.cells,
                 cell_inputs=asked.cell_inputs,
                 channels=asked.channels, epochs=asked.epochs, loss=asked.loss, fraction=asked.search_fraction, on_record=show,
+                checkpoint=held,
             )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted after {len(rows)} of {asked.epochs} epochs: nothing was written", err=True)
+        kept = asked.out is not None and (asked.out / "search.part").exists()
+        then = "the same command goes on from there" if kept else "nothing was written"
+        typer.echo(f"\ninterrupted after {len(rows)} of {asked.epochs} epochs: {then}", err=True)
         raise typer.Exit(130) from None
     if asked.out is not None:
         write_text(asked.out / "search.json", found.to_json() + "\n")

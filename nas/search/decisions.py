@@ -196,6 +196,8 @@ def constant_losses(run: SearchRun) -> Tensor:
     weight = torch.cat([tensors.weight[:, :, part] for part in run.train_bars], -1)
     label = torch.cat([tensors.y[:, :, part] for part in run.train_bars], -1)
     mean = (label * weight).sum((0, 2)) / weight.sum().clamp_min(1.0)
+    if run.settings.loss == "classes":  # whose outputs are logarithms of chances
+        mean = mean.clamp_min(1e-6).log()
 
     def forward(x: Tensor) -> Tensor:
         count = tensors.y.shape[0]

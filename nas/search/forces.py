@@ -14,6 +14,7 @@ it is weighed against what the loss gains.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,14 @@ class Forces:
                 for part, value in parts.items():
                     self._totals[part] += float(value.abs().sum()) / max(1, self.movable.get(name, push.numel()))
         return found
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for `nas.search.checkpoint`."""
+        return {"squares": dict(self._squares), "totals": dict(self._totals), "steps": self._steps}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self._squares, self._totals, self._steps = dict(state["squares"]), dict(state["totals"]), state["steps"]
 
     def told(self) -> dict[str, float] | None:
         """Mean size of every force per op logit and step since the last call; None where alpha did not move."""

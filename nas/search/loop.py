@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from data.panel import InputError
 from nas.network.links import Candidates, lag_preferences, leaders_of, together
 from nas.network.stretches import Tensors, alternating
+from nas.search.checkpoint import Checkpoint
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
 from nas.search.result import SearchResult
@@ -40,15 +42,17 @@ def search(
     variant: str = "darts",
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
     initial: tuple[Weights, Weights] | None = None,
+    checkpoint: Path | None = None,
 ) -> SearchResult:
     """Bilevel search (Liu et al. 2019) on one window. on_record receives every epoch's row of the history as soon as it is known.
     initial: (op_weights, feature_weights) of an earlier search to start from (warm start); random controls have no use for it.
+    checkpoint: a file, written after every epoch and gone at the end; a killed search goes on from it, to the same bytes.
 
     tensors.x holds every candidate pipeline as a column, in the order of `space.features`. InputError for shapes that cannot be
     searched, inputs with NaN and losses that explode.
     """
     chosen = get_variant(variant)
-    check(space, tensors, train_bars, validation_bars, chosen)
+    check(space, tensors, train_bars, validation_bars, chosen, settings)
     if settings.finalists < chosen.finalists:
         settings = replace(settings, finalists=chosen.finalists)
     if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
@@ -56,6 +60,10 @@ def search(
         splits = alternating(train_bars, validation_bars, settings.blocks, purge)
     else:
         splits = parts_of(train_bars), parts_of(validation_bars)
+    if checkpoint is not None and (chosen.selection == "random" or settings.repeats > 1):
+        raise InputError(
+            "what goes on from a checkpoint is one search; random cells and several repeats keep none: leave checkpoint out"
+        )
     if chosen.selection == "random":
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
@@ -68,28 +76,72 @@ def search(
             for k in range(settings.repeats)
         ]  # fmt: skip
         return _together(results, settings, chosen)
+    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
+    found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
+    if held is not None:
+        held.done()
+    return found
+
+
+def supernet(
+    space: SearchSpace,
+    tensors: Tensors,
+    train: slice,
+    validation: slice,
+    settings: SearchSettings,
+    seed: int,
+    variant: str,
+) -> SearchRun:
+    """A supernet as a search leaves it, before any cell is read off: what it says of a cell is
+    `run.validation(run.architecture.chosen_mix(genotype))`."""
+    chosen = get_variant(variant)
+    check(space, tensors, train, validation, chosen, settings)
+    return _staged(chosen, space, tensors, ((train,), (validation,)), settings, seed)[0]
+
+
+def _staged(
+    variant: Variant,
+    space: SearchSpace,
+    tensors: Tensors,
+    splits: tuple[tuple[slice, ...], tuple[slice, ...]],
+    settings: SearchSettings,
+    seed: int,
+    initial: tuple[Weights, Weights] | None = None,
+    held: Checkpoint | None = None,
+    on_epoch: Callable[[int], None] = lambda _: None,
+    on_record: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> tuple[SearchRun, list[dict[str, Any]]]:
+    """All stages of a search: (the run of the last one, the history). held: where it goes on from, written after every epoch."""
     leaders = leaders_of(space, tensors, splits[0])
-    stages = chosen.stages
-    history: list[dict[str, Any]] = []
-    kept = _racing(space, chosen, leaders)
+    stages, kept = variant.stages, _racing(space, variant, leaders)
+    before = None if held is None else held.read()
+    history: list[dict[str, Any]] = [] if before is None else before["history"]
+    for row in history:
+        on_record(row)
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
     for k, stage in enumerate(stages):
-        first = stage_ends[k - 1] if k else 0
-        if first == stage_ends[k]:
-            continue  # fewer epochs than stages
-        run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, chosen, stage, kept, leaders)
-        if initial is not None and k == 0:
+        first = begin = stage_ends[k - 1] if k else 0
+        if first == stage_ends[k] or (before is not None and k < before["stage"]):
+            continue  # fewer epochs than stages, or done before
+        here = before if before is not None and k == before["stage"] else None
+        kept = kept if here is None else here["kept"]
+        run = SearchRun(space, tensors, splits, settings, seed + 1_000_003 * k, variant, stage, kept, leaders)
+        if here is not None:
+            run.restore(here["run"])
+            begin = here["epoch"] + 1
+        elif initial is not None and k == 0:
             run.architecture.start_from(*initial)
-        for epoch in range(first, stage_ends[k]):
-            row = run.epoch(epoch, epoch - first, stage_ends[k] - first)
-            history.append(row)
-            on_epoch(epoch)
-            on_record(row)
+        for epoch in range(begin, stage_ends[k]):
             if run.stopped:
                 break
+            history.append(run.epoch(epoch, epoch - first, stage_ends[k] - first))
+            if held is not None:
+                held.write(k, epoch, kept, history, run)
+            on_epoch(epoch)
+            on_record(history[-1])
         if stage_ends[k] < settings.epochs:
             kept = _fewer(run.architecture, stages[k + 1].ops)
-    return _result(run, history)
+    return run, history
 
 
 def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
@@ -191,6 +243,7 @@ def check(
     train: slice | Sequence[slice],
     validation: slice | Sequence[slice],
     variant: Variant,
+    settings: SearchSettings,
 ) -> None:
     """InputError for what cannot be searched, naming what to change."""
     columns = sum(len(p) for _, p in space.features)
@@ -215,6 +268,10 @@ def check(
     if variant.alignment > 0.0 and deepest < 2:
         raise InputError(
             f"variant {variant.name} aligns the cells of the search, which has one; give search_cells of 2 or more, or leave align out"
+        )
+    if settings.loss == "classes" and len(space.horizons) < 2:
+        raise InputError(
+            "loss classes tells classes apart, an output each, and there is one output; choose another loss"
         )
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():

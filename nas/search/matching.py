@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,17 @@ class Matching:
                     self.parameters[name].copy_(values[name])
                 else:
                     self.parameters[name][row].copy_(values[name][row])
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, for `nas.search.checkpoint`."""
+        running = {op: (one.sum, one.count) for op, one in self.running.items()}
+        return {"frozen": sorted(self.frozen), "running": running, "last": self._last}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """From `state`."""
+        self.frozen, self._last = set(state["frozen"]), dict(state["last"])
+        for op, (total, count) in state["running"].items():
+            self.running[op].sum, self.running[op].count = total, count
 
     @property
     def told(self) -> str:

@@ -36,6 +36,8 @@ from nas.space.ops import OPS
 from nas.space.search_space import SearchSpace
 
 Batch = tuple[Tensor, Tensor, Tensor]
+_LEARNERS = ("network", "architecture", "weights", "alpha", "schedule")
+_COURSE = ("eigenvalues", "snapshots", "stopped", "feature_steps", "note", "progress")
 
 
 def cells_of(space: SearchSpace, stage: Stage) -> int | None:
@@ -154,6 +156,31 @@ class SearchRun:
         parts = self.train_bars, self.validation_bars
         bars, others = (max(2.0, sum(float(self.tensors.weight[:, :, p].sum()) for p in each)) for each in parts)
         self.feature_price = self.settings.feature_cost / math.sqrt(bars * others)
+
+    def state(self) -> dict[str, Any]:
+        """Everything of it that moves, for `nas.search.checkpoint`."""
+        return {
+            **{name: getattr(self, name).get_state() for name in ("generator", "draw")},
+            **{name: getattr(self, name).state_dict() for name in _LEARNERS},
+            **{name: getattr(self, name) for name in _COURSE},
+            "temperature": self.architecture.temperature,
+            "vector": self.curvature.vector,
+            "forces": self.forces.state(),
+            "matching": None if self.matching is None else self.matching.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, which a run of the same search left."""
+        for name in ("generator", "draw"):
+            getattr(self, name).set_state(state[name])
+        for name in _LEARNERS:
+            getattr(self, name).load_state_dict(state[name])
+        for name in _COURSE:
+            setattr(self, name, state[name])
+        self.architecture.temperature, self.curvature.vector = state["temperature"], state["vector"]
+        self.forces.restore(state["forces"])
+        if self.matching is not None:
+            self.matching.go_on(state["matching"])
 
     # -- one epoch ------------------------------------------------------------------------------------------------------
 

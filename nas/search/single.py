@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from data.panel import InputError, Panel
@@ -33,6 +34,7 @@ def search(
     features: str | Mapping[str, tuple[str, ...]] = "default",
     settings: SearchSettings | None = None,
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
+    checkpoint: Path | None = None,
     **changes: Any,
 ) -> SearchResult:
     """Search a network for all of `panel`: weights on its first part, alphas on the last `validation_share` of it, purged.
@@ -57,6 +59,8 @@ def search(
         How the search runs; 50 epochs unless given.
     on_record : callable
         Receives every epoch's row of the history as soon as it is known.
+    checkpoint : Path, optional
+        Written after every epoch and gone at the end; a killed search goes on from it, to the same bytes.
     **changes
         Fields of `SearchSettings` (`epochs=20`, `loss="sharpe"`).
 
@@ -94,4 +98,6 @@ def search(
     train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)
     how = replace(settings or SearchSettings(epochs=50), **changes)
-    return loop.search(space, tensors, train, validation, how, seed, variant=variant, on_record=on_record)
+    return loop.search(
+        space, tensors, train, validation, how, seed, variant=variant, on_record=on_record, checkpoint=checkpoint
+    )

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const charts = JSON.parse(document.getElementById("charts")?.textContent ?? "{}");
   const colour = name => getComputedStyle(root).getPropertyValue(name).trim();
   // specifications name colours as var(--x); plotly needs their values
   const resolved = value => {
@@ -136,6 +136,21 @@
       });
       table.tBodies[0].append(...rows);
     }));
+  });
+
+  // the list of runs: rows that hold every word typed, and the command that compares those ticked
+  document.querySelectorAll("table[data-filter]").forEach(table => {
+    const field = document.getElementById(table.dataset.filter), rows = [...table.tBodies[0].rows];
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach(row => { row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word)); });
+      document.getElementById("shown").textContent = `${rows.filter(row => !row.hidden).length} of ${rows.length}`;
+    });
+    table.addEventListener("change", () => {
+      const runs = [...table.querySelectorAll("input:checked")].map(box => `${table.dataset.folder}/runs/${box.value}`);
+      document.getElementById("compare").hidden = runs.length < 2;
+      document.getElementById("compare-command").textContent = `python -m reports compare ${runs.join(" ")}`;
+    });
   });
 
   document.querySelectorAll("[data-copy]").forEach(button => button.addEventListener("click", async () => {

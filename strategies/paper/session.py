@@ -21,7 +21,7 @@ from data.atomic import make_folder
 from data.intervals import interval_name
 from data.panel import InputError
 from data.progress import console_of
-from data.simulated import simulate
+from data.simulated import DEMO, simulate
 from nas.baselines.own import trust
 from nas.baselines.own_model import own_name
 from strategies.paper.alerts import Alerts
@@ -78,9 +78,10 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
     make_folder(folder, "--out")
     if strategy.stays_flat:
         console.print(
-            "note: the run found no plan worth trading in its last window, so this model stays flat (evidence = 1 in the run's "
-            "settings takes that bar away)"
-        )
+            f"note: no order will come, {strategy.flat_because}. A model that trades: python -m strategies.walkforward --preset tour; "
+            "--evidence 1 asks a run for no record",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     with Held(folder):
         journal = Journal(folder / "journal.sqlite")
         if journal.symbols not in ((), strategy.traded):
@@ -122,8 +123,10 @@ def _local(s: PaperSettings, strategy: Strategy, folder: Path) -> tuple[LocalExc
     if s.research:
         need = max(need, bars_needed(s.run, strategy.model.interval_ns))
     count = need + (s.bars or 20_000) + 1000
+    demo = strategy.model.extra.get("market")
     panel = simulate(strategy.traded, interval_name(strategy.model.interval_ns), start=start,
-                     end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"))  # fmt: skip
+                     end=start + count * np.timedelta64(strategy.model.interval_ns, "ns"),
+                     seed=demo["seed"] if demo else 0, recipe=DEMO if demo else None)  # fmt: skip
     save_candles(folder / "market.npz", panel)
     length = strategy.model.interval_ns // 1_000_000
     first = int(panel.timestamps[0].astype("datetime64[ms]").astype(np.int64))
@@ -144,7 +147,7 @@ def _trade(
     settings["stop_loss"] = repr(stop_loss)
     journal.set(
         id=name, settings=_json(settings), symbols=",".join(strategy.traded), interval=interval, venue=s.venue, run=s.run.resolve().name,
-        endpoint=endpoint or "", model=str(strategy.folder), arithmetic="pinned" if pinned() else "",
+        endpoint=endpoint or "", flat=strategy.flat_because, model=str(strategy.folder), arithmetic="pinned" if pinned() else "",
     )  # fmt: skip
     venue = connect(
         s.venue, keys, strategy.traded, interval, endpoint, lambda text: journal.event("trouble", keys.redact(text))

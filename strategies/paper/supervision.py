@@ -64,6 +64,8 @@ def status_table(journal: Journal) -> Table:
     table = Table(title=journal.get("id", "?"), show_header=False)
     table.add_row("state", f"[{style}]{state}[/]" if style else state)
     table.add_row("why", escape(journal.get("why")) or "-")
+    if journal.get("flat"):
+        table.add_row("no order", escape(journal.get("flat")))
     table.add_row("market", f"{', '.join(journal.symbols)} {journal.get('interval')} on {journal.get('venue')}")
     last = journal.last_decision()
     rows = {} if last is None else journal.decision(int(last["open_ms"]))

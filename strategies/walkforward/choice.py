@@ -98,6 +98,28 @@ class Choice(Generic[C]):
     needed: float
     record: int
 
+    @property
+    def why_flat(self) -> str:
+        """In one sentence; empty where the window trades."""
+        if self.plan != FLAT:
+            return ""
+        if self.needed >= 1.0:
+            return "the window stays flat: no plan earned anything on its validation bars"
+        if not self.record:
+            return (
+                "the window stays flat: no unseen day of earlier windows tells yet whether such choices earn anything"
+            )
+        earned, asked = (_errors(chance) for chance in (self.by_luck, self.needed))
+        return (
+            f"the window stays flat: plans chosen like its best one earned {earned:.1f} standard errors on {self.record} earlier unseen "
+            f"days, luck shows {asked:.1f} once in {1.0 / self.needed:.0f}"
+        )
+
+
+def _errors(chance: float) -> float:
+    """Standard errors that luck alone shows or exceeds with this probability."""
+    return -NormalDist().inv_cdf(min(max(chance, 1e-9), 1.0 - 1e-9))
+
 
 class Records(Generic[C]):
     """Two records of one strategy, window after window. Which plan is best: by the stop-stretch returns of every configuration (key,

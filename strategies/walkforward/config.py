@@ -44,7 +44,7 @@ class RunConfig(MarketSettings):
     ('BTCUSDT', 'ETHUSDT')
     """
 
-    preset: str = setting("default", "quick, default or thorough.")
+    preset: str = setting("default", "tour, quick, default or thorough.")
     seed: int = setting(0, "Same seed, data, code and kind of processor: same bytes.", SEARCH, ge=0, le=MOST_SEED)
     target: tuple[str, ...] = setting(
         ("return",),

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,8 +32,9 @@ from strategies.backtest.rules import RULES
 from strategies.backtest.terms import Costs
 from strategies.backtest.timing import timing_luck
 from strategies.walkforward import cpcv
+from strategies.walkforward.choice import Choice
 from strategies.walkforward.config import RunConfig, bars_of
-from strategies.walkforward.contenders import CROSS_VALIDATION, Contender, PolicyOutcome
+from strategies.walkforward.contenders import CROSS_VALIDATION, Candidate, Contender, PolicyOutcome
 from strategies.walkforward.coverage import charged_funding, unknown_inputs
 from strategies.walkforward.cpcv import CrossValidation
 from strategies.walkforward.fitting import Reach, fitting_space, left_out
@@ -186,6 +187,8 @@ class Pipeline:
         began = time.perf_counter()
         with self.console.status("trading out of sample"):
             self.book = book = trade(config, panel, self.windows, outcomes, [*judged, *rivals], volatility)
+        for line in flat_lines(book.chosen) if directional(config) else ():
+            self.console.print(line, markup=False, soft_wrap=True)
         self.timings["backtests"] = time.perf_counter() - began
         began = time.perf_counter()
         sheet = self._sheet(book, volatility) if directional(config) else {}
@@ -365,6 +368,16 @@ def decided_line(outcome: PolicyOutcome) -> str:
     if none == len(stand):
         return f"searches: nothing was decided on any of {count}: no op was shown to be better than the next best"
     return f"searches: decided {sum(stand)} edges on {len(stand) - none} of {count}; nothing on {none}"
+
+
+def flat_lines(chosen: Sequence[Choice[Candidate]]) -> list[str]:
+    """Which windows do not trade, and why the last one does not: its model is the one that trades on paper."""
+    flat = [str(number) for number, choice in enumerate(chosen) if choice.why_flat]
+    if not flat:
+        return []
+    said = f"stayed flat in {len(flat)} of {len(chosen)} windows ({', '.join(flat)})"
+    last = chosen[-1].why_flat
+    return [f"{said}; the last: {last}" if last else said]
 
 
 def shared_out(wall_s: float, cpu_s: dict[str, float]) -> dict[str, float]:

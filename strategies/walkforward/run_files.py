@@ -17,6 +17,7 @@ from data import arithmetic
 from data.atomic import write_atomically, write_text
 from data.coverage import Coverage
 from data.panel import Panel
+from data.simulated import planted_in
 from nas.baselines.own import is_own, is_table
 from nas.baselines.own_model import kept
 from nas.network.model import ENSEMBLE_FILE
@@ -165,8 +166,9 @@ class Finished:
 def write_run(folder: Path, run: Finished, register: Register | None = None) -> None:
     """Tables, models, windows.json; run.json last: it says that all others are there. register: counts the look at the test stretch."""
     _write_tables(folder, run)
-    if run.judged:
-        write_text(folder / "judged.json", json.dumps([_judged(run, model) for model in run.judged], indent=1) + "\n")
+    tried = [*(_judged(run, model) for model in run.judged), *_tried(run)]
+    if tried:
+        write_text(folder / "judged.json", json.dumps(tried, indent=1) + "\n")
     _write_models(folder / "models", run)
     windows = [_window(run, window) for window in run.windows]
     write_text(folder / "windows.json", json.dumps(windows, indent=1) + "\n")
@@ -182,6 +184,19 @@ def _judged(run: Finished, model: Judged) -> dict[str, Any]:
     charges = court(run.panel, model.raw, run.config.horizon[0])
     told = {"name": model.name, "title": model.title, "description": model.description}
     return {**told, "charges": [asdict(charge) for charge in charges]}
+
+
+def _tried(run: Finished) -> list[dict[str, Any]]:
+    """The same of models that the run fitted: of what they forecast on test stretches."""
+    found = []
+    for name, table in run.book.forecasts.groupby("strategy", sort=False):
+        if is_own(str(name)):
+            raw = np.full((len(run.panel), len(run.panel.assets)), np.nan)
+            raw[slice(*run.traded)] = table["forecast"].to_numpy(float).reshape(-1, len(run.panel.assets))
+            charges = court(run.panel, raw, run.config.horizon[0])
+            about = {key: run.book.kinds[str(name)][key] for key in ("title", "description")}
+            found.append({"name": name, **about, "charges": [asdict(charge) for charge in charges]})
+    return found
 
 
 def _write_tables(folder: Path, run: Finished) -> None:
@@ -226,13 +241,15 @@ def _write_models(folder: Path, run: Finished) -> None:
         spread = float(known.std()) if known.size else 0.0
         extra = {
             "plan": choice.plan.name,
+            **({"flat_because": choice.why_flat} if choice.why_flat else {}),
+            **({"market": {"source": "demo", "seed": config.seed}} if planted_in(panel) else {}),
             "rule": asdict(scaled_rule(position_rule(config), signal, choice.plan)),
             "horizons": list(config.horizon),
             "scale": run.scale.from_bar(panel, window.test.start).to_dict(),
             **({} if directional(config) else {"direction": "hold"}),
             **({} if run.risk is None else models_of(run.risk, window.number, folder / str(window.number))),
             "symbols": list(panel.assets),
-            "category": config.category,
+            "category": "bundled" if panel.source.startswith("bundled") else config.category,
             **({"portfolio": asdict(portfolio)} if len(panel.assets) > 1 else {}),
             "code_version": run.code,
             "decision_version": decision_version(),
@@ -292,6 +309,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
             "needed": choice.needed,
             "record_days": choice.record,
             "rehearsed": run.rehearsals,
+            "why_flat": choice.why_flat,
         },
         **{k: found[k] for k in ("text", "weights", "history", "features") if k in found},
         # in the size in which it trades
@@ -314,6 +332,7 @@ def _summary(name: str, run: Finished) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "provenance": _provenance(run),
         "regimes": _regimes(run),
+        "planted": planted_in(panel),
         "timings": {k: round(v, 2) for k, v in run.timings.items()},
         "headline": book.headline,
         "policies": book.policies,

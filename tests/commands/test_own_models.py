@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from typer.testing import CliRunner
 
 from data.errors import InputError
 from data.sources import load_panel
-from examples.own_models import Ridge
 from nas.baselines import own, own_model
 from strategies.paper.__main__ import app as paper
 from strategies.paper.decisions.strategy import load_strategy
@@ -111,6 +111,8 @@ def test_both_examples_are_judged_and_the_audit_refits_them(run: Path) -> None:
     page = (run / "index.html").read_text()
     assert "Are these forecasts worth trading?" in page
     assert "Ridge, Tiny: fitted here, anew on every window" in page
+    tried = json.loads((run / "judged.json").read_text())
+    assert [(model["name"], len(model["charges"])) for model in tried] == [(RIDGE, 5), (TINY, 5)]
     checks = Audit.open(run, Console(quiet=True)).checks(windows=1)
     assert [check.name for check in checks if not check.passed] == []
     assert {f"{n}: training and forecasts before a replaced future" for n in (RIDGE, TINY)} <= {c.name for c in checks}
@@ -164,6 +166,10 @@ def test_an_interrupted_run_goes_on_without_fitting_again(run: Path, monkeypatch
     assert done.exit_code == 0, done.output
     assert "finished already" not in done.output
     assert (run / "positions.parquet").read_bytes() == (kept / "positions.parquet").read_bytes()
+
+
+def other_fit(model: SklearnRidge, X: np.ndarray, y: np.ndarray) -> SklearnRidge:
+    return SklearnRidge.fit(model, X, 1.001 * y)
 
 
 @pytest.fixture
@@ -221,7 +227,7 @@ def test_a_paper_session_trades_it_and_its_replay_is_identical(run: Path) -> Non
     [
         (lambda m, _f: m.setattr(own, "_TRUSTED", set()), f"give --model {RIDGE}"),
         (lambda m, _f: m.setattr(own_model, "fingerprint", lambda _names: "other"), "is not the one that the run fitted"),
-        (lambda m, _f: m.setattr(Ridge, "fit", lambda s, X, y: SklearnRidge.fit(s, X, 1.001 * y)), "fitted again, does not forecast"),
+        (lambda m, _f: m.setattr(import_module("examples.own_models").Ridge, "fit", other_fit), "does not forecast"),
         (lambda _m, f: (f / "weights.safetensors").write_bytes(b"no"), "was changed after it was written"),
     ],
 )  # fmt: skip

@@ -39,6 +39,8 @@ def test_a_registered_source_gets_the_span_and_longer_candles_join_it(asked: lis
 def test_a_name_is_taken_once_and_an_unknown_one_lists_all(asked: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="'mine' is registered already"):
         register_source("mine", SOURCES["mine"])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="unknown --source 'nine'; expected auto, bybit, simulated, bundled, mine"):
+    with pytest.raises(
+        InputError, match="unknown --source 'nine'; expected auto, bybit, simulated, demo, bundled, mine"
+    ):
         load_panel(["BTCUSDT"], source="nine")
     assert asked == []

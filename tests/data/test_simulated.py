@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data.panel import InputError
-from data.simulated import TREND, VOLATILE, MarketRecipe, simulate
+from data.simulated import DEMO, TREND, VOLATILE, MarketRecipe, planted_in, simulate
 from data.sources import load_panel
 
 START, END = np.datetime64("2022-01-01", "ns"), np.datetime64("2024-06-01", "ns")
@@ -136,3 +137,38 @@ def test_wrong_wishes_give_one_clear_line(wrong: dict, expected: str) -> None:
     with pytest.raises(InputError, match=expected) as caught:
         load_panel(**asked)
     assert "\n" not in str(caught.value)
+
+
+def test_the_demo_market_moves_as_planted_and_only_there() -> None:
+    panel = load_panel(["BTCUSDT"], source="demo", start="2020-06-01", end="2024-06-01")
+    assert panel.source == "demo"
+    assert panel.simulated
+    planted = {each["regime"]: each for each in planted_in(panel)}
+    assert tuple(planted) == panel.regime_names
+    assert planted_in(simulate(["BTCUSDT"])) == []
+    returns = log_returns(panel, "BTCUSDT")
+    turns = panel.timestamps[np.flatnonzero(np.diff(panel.regimes)) + 1]
+    assert set((turns - np.datetime64("2020-01-01")) % np.timedelta64(13_140, "h")) == {np.timedelta64(0, "ns")}
+    for k, each in enumerate(DEMO.planted):
+        values = pd.Series(returns if each.of == "return" else np.log(panel.column("volume", "BTCUSDT")))
+        if each.of == "volume":
+            values = (values - values.rolling(168).mean()) / values.rolling(168).std()
+        average = values.ewm(span=each.average, adjust=False).mean().to_numpy()
+        known = np.isfinite(average[:-1])
+        there, elsewhere = (known & (panel.regimes[1:] == r) for r in (k, 1 - k))
+        here, other = (np.corrcoef(average[:-1][m], returns[1:][m])[0, 1] for m in (there, elsewhere))
+        assert here > 0.1
+        assert here > other + 0.05
+
+
+def test_what_is_planted_reads_no_later_bar() -> None:
+    spans = {"start": START, "seed": 3, "recipe": DEMO}
+    whole, part = (simulate(["ETHUSDT"], end=end, **spans) for end in (END, np.datetime64("2023-02-01", "ns")))
+    assert part.fingerprint() == whole.cut(0, len(part)).fingerprint()
+
+
+def test_the_demo_market_keeps_clusters_and_tails() -> None:
+    returns = log_returns(load_panel(["BTCUSDT"], source="demo"), "BTCUSDT")
+    assert ((returns - returns.mean()) ** 4).mean() / returns.var() ** 2 > 4
+    size = np.abs(returns)
+    assert np.corrcoef(size[:-1], size[1:])[0, 1] > 0.1

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from data.simulated import simulate
 from docs.pictures.gallery import FOLDER, GALLERY, executed
+from nas.network.stretches import Samples
+from nas.network.training import TrainingSettings
+from nas.space.search_space import SearchSpace
+from nas.tasks.windows import Window
+from nas.tasks.work import TrainTask, run_task
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {path.stem: path for path in (ROOT / "examples").glob("add_*.py")}
@@ -70,3 +78,27 @@ def test_the_cells_of_the_notebook_run_in_order() -> None:
     names = executed("notebook", **{"epochs=10": "epochs=2, channels=4"})
     assert "<svg" in names["found"]._repr_html_()
     assert "<svg" in (FOLDER / "notebook.svg").read_text()
+
+
+@pytest.mark.parametrize("name", ["lightgbm_model:boosted", "foundation_model:Pretrained"])
+def test_a_model_of_the_gallery_forecasts_and_reads_no_later_bar(name: str) -> None:
+    if name.startswith("lightgbm"):
+        pytest.importorskip("lightgbm", reason="LightGBM is in the test extra")
+    start = np.datetime64("2024-01-01", "ns")
+    panel = simulate(["BTCUSDT", "ETHUSDT"], "60", start=start, end=start + np.timedelta64(1_400, "h"))
+    cut = 1_300
+    future = np.array(panel.values)
+    future[cut:] *= 1.3
+    features = {"return": ("zscore24",), "range": ("zscore24",)}
+    window = Window(0, slice(200, 800), slice(900, 1_100), slice(1_200, 1_400), 20)
+    told = []
+    for each in (panel, replace(panel, values=future)):
+        samples = Samples.of(each, (6,), features)
+        space = SearchSpace(horizons=(6,)).with_features(features)
+        task = TrainTask(window, f"examples.{name}", 0, space, TrainingSettings())
+        told.append(run_task(task, samples).test_forecasts)
+    assert told[0].shape == (200, 2)
+    assert np.isfinite(told[0]).all()
+    assert told[0].std() > 0.0
+    assert np.array_equal(told[0][: cut - 1_200], told[1][: cut - 1_200])
+    assert not np.array_equal(told[0], told[1])

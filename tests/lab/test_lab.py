@@ -106,7 +106,7 @@ def tiny(experiment: str, folder: Path) -> tuple[list[Unit], Callable[[Unit], di
         ]
         return units, lambda unit: null.compute(unit, [])
     if experiment == "search-vs-random":
-        units = comparison.units(2, 2, ("planted",), ("darts",), (2,))
+        units = comparison.units(2, 2, ("planted",), ("darts",), (2,), "small")
         return units, lambda unit: comparison.compute(unit, [])
     table = folder / "waves.csv"
     rows = np.sin(np.arange(1_100)[:, None] / [5.0, 9.0]) + np.random.default_rng(0).standard_normal((1_100, 2))
@@ -272,14 +272,14 @@ def test_planted_labels_know_nothing_of_the_future() -> None:
 
 
 def test_a_tiny_comparison_tells_its_verdict() -> None:
-    units = comparison.units(2, 2, ("planted",), ("darts", "perturbation", "regulariser"), (2,))
+    units = comparison.units(2, 2, ("planted",), ("darts", "perturbation", "regulariser"), (2,), "small")
     found = [Record(unit.name, unit.settings, comparison.compute(unit, []), 1.0, "", "", "") for unit in units]
     verdict, table = searches_table(found)
     assert "planted: plain DARTS" in verdict
     assert "Last round (candidates), planted, 2 problems: better than random architectures of equal compute" in verdict
     assert table.split("### The last round")[0].count("| planted |") == 5
     assert all(len(record.result["random"]) == 2 for record in found)
-    task = planted(0, 0.3, "large")  # the command's arm of 2 is the search's own last round of 2, trained alike
+    task = planted(0, 0.3, "small")  # the command's arm of 2 is the search's own last round of 2, trained alike
     won = comparison.search_by(task, "darts", 0, units[0].settings["search"], finalists=2).genotype
     there = {arm.name: arm for arm in arms(found[0])}
     assert there["darts, last round of 2"].test == judge_genotype(task, won, 0)[1]

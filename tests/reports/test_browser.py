@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from reports.comparison import write_comparison
-from reports.page import write_page
+from reports.page import write_page, write_runs_index
 from reports.run_folder import load_run
 from reports.tearsheets import planned_sheets, write_tearsheet
 from tests.reports.run_builder import build_run
@@ -224,3 +225,33 @@ def test_comparison_of_runs_draws(browser: Any, tmp_path: Path) -> None:
         assert visit.said == []
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert visit.page.evaluate(CONTRAST) == []
+
+
+def test_the_list_of_runs_filters_sorts_and_says_how_to_compare(browser: Any, tmp_path: Path) -> None:
+    for k, name in enumerate(("aa", "bb", "cc")):
+        folder = build_run(tmp_path, run_id=name, bars=24 * 5, optional=False, seed=k)
+        info = json.loads((folder / "run.json").read_text())
+        info["headline"] = {"searched": {"return": (0.1, 0.3, 0.2)[k], "sharpe": 1.0}}
+        (folder / "run.json").write_text(json.dumps(info))
+    with Visit(browser, write_runs_index(tmp_path), 390) as visit:
+        page = visit.page
+
+        def shown() -> list[str]:
+            return page.locator("tbody tr:visible th").all_inner_texts()
+
+        page.click("text=Return")
+        assert shown() == ["bb", "cc", "aa"]
+        page.fill("#filter", "BTCUSDT c")
+        assert "cc" in shown()
+        page.fill("#filter", "bb")
+        assert shown() == ["bb"]
+        assert page.locator("#shown").inner_text() == "1 of 3"
+        page.fill("#filter", "")
+        assert page.locator("#compare").is_hidden()
+        for name in ("aa", "cc"):
+            page.check(f"input[value={name}]")
+        command = f"python -m reports compare {tmp_path.name}/runs/cc {tmp_path.name}/runs/aa"
+        assert page.locator("#compare-command").inner_text() == command
+        assert visit.said == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(CONTRAST) == []

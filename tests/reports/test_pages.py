@@ -156,6 +156,7 @@ def test_runs_index_skips_a_broken_run_and_escapes(tmp_path: Path) -> None:
     text = write_runs_index(tmp_path).read_text()
     assert "&lt;b&gt;X&lt;/b&gt;" in text
     assert "runs/broken" not in text
+    assert 'data-sortable data-filter="filter" data-folder=' in text
 
 
 def test_daily_returns_chain_to_the_total_return() -> None:

@@ -75,6 +75,13 @@ class Strategy:
         return self.rule.threshold >= 1e9
 
     @property
+    def flat_because(self) -> str:
+        """Why it stays flat, in a sentence; empty where it does not."""
+        if not self.stays_flat:
+            return ""
+        return str(self.model.extra.get("flat_because") or "the run found no plan worth trading in its last window")
+
+    @property
     def history_bars(self) -> int:
         """Bars until the first target no longer depends on where the history began."""
         named = [raw_input(name) for name in inputs_read((self.model, *self.others_of_mean), self.risk)]
@@ -155,6 +162,11 @@ def load_strategy(folder: Path, chosen: str | None, interval: str | None, any_co
 def _check_tradable(folder: Path, model: TrainedModel, any_code: bool) -> None:
     """InputError where the model was made for another kind of market, or by other code."""
     category = model.extra.get("category", "linear")
+    if category == "bundled":
+        raise InputError(
+            f"{folder}: the model was made of bundled prices ({', '.join(model.extra['symbols'])}), which no exchange here lists; run "
+            "python -m strategies.walkforward --symbol BTCUSDT, or --preset tour"
+        )
     if category != "linear":
         raise InputError(
             f"{folder}: the model was made for --category {category}; paper trading trades linear perpetuals, rerun without it"
@@ -241,7 +253,7 @@ def _strategy_of(
 
 _EXTRA = (
     "plan", "rule", "horizons", "threshold", "symbols", "category", "portfolio", "code_version", "decision_version", "target",
-    "stop_loss", "scale", "direction", "sized_by", "risk", "own",
+    "stop_loss", "scale", "direction", "sized_by", "risk", "flat_because", "market", "own",
 )  # fmt: skip
 
 
@@ -268,6 +280,11 @@ def _check_extra(extra: Mapping[str, Any]) -> None:
     stop_loss = extra.get("stop_loss", 0.0)
     if isinstance(stop_loss, bool) or not isinstance(stop_loss, (int, float)) or not 0 <= stop_loss < 1e3:
         raise ValueError(f"stop_loss is {stop_loss!r}, no number of volatilities")
+    market = extra.get("market", {"source": "demo", "seed": 0})
+    if not isinstance(market, Mapping) or market.get("source") != "demo" or type(market.get("seed")) is not int:
+        raise ValueError(f"market is {str(market)[:80]}, not the demo market of a seed")
+    if not isinstance(extra.get("flat_because", ""), str):
+        raise ValueError("flat_because is no sentence")
     rule = extra.get("rule", {})
     costs = rule.get("asset_cost_bps", {})
     if not isinstance(costs, Mapping) or any(

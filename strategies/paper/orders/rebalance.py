@@ -93,6 +93,11 @@ class Rebalancer:
         undone: Unavailable | None = None
         for freeing in (True, False):
             for change in list(changes):
+                symbol = change.symbol
+                if not change.notes and self.books.size(symbol) != held[symbol]:  # a stop that was hit, say
+                    undone = undone or Unavailable(f"the position of {symbol} has changed since its order was sized")
+                    changes.remove(change)
+                    continue
                 try:
                     for number, leg, _ in [part for part in change.legs if part[2] == freeing]:
                         note, reached = self._trade(change, leg, number, open_ms)

@@ -7,7 +7,7 @@ from typing import Any
 
 from strategies.paper.records.journal import Journal
 
-META = ("id", "state", "why", "venue", "interval", "run", "model")
+META = ("id", "state", "why", "flat", "venue", "interval", "run", "model")
 EVENTS = 5
 PRICE = "price"  # how far it may move, beside the risk targets by their names
 

@@ -149,3 +149,41 @@ def test_the_command_answers_wrong_input_with_one_line_and_code_2(words: list[st
 def test_a_spark_line_rises_from_the_least_to_the_greatest_value() -> None:
     assert spark([0.0, 1.0, 2.0]) == "▁▅█"
     assert spark([3.0]) == "▁"
+
+
+def test_an_interrupted_command_goes_on_to_the_same_files(
+    candles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def words(out: str) -> list[str]:
+        return [
+            "--data",
+            str(candles),
+            "--epochs",
+            "3",
+            "--channels",
+            "4",
+            "--nodes",
+            "1",
+            "--out",
+            str(tmp_path / out),
+        ]
+
+    assert CliRunner().invoke(app, words("whole")).exit_code == 0
+    from nas.search import __main__ as command  # here alone
+
+    drawn = command.curves
+
+    def interrupted(rows: list[dict[str, object]], epochs: int) -> object:
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+        return drawn(rows, epochs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "curves", interrupted)
+        told = CliRunner().invoke(app, words("cut"))
+    assert told.exit_code == 130
+    assert "interrupted after 2 of 3 epochs: the same command goes on from there" in told.stderr
+    assert (tmp_path / "cut/search.part").exists()
+    assert CliRunner().invoke(app, words("cut")).exit_code == 0
+    assert (tmp_path / "cut/search.json").read_bytes() == (tmp_path / "whole/search.json").read_bytes()
+    assert not (tmp_path / "cut/search.part").exists()

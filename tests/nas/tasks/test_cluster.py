@@ -13,11 +13,12 @@ import pytest
 
 from data.simulated import simulate
 from nas.network.stretches import Samples
+from nas.network.training import TrainingSettings
 from nas.search.settings import SearchSettings
 from nas.space.search_space import SearchSpace
 from nas.tasks.engine import Engine, InProcess, Processes, Store
 from nas.tasks.windows import WindowPlan
-from nas.tasks.work import SearchTask, Task, TaskResult, run_task
+from nas.tasks.work import SearchTask, Task, TaskResult, TrainTask, run_task
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install .[ray]")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -105,6 +106,21 @@ def test_workers_take_the_pins_of_the_process_that_asks(
     workers = RayWorkers(samples, address=cluster.address)
     assert len(list(workers.compute(tasks[:1]))) == 1, "a worker without the pins refuses"
     workers.close(kill=False)
+
+
+def test_models_of_the_users_own_are_fitted_on_ray_to_the_same_bytes(
+    samples: Samples, tasks: list[Task], cluster: Any
+) -> None:
+    from nas.tasks.cluster import RayWorkers
+
+    own: list[Task] = [
+        TrainTask(tasks[0].window, f"examples.own_models:{name}", 0, tasks[0].space, TrainingSettings())  # type: ignore[union-attr]
+        for name in ("Ridge", "Tiny")
+    ]
+    workers = RayWorkers(samples, address=cluster.address)
+    told = sorted((index, result.to_bytes()) for index, result in workers.compute(own))
+    workers.close(kill=False)
+    assert [each for _, each in told] == [run_task(task, samples).to_bytes() for task in own]
 
 
 @pytest.mark.slow

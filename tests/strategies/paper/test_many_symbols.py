@@ -27,6 +27,7 @@ from strategies.paper.records.journal_layout import LAYOUT, layout_of
 from strategies.paper.replay import explain
 from tests.commands.small_run import run, swinging_market
 from tests.strategies.paper.rig import FEATURES, HISTORY, HOUR_MS, SYMBOL, Rig, candle_rows, market_panel, save_model
+from tests.strategies.paper.test_faults import fault
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 Make = Callable[..., Rig]
@@ -187,6 +188,42 @@ def test_what_frees_margin_is_sent_first(rig: Make) -> None:
         r.journal._db.execute(query, (weights[symbol] * factor, r.newest_ms, symbol))
     r.act()
     assert [row["symbol"] for row in r.orders_of(r.newest_ms)] == ["ETHUSDT", "BTCUSDT", "SOLUSDT"]
+    r.settle()
+    r.check()
+
+
+@fault(
+    "several symbols: a position changes (its stop is hit) while another symbol is traded",
+    "its order is not sent as it was sized; sized anew from what is held",
+)
+def test_an_order_is_not_sized_by_a_position_that_has_gone(rig: Make) -> None:
+    first, second = SYMBOLS[:2]
+    r = rig(symbols=(first, second), foreign="adopt")
+    r.bar()
+    held = r.exchange.account.size(second)
+    assert held
+    r.tick()
+    r.trader._fetch()
+    r.trader._decide(r.journal.last_decision())
+    equity = float(r.exchange.account.equity({s: r.exchange.mark(s) for s in (first, second)}))
+    side = -1 if held > 0 else 1
+    for symbol in (first, second):
+        query = "UPDATE decisions SET target = ? WHERE open_ms = ? AND symbol = ?"
+        r.journal._db.execute(query, (side * 0.4, r.newest_ms, symbol))
+    place, desk = r.trader.desk.place, r.trader.desk
+
+    def gone(order: Any, *more: Any) -> str:
+        desk.place = place  # type: ignore[method-assign]
+        with r.world.lock:
+            r.exchange.by_hand(second, "Sell" if held > 0 else "Buy", str(abs(held)))
+        status = place(order, *more)
+        r.trader.books.sync_executions(r.trader.history.next_ms + 2 * HOUR_MS)
+        return status
+
+    desk.place = gone  # type: ignore[method-assign]
+    r.act()
+    weight = float(r.exchange.account.size(second)) * r.trader.history.closes[second] / equity
+    assert weight == pytest.approx(side * 0.4, abs=0.02)
     r.settle()
     r.check()
 

@@ -46,6 +46,15 @@ def test_paper_trading_refuses_a_spot_model(tmp_path: Path) -> None:
         load_strategy(folder, SYMBOL, "60")
 
 
+def test_paper_trading_refuses_a_model_of_bundled_prices(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m", market_panel(700))
+    rewrite(folder, "features.json", category="bundled")
+    with pytest.raises(
+        InputError, match=f"made of bundled prices \\({SYMBOL}\\), which no exchange here lists; run python"
+    ):
+        load_strategy(folder, SYMBOL, "60")
+
+
 @pytest.mark.slow
 def test_the_command_trades_spot_history_long_only_without_funding(
     exchange: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

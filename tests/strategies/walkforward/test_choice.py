@@ -15,6 +15,7 @@ from strategies.backtest.terms import Account, Costs
 from strategies.walkforward.choice import (
     EXACT,
     FLAT,
+    Choice,
     Plan,
     Records,
     Tried,
@@ -25,6 +26,7 @@ from strategies.walkforward.choice import (
     scaled_rule,
     sharpe,
 )
+from strategies.walkforward.pipeline import flat_lines
 
 HOUR = 3_600_000_000_000
 EAGER, CALM = Plan(0.5), Plan(2.0, 2.0, 1.0)
@@ -50,8 +52,12 @@ def test_the_best_on_validation_trades_only_on_an_unseen_record_beyond_luck() ->
         records = Records[str](0.1)
         first = records.choose(offer(8.0), 0)
         assert (first.plan, first.best, first.record) == (FLAT, EAGER, 0)  # however good validation looks
+        assert "no unseen day of earlier windows tells yet" in first.why_flat
         records.learn(exactly(errors))
         choice = records.choose(offer(0.1), 400)
+        told = f"earned {errors:.1f} standard errors on 400 earlier unseen days, luck shows 1.3 once in 10"
+        assert (told in choice.why_flat) != trades
+        assert bool(choice.why_flat) != trades
         assert choice.plan == (EAGER if trades else FLAT)
         assert choice.by_luck == pytest.approx(1 - NormalDist().cdf(errors), abs=0.01)
 
@@ -182,3 +188,15 @@ def test_worthless_forecasts_stay_flat_and_foresight_trades() -> None:
         records.learn(tries[-1].returns)
         assert (records.choose([("a", "x", tries)], len(panel)).plan != FLAT) == trades
     assert scaled_rule(base, column, FLAT).threshold > 1e6
+
+
+def test_the_console_says_which_windows_stay_flat_and_why_the_last_does() -> None:
+    trading, unknown = Choice("n", EAGER, EAGER, 0.01, 0.1, 40), Choice("n", FLAT, EAGER, 1.0, 0.1, 0)
+    unlucky = Choice("n", FLAT, EAGER, 1 - NormalDist().cdf(0.9), 0.1, 40)
+    assert flat_lines([trading, trading]) == []
+    assert flat_lines([unknown, trading]) == ["stayed flat in 1 of 2 windows (0)"]
+    (line,) = flat_lines([unknown, trading, unlucky])
+    assert line.startswith(
+        "stayed flat in 2 of 3 windows (0, 2); the last: the window stays flat: plans chosen like its best one earned 0.9 "
+    )
+    assert line.endswith("on 40 earlier unseen days, luck shows 1.3 once in 10")

@@ -126,6 +126,19 @@ def test_what_is_no_number_is_told(tmp_path: Path) -> None:
     assert "not a number" in refused(tmp_path, words, panel)
 
 
+@pytest.mark.parametrize("symbols", [True, False])
+def test_an_empty_column_is_told_as_one(tmp_path: Path, symbols: bool) -> None:
+    panel, frame = market(), table(market())
+    kept = frame if symbols else frame.drop(columns="symbol")
+    assert "mine has 0 known forecasts on these bars (2,400 rows are NaN or empty)" in refused(
+        tmp_path, kept.assign(forecast=np.nan), panel
+    )
+    assert "other has 0 known forecasts" in refused(tmp_path, kept.assign(other=np.nan), panel)
+    assert "holds no forecast; give columns timestamp, symbol, forecast" in refused(
+        tmp_path, kept.drop(columns="forecast"), panel
+    )
+
+
 def test_another_year_is_told(tmp_path: Path) -> None:
     panel, frame = market(), table(market())
     frame["timestamp"] += pd.Timedelta("700d")

@@ -17,7 +17,7 @@ from data import arithmetic
 from strategies.paper.records.journal import Journal
 from strategies.reproduced import JOB, SMALLEST, compare, hashes
 from strategies.walkforward.config import RunConfig
-from tests.commands.small_run import environment, market, run, started
+from tests.commands.small_run import CONFIG, environment, market, run, started
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,8 @@ def test_the_flag_pins_and_whatever_repeats_the_run_pins_too(finished: Path, tmp
     assert _arithmetic(finished)["reproducible"] is False
     assert "torch" in _arithmetic(finished)
     market(1_450).to_parquet(tmp_path / "market.parquet")
+    # one input: kernels are compiled anew for the pinned processor, and here only a few of them
+    (tmp_path / "small.toml").write_text(f'{CONFIG}\n[features]\nreturn = ["zscore24"]\n')
     done = started(
         tmp_path, "--data", "market.parquet", "--no-pages", "--jobs", "1", "--baselines", "none", "--reproducible"
     )

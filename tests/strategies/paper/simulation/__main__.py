@@ -59,8 +59,8 @@ def _every_point(bars: int) -> Any:
     for end in ("stop", "flatten"):
         calm = Plan(7, bars, stop_loss=3.0, end=end)
         whole = simulate(calm)
-        for point in range(1, whole.points):
-            yield replace(calm, kills=(Kill(0.001 - BAR_S, point, 0.3, False),))
+        for point in range(1, whole.points + 1):
+            yield replace(calm, kills=(Kill(-BAR_S, point, 0.3, False),))
 
 
 def main(

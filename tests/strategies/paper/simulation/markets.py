@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,11 @@ def scene(seed: int, count: int, bars: int) -> Scene:
     times = panel.timestamps.astype("datetime64[ms]").astype(np.int64)
     fields = ("open", "high", "low", "close", "volume")
     tables = {s: (times, np.stack([panel.column(f, s) for f in fields], 1)) for s in symbols}
-    return Scene(symbols, panel, load_strategy(folder / "model", None, INTERVAL), tables)
+    # journals name the folder: the same name in every process
+    strategy = replace(
+        load_strategy(folder / "model", None, INTERVAL), folder=Path("simulated", f"model-{seed}-{count}")
+    )
+    return Scene(symbols, panel, strategy, tables)
 
 
 _REAL = decisions.decide

@@ -77,7 +77,8 @@ class _KillFile:
 
 @dataclass
 class Outcome:
-    """wrong: what must never be, empty where all is well. image: the journal's bytes; digest: of everything that went over the wires."""
+    """wrong: what must never be, empty where all is well. points: awaits and writes until the faults end, at each of which it may be
+    killed. image: the journal's bytes; digest: of everything that went over the wires."""
 
     plan: Plan
     wrong: list[str]
@@ -208,7 +209,8 @@ class Session:
 
     def _gone(self, process: Process, down_s: float, power: bool) -> None:
         self.hub.call_soon_threadsafe(self.hub.bury, process)
-        self.points += process.points
+        if not self.quiet:
+            self.points += process.points
         self.disk.crash(power)
         self.process = self.trader = None
         if self.stopping and self.code is not None:
@@ -354,6 +356,7 @@ class Session:
     def _heal(self) -> None:
         self.quiet = True
         if self.process is not None:
+            self.points += self.process.points
             self.process.kill_at = -1
         self.network.faults.clear()
         self._count_fired()
@@ -433,7 +436,6 @@ class Session:
             self.auditor.end()
         if self.process is not None:
             self.hub.bury(self.process)
-            self.points += self.process.points
         faults = sum(n for kind, n in self.counts.items() if not kind.startswith(("told", "ended")))
         image = self.disk.image()
         self.disk.db.end()
