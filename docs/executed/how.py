@@ -81,7 +81,8 @@ HOW: dict[str, How] = {
     "python -m strategies.doctor --compile": How(DOCS),
     "python -m strategies.doctor --reproducible": How(DOCS),
     "python -m strategies.paper": How(TEST, "--venue local --speed 72000 --bars 6 --out reports"),
-    "python -m strategies.paper --model": How(TEST, code=2),  # the run of these pages has a network: told
+    # `latest` is whichever command ran before; tests/commands/test_own_models.py runs the session and its replay
+    "python -m strategies.paper --model": How(TEST, "--run nowhere", code=2),
     "python -m strategies.paper status": How(TEST),
     "python -m strategies.paper replay": How(TEST),
     "python -m strategies.paper verify": How(TEST),
@@ -119,7 +120,7 @@ HOW: dict[str, How] = {
     "python -m lab search-vs-random": How(DOCS, f"{LAB} --randoms 2"),
     "python -m lab forecast": How(DOCS, f"{LAB} --horizon 96"),
     "python -m lab evidence": How(DOCS),
-    "python -m lab tabular": How(DOCS, "--minutes 0.3 --quiet"),
+    "python -m lab tabular": How(DOCS, "--minutes 0.01 --quiet"),
     "python -m lab tabular-searches": How(DOCS, "--minutes 0.001 --quiet"),
     "python -m lab rivals": How(DOCS, "--runs 1 --budget 10"),
     "python -m examples.save_candles": How(TEST),
@@ -169,6 +170,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.spa_size": How(DOCS, "--markets 2"),
     "python -m benchmarks.speed_search": How(DOCS, "--short --least 0.01"),
     "python -m benchmarks.speed_job": How(DOCS, "--short"),
+    "python -m benchmarks.tabular": How(DOCS, "--questions 1000 --cells 2"),
     "python -m benchmarks.tasks": How(DOCS, "--windows 1 --preset quick"),
     "python -m docs.executed": How(TEST, "--list"),
     "python -m docs.pictures": How(DOCS),

@@ -66,6 +66,11 @@ def trade(s: PaperSettings, write_page: Pages) -> int:
         raise InputError(f"--model {s.model}: {s.run} has a network of its own to trade; leave --model out")
     trust(s.model)
     strategy = load_strategy(model_folder, s.symbol, s.interval, s.any_code)
+    if s.venue != "local" and strategy.model.extra.get("market"):
+        raise InputError(
+            f"{model_folder}: the model learnt the invented market of --source demo; it trades --venue local. For an exchange run "
+            "python -m strategies.walkforward --symbol BTCUSDT --source bybit"
+        )
     limits = Limits(
         max_position=s.max_position, daily_loss=s.daily_loss, drawdown=s.drawdown, orders_per_bar=s.orders_per_bar,
         collar_bps=s.collar_bps, stale_s=s.stale_s or _stale_s(strategy, s.venue),

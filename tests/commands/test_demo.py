@@ -85,3 +85,14 @@ def test_a_model_that_stays_flat_says_why_on_console_status_and_page(tour: tuple
     assert [(each["flat"], each["orders"]) for each in told] == [(BECAUSE, {})]
     (page,) = (folder / "out/paper").glob("*.html")
     assert f"No order comes: {BECAUSE}." in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_model_of_the_invented_market_is_refused_by_an_exchange(tour: tuple[Path, str]) -> None:
+    folder, _ = tour
+    keys = {"BYBIT_API_KEY": "k" * 18, "BYBIT_API_SECRET": "s" * 36}
+    words = [sys.executable, "-m", "strategies.paper", "--run", "reports/latest", "--venue", "testnet"]
+    done = subprocess.run(words, cwd=folder, env=environment() | keys, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 2
+    assert "learnt the invented market of --source demo" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
