@@ -456,17 +456,26 @@ def tabular(
     from lab.units import complete
     from strategies.walkforward.provenance import code_version
 
-    tasks = maker.problems(csv or [], histories_of(data))
-    wanted = maker.units(tasks)
-    console = console_of(json_, quiet)
+    histories = histories_of(data)
+    tasks = maker.problems(csv or [], histories)
+    wanted, console = maker.units(tasks), console_of(json_, quiet)
     found = complete(
         store / "tabular", wanted, lambda unit: maker.compute(unit, tasks), console, code_version(), minutes
     )
-    table = maker.pack(found, tasks, out)
-    told = {"finished": len(found), "wanted": len(wanted), "networks": len(table.names), "cells": len(table.row), "tasks": len(table.tasks),
-            "megabytes": out.stat().st_size / 1e6, "core_hours": sum(sum(r.result["seconds"]) for r in found) / 3_600.0}  # fmt: skip
-    if again:
-        told |= {"trained_again": again, "other_bits": maker.differing(table, tasks, again)}
+    told: dict[str, object] = {"finished": len(found), "wanted": len(wanted)}
+    told["core_hours"] = sum(sum(record.result["seconds"]) for record in found) / 3_600.0
+    if maker.whole(found, tasks):
+        table = maker.pack(found, tasks, out)
+        for line in looked("tabular", found, histories):
+            console.print(line, markup=False)
+        told |= {
+            "networks": len(table.names),
+            "cells": len(table.row),
+            "tasks": len(table.tasks),
+            "megabytes": out.stat().st_size / 1e6,
+        }
+        if again:
+            told |= {"trained_again": again, "other_bits": maker.differing(table, tasks, again)}
     _shown([told], json_)
 
 
@@ -487,11 +496,14 @@ def tabular_searches(
     from lab.units import complete
     from strategies.walkforward.provenance import code_version
 
-    tasks = problems(csv or [], histories_of(data))
+    histories = histories_of(data)
+    tasks = problems(csv or [], histories)
     wanted, console = experiment.units(tasks, seeds, epochs), console_of(json_, quiet)
     found = complete(
         store / "tabular-searches", wanted, lambda u: experiment.compute(u, tasks), console, code_version(), minutes
     )
+    for line in looked("tabular-searches", found, histories):
+        console.print(line, markup=False)
     _shown([{"finished": len(found), "wanted": len(wanted)}], json_)
 
 

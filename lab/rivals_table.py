@@ -14,6 +14,7 @@ from lab.tabular import Tabular, readable, words
 from lab.units import Record
 
 DRAWS = 2_000  # of a bootstrap
+FEWEST_SEEDS = 10  # a bootstrap of fewer is too narrow for a verdict
 Gathered = dict[str, Any]
 
 
@@ -92,6 +93,11 @@ def verdict(difference: Sequence[float]) -> str:
     return "beats it" if difference[2] < 0.0 else "loses to it" if difference[1] > 0.0 else "not told apart"
 
 
+def _judged(difference: Sequence[float], seeds: int) -> str:
+    """`verdict`, where the seeds are enough for one."""
+    return verdict(difference) if seeds >= FEWEST_SEEDS else "too few seeds"
+
+
 def _told(value: Sequence[float]) -> str:
     return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
 
@@ -119,7 +125,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     for epochs, group in found["variants"].items():
         rows = [
             [f"`{name}`", f"{v['cost']:.1f}", _told(v["mean"]), *(f"{np.mean(row):.2f}" for row in v["regret"]),
-             f"{verdict(v['less_evolution'])}: {_signed(v['less_evolution'])}"]
+             f"{_judged(v['less_evolution'], group['seeds'])}: {_signed(v['less_evolution'])}"]
             for name, v in sorted(group["variants"].items(), key=lambda item: float(item[1]["mean"][0]))
         ]  # fmt: skip
         head = [

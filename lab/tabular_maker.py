@@ -258,24 +258,28 @@ def parameters(word: str, inputs: int) -> int:
     return (inputs + 1) * CHANNELS + conv + live * CHANNELS + 1
 
 
+def whole(found: Sequence[Record], tasks: Mapping[str, Problem]) -> list[int]:
+    """Chunks of networks that are finished on every task with every seed."""
+    done = {tuple(record.settings[key] for key in ("chunk", "task", "seed")) for record in found}
+    chunks = range(math.ceil(len(networks()) / CHUNK))
+    return [k for k in chunks if all((k, task, seed) in done for task in tasks for seed in SEEDS)]
+
+
 def pack(found: Sequence[Record], tasks: Mapping[str, Problem], path: Path) -> Tabular:
     """Write the networks that are finished on every task with every seed as one Parquet, and read it. InputError where none is."""
-    names, parts = networks(), {}
-    for record in found:
-        parts[record.settings["chunk"], record.settings["task"], record.settings["seed"]] = record.result
-    needed = [(task, seed) for task in tasks for seed in SEEDS]
-    whole = [k for k in range(math.ceil(len(names) / CHUNK)) if all((k, *each) in parts for each in needed)]
-    if not whole:
+    chunks, names = whole(found, tasks), networks()
+    parts = {(r.settings["chunk"], r.settings["task"], r.settings["seed"]): r.result for r in found}
+    if not chunks:
         raise InputError("no network is finished on every task yet; the same command goes on")
-    rows = [name for k in whole for name in names[k * CHUNK : (k + 1) * CHUNK]]
+    rows = [name for k in chunks for name in names[k * CHUNK : (k + 1) * CHUNK]]
     columns: dict[str, npt.NDArray[Any] | list[str]] = {"cell": rows}
     for task, problem in tasks.items():
         for seed in SEEDS:
-            losses = np.concatenate([np.array(parts[k, task, seed]["losses"], dtype=np.float32) for k in whole])
+            losses = np.concatenate([np.array(parts[k, task, seed]["losses"], dtype=np.float32) for k in chunks])
             for place, what in enumerate([*(f"validation{rung}" for rung in RUNGS), "test"]):
                 columns[f"{task}_{seed}_{what}"] = losses[:, place]
         columns[f"{task}_parameters"] = np.array([parameters(row, problem.x.shape[1]) for row in rows], dtype=np.int16)
-        spent = np.mean([np.concatenate([parts[k, task, seed]["seconds"] for k in whole]) for seed in SEEDS], 0)
+        spent = np.mean([np.concatenate([parts[k, task, seed]["seconds"] for k in chunks]) for seed in SEEDS], 0)
         columns[f"{task}_seconds"] = spent.round(4).astype(np.float32)
     table = pa.table(columns)
     floats = [name for name in table.column_names if name.rsplit("_", 1)[-1].startswith(("validation", "test"))]

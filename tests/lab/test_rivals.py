@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +161,13 @@ def test_a_table_tells_who_beats_evolution(table: Tabular) -> None:
     assert [verdict(each) for each in ((-1, -2, -0.5), (1, 0.5, 2), (0, -1, 1))] == [
         "beats it", "loses to it", "not told apart",
     ]  # fmt: skip
+
+
+def test_the_page_tells_what_was_gathered() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    found = json.loads((docs / "evidence/rivals.json").read_text(encoding="utf-8"))
+    assert markdown(found) in (docs / "benchmark.md").read_text(encoding="utf-8")
+    table = Tabular.load()
+    assert found["networks"] == len(table.names)
+    for told, today in zip(found["diagnosis"], diagnosis(table), strict=True):
+        assert told == {k: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for k, v in today.items()}
