@@ -22,6 +22,7 @@ MODULES = {
     "record": "data.record",
     "info": "data.info",
     "standin": "data.standin.__main__",
+    "mcp": "commands.assistant",
 }
 
 app = application(

@@ -80,7 +80,9 @@ def run_job(config: RunConfig, options: Options) -> Path:
         mlflow_client(options.mlflow)
     job = Job.open(config, options)
     if options.dry_run:
-        job.foresee()
+        told = job.foresee()
+        if options.as_json:
+            sys.stdout.write(json.dumps(told) + "\n")
         return job.folder
     with job.held():
         headline = job.finished()

@@ -1,5 +1,7 @@
 """A new op: one line registers it; the search, the trained network and the picture know it from then on."""
 
+from matplotlib.figure import Figure
+
 from data import load_panel
 from nas import Op, register_op
 from nas.search import search
@@ -15,3 +17,8 @@ found = search(
 print(found.text)
 for (source, node), weights in zip(found.space.edges, found.op_weights, strict=True):
     print(f"edge {source} -> {node + 1}:", *(f"{op} {w:.2f}" for op, w in zip(found.space.ops, weights, strict=True)))
+
+picture = Figure(figsize=(9, 2.2), layout="constrained")
+axis = picture.add_subplot()
+axis.barh(found.space.ops, found.op_weights[0])
+axis.set(title="Weights of the ops on the first edge, after the search")

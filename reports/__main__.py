@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from data.commandline import Json, Quiet, application, command
+from data.errors import InputError
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, such as reports/runs/<run-id> or reports/latest.")]
 LATEST = Path("reports/latest")
@@ -24,6 +25,37 @@ def build(run: RunFolder = LATEST, quiet: Quiet = False, json_: Json = False) ->
     from reports.page import build_pages  # start-up time: `--help` needs none of it
 
     _tell("page", build_pages(run, progress=None if quiet else lambda step: print(step, file=sys.stderr)), json_)
+
+
+def read(
+    run: RunFolder = LATEST,
+    part: Annotated[str, typer.Option(help="answer, windows, forecasts or settings.")] = "answer",
+    json_: Json = False,
+) -> None:
+    """Say what a run's page says: the verdict, or why each window traded as it did, or what its forecasts were worth."""
+    from reports.told import PARTS, told  # start-up time
+
+    if part not in PARTS:
+        raise InputError(f"unknown --part {part!r}; expected {', '.join(PARTS)}")
+    found = told(run, part)
+    if part == "answer" and not json_:
+        print("\n".join((found["answer"], *found["details"])))
+        return
+    print(json.dumps(found) if json_ else json.dumps(found[part], indent=1))
+
+
+def runs(
+    out: Annotated[Path, typer.Option(help="Folder that holds runs/.")] = Path("reports"), json_: Json = False
+) -> None:
+    """List finished runs, newest first."""
+    from reports.told import listed  # start-up time
+
+    found = listed(out)
+    for each in found if not json_ else ():
+        best = "; ".join(f"{name} {one['sharpe']:.2f}" for name, one in (each["figures"] or {}).items())
+        print(f"{each['run']}  {'+'.join(each['symbols'] or ())}  {each['start']} to {each['end']}  {best}")
+    if json_:
+        print(json.dumps({"runs": found}))
 
 
 def compare(
@@ -109,6 +141,8 @@ def _tell(what: str, found: Path | str, as_json: bool) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "build": build,
+    "read": read,
+    "runs": runs,
     "compare": compare,
     "tensorboard": tensorboard,
     "mlflow": mlflow,
@@ -119,6 +153,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 EXAMPLES = {
     "build": ("python -m reports", "python -m reports reports/runs/RUN --quiet"),
+    "read": ("python -m reports read", "python -m reports read reports/latest --part windows --json"),
+    "runs": ("python -m reports runs",),
     "compare": ("python -m reports compare RUN RUN --out both.html",),
     "tensorboard": ("python -m reports tensorboard reports/latest",),
     "looks": ("python -m reports looks",),

@@ -58,7 +58,8 @@ def look_of(run: Run, what: str) -> Look:
     return Register().enter_run(what, info, str(first), str(last))
 
 
-def luck_section(run: Run, look: Look) -> LuckSection:
+def luck_section(run: Run, look: Look, controlled: bool = True) -> LuckSection:
+    """controlled: with the control of the overfitting figures, which no verdict reads."""
     daily = daily_frame(run.equity)[list(run.strategies)]
     trials = trial_matrix(run, daily.index)
     rows = len(run.trials)
@@ -71,7 +72,7 @@ def luck_section(run: Run, look: Look) -> LuckSection:
         overfitting=overfitting(trials) if trials.shape[1] > 1 else None,
         against=against_benchmark(daily, BENCHMARK),
         resampled=resample(daily, run.days_per_year),
-        control=control(subject, daily[subject].to_numpy(), rows, trials, run.days_per_year),
+        control=control(subject, daily[subject].to_numpy(), rows, trials, run.days_per_year) if controlled else None,
         look=look,
     )
 

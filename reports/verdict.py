@@ -15,19 +15,24 @@ from reports.statistics import CONFIDENCE, Luck, Overfitting, Proof, after_looks
 
 @dataclass(frozen=True)
 class Verdict:
-    """headline: one sentence. tone: `good`, `bad` or `open`, for the colour only; the words say it as well."""
+    """headline: one sentence. tone: `good`, `bad` or `open`, for the colour only; the words say it as well.
+
+    claim: `beat` (it earned, and more than the rival), `earned` (more than luck explains) or nothing; each at 95% after every look.
+    """
 
     headline: str
     details: tuple[str, ...]
     tone: str
+    claim: str = ""
 
 
 def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict:
     """`beat` needs both: a true Sharpe ratio above zero and above the rival's, each at 95% after every look at these days."""
-    # of forecasts that were not made here the best is told, and that it is the best of so many counts as looks
-    searched = _best([row for row in rows if run.kind(row.strategy) == (JUDGED if run.judged else SEARCHED)])
+    # of several (policies, forecasts that were not made here) the best is told, and that it is the best of so many counts as looks
+    candidates = [row for row in rows if run.kind(row.strategy) == (JUDGED if run.judged else SEARCHED)]
+    searched = _best(candidates)
     rival = _best([row for row in rows if run.kind(row.strategy) in {"rule", "network"}])
-    looks = None if luck.look.total is None else luck.look.total * max(1, len(run.judged))
+    looks = None if luck.look.total is None else luck.look.total * max(1, len(candidates))
     benchmark = _best([row for row in rows if run.kind(row.strategy) == "benchmark"])
     if searched is None:
         return Verdict("This run has neither a searched strategy nor one to judge: nothing to say.", (), "open")
@@ -75,7 +80,8 @@ def verdict(run: Run, rows: Sequence[Performance], luck: LuckSection) -> Verdict
     details += _too_short(luck, chance)
     details += [run.unsealed] if run.unsealed else []
     lost = difference <= 0.0 or searched.bankrupt
-    return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open")
+    claim = "beat" if certain else "earned" if skilled and not lost and searched.total_return > 0.0 else ""
+    return Verdict(headline, tuple(details), "good" if certain else "bad" if lost else "open", claim)
 
 
 def _headline(

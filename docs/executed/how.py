@@ -2,6 +2,7 @@
 
 `TEST`: by tests/docs/test_shown_commands.py, in a folder like a stranger's, on a market so small that it takes seconds.
 `DOCS`: by `make docs` (`python -m docs.executed`), in a copy of the checkout: what takes longer, or writes into the checkout.
+`EXAMPLE`: by tests/docs/test_examples.py, which also compares what it prints.
 Either way the words of the page go to the real command line; `more` is put behind them to make it small (of two equal flags
 the later one wins).
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from docs.executed.pages import Command
 
-TEST, DOCS = "a test", "make docs"
+TEST, DOCS, EXAMPLE = "a test", "make docs", "the test of the examples"
 
 #: what other commands read: a finished run, and paper trading of its network
 FIRST: Command = ("python", "-m", "strategies.walkforward", "--symbol", "BTCUSDT", "--preset", "quick")
@@ -22,7 +23,7 @@ PAPER: Command = ("python", "-m", "strategies.paper", "--run", "reports/latest",
 
 @dataclass(frozen=True)
 class How:
-    """by: TEST or DOCS. exchange: needs a stand-in exchange that answers. until: runs until it is interrupted, which is done
+    """by: TEST, DOCS or EXAMPLE. exchange: needs a stand-in exchange that answers. until: runs until it is interrupted, which is done
     once it has printed this. trading: needs paper trading beside it. code: exit code of a success."""
 
     by: str
@@ -65,6 +66,12 @@ HOW: dict[str, How] = {
     ),
     "python -m strategies.walkforward --engine ray": How(DOCS, "--config small.toml"),
     "nextopen walkforward": How(TEST, SMALL),
+    "nextopen mcp": How(TEST, "--tools"),
+    "nextopen walkforward --dry-run": How(TEST, SMALL),
+    "nextopen walkforward --print-config": How(TEST),
+    "nextopen read": How(TEST),
+    "nextopen runs": How(TEST),
+    "nextopen looks": How(TEST),
     "regime-nas": How(TEST, code=2),  # the old name: without a command, the list of commands
     "nextopen doctor": How(TEST),
     "nextopen report": How(TEST),
@@ -119,10 +126,28 @@ HOW: dict[str, How] = {
     "python -m examples.save_candles": How(TEST),
     "python -m examples.search_forecaster": How(DOCS),
     **{
-        f"python -m examples.add_{name}": How(TEST)
-        for name in ("op", "variant", "rule", "feature", "data_source", "network", "sequences")
+        f"python -m examples.{name}": How(EXAMPLE)
+        for name in (
+            "add_op",
+            "add_variant",
+            "add_rule",
+            "add_feature",
+            "add_data_source",
+            "add_network",
+            "add_sequences",
+            "volatility",
+            "several_assets",
+            "own_forecasts",
+            "order_book",
+            "lead_lag",
+            "paper_trading",
+            "cpcv",
+            "bundled_stocks",
+            "cluster",
+        )
     },
     "python -m benchmarks.account": How(DOCS, "--bars 300 --shifts 3 --repeats 1"),
+    "python -m benchmarks.assistant": How(DOCS, "--markets 1 --ideas 3 --budget 2"),
     "python -m benchmarks.cluster": How(DOCS, "--rounds 1 --searches 2"),
     "python -m benchmarks.drift": How(DOCS, "--markets 3"),
     "python -m benchmarks.features": How(DOCS, "--shapes 2000x2 --repeats 1 --no-bank"),

@@ -1,4 +1,7 @@
-"""`python -m docs.pictures [NAME ...]`: draw the pictures of the concept pages and of the architecture anew."""
+"""Draw the pictures anew: `python -m docs.pictures [NAME ...]` those of the concept pages and of the architecture.
+
+`python -m docs.pictures gallery`: those of the gallery, by its examples.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 
 import torch
 
+from docs.pictures import gallery
 from docs.pictures.style import FOLDER, save
 
 NAMES = ("relaxation", "bilevel", "discretisation", "walkforward", "purge", "luck", "leadlag")  # of the concept pages
@@ -15,6 +19,9 @@ ELSEWHERE = ("architecture", "regret")  # of other pages
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if sys.argv[1:] == ["gallery"]:
+        gallery.draw_all()
+        sys.exit()
     for name in sys.argv[1:] or (*NAMES, *ELSEWHERE):
         started = time.perf_counter()
         folder = FOLDER.parent if name in ELSEWHERE else FOLDER

@@ -26,6 +26,10 @@ class Window:
     purge_bars: int
     embargo_bars: int | None = None
 
+    def parts(self) -> dict[str, slice]:
+        """Its stretches in the order of time."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     def __post_init__(self) -> None:
         embargo = self.purge_bars if self.embargo_bars is None else self.embargo_bars
         for earlier, later, names, kind, least in (

@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import filelock
+import numpy as np
 from rich.console import Console
 
 from data.atomic import make_folder
@@ -68,12 +70,21 @@ class Job:
         folder = options.out / "runs" / run_id(panel.assets, identity, panel.fingerprint(), code)
         return cls(config, options, panel, code, folder, console, timings)
 
-    def foresee(self) -> None:
+    def foresee(self) -> dict[str, Any]:
         """The windows, and about the time that searching and training them would take; nothing is run or written."""
         pipeline = self._pipeline()
         with self.console.status("estimating the time"):
             seconds = pipeline.estimate_s()
         self.console.print(f"searching and training: about {_duration(seconds)} on this machine; nothing was run")
+        times = np.datetime_as_string(self.panel.timestamps, "m")
+        windows = [
+            {name: [times[part.start], times[part.stop - 1]] for name, part in window.parts().items()}
+            for window in pipeline.windows
+        ]
+        done = self.finished() is not None
+        return {
+            "run": str(self.folder), "finished": done, "seconds": seconds, "windows": windows, "said": pipeline.said
+        }  # fmt: skip
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -111,8 +122,12 @@ class Job:
 
     def run(self, watch: Path | None = None) -> Headline:
         """Searches, trains, trades and writes every file but the pages. watch: as of `nas.search.watch`."""
-        pipeline = self._pipeline()
-        headline = pipeline.run(self.folder, watch, Register())
+        pipeline, register = self._pipeline(), Register()
+        if self.options.budget is not None:
+            register.charge(
+                self.folder.name, pipeline.stretch(), self.panel.fingerprint(), self.code, self.options.budget
+            )
+        headline = pipeline.run(self.folder, watch, register)
         self.worker_mib = pipeline.worker_mib
         return headline
 

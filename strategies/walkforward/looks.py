@@ -6,6 +6,9 @@ shows figures of a test stretch writes one row here: a line of JSON that holds t
 anew, and says when.
 
 A look is a run: the same settings, code and data at the same stretch are the same look, however often they are shown.
+
+A budget of looks (`--budget`) is charged before a run begins, and each of its runs is judged as after the whole budget: whatever
+its order, and wherever one stops, no skill is then shown by any of them with 95%.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from data.errors import InputError
 from data.store import default_root
 
 FILE, SEAL = "looks.jsonl", "looks.seal"
+BUDGET = "budget"  # what a charge is called in its row, and its figure
 BEGINNING = "0" * 64
 
 
@@ -68,21 +72,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Look:
-    """This run is look `number` of the `total` at its stretch. None: not known, and `why`. begun: day of the register's first row."""
+    """This run is look `number` of the `total` at its stretch. None: not known, and `why`. begun: day of the register's first row.
+
+    budget: of looks, to which the run was charged; 0: none. total is never less, whatever part of it is spent.
+    """
 
     stretch: Stretch
     number: int | None
     total: int | None
     begun: str = ""
     why: str = ""
+    budget: int = 0
 
     @property
     def told(self) -> str:
         """In words: `look 7 at 2024-08-01 to 2024-12-01`."""
         if self.number is None or self.total is None:
             return f"looks at {self.stretch}: not known, {self.why}"
-        later = f" ({self.total} by now)" if self.total > self.number else ""
-        return f"look {self.number} at {self.stretch}{later}"
+        later = f" ({self.total} by now)" if self.total > max(self.number, self.budget) else ""
+        charged = f", charged to a budget of {self.budget}" if self.budget else ""
+        return f"look {self.number} at {self.stretch}{later}{charged}"
 
 
 class Register:
@@ -104,14 +113,41 @@ class Register:
             with filelock.FileLock(self.folder / ".lock"):
                 rows, last = self._read()
                 if not any((row.what, row.look, row.stretch) == (what, look, stretch) for row in rows):
-                    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-                    rows.append(Row(now, what, look, stretch, data, code, figures))
-                    self._append(rows[-1], last, len(rows))
+                    self._append(rows, last, Row(_now(), what, look, stretch, data, code, figures))
         except OSError as error:
             return Look(stretch, None, None, why=f"the register {self.path} cannot be written ({error.strerror})")
         except InputError as error:
             return Look(stretch, None, None, why=str(error))
         return counted(rows, look, stretch)
+
+    def charge(self, look: str, stretch: Stretch, data: str, code: str, budget: int) -> None:
+        """Take one look from the budget before it is made; a look that was charged already is free.
+
+        The first charge fixes the budget: one that could be raised by who spends it would be none. InputError where it is spent, another
+        one was begun, or the register cannot be read or written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(self.folder / ".lock"):
+                rows, last = self._read()
+                charged = charged_to(rows)
+                if look in charged:
+                    return
+                begun = next(iter(charged.values()), budget)
+                if begun != budget:
+                    raise InputError(
+                        f"the register {self.path} began with a budget of {begun} looks; go on with that one"
+                    )
+                if len(charged) >= budget:
+                    raise InputError(
+                        f"the budget of {budget} looks is spent ({self.path}): what they did not show on these days, nothing more will; "
+                        "read the runs that were made, or wait for days that nobody has seen"
+                    )
+                self._append(rows, last, Row(_now(), BUDGET, look, stretch, data, code, {BUDGET: float(budget)}))
+        except OSError as error:
+            raise InputError(
+                f"the register {self.path} cannot be written ({error.strerror}): no budget without it"
+            ) from None
 
     def enter_run(self, what: str, info: Mapping[str, Any], start: str, stop: str) -> Look:
         """The same of a run. info: its run.json. start, stop: times of the first and the last traded bar."""
@@ -144,7 +180,8 @@ class Register:
         with filelock.FileLock(self.folder / ".lock"):
             return self._read()[0]
 
-    def _append(self, row: Row, last: str, count: int) -> None:
+    def _append(self, rows: list[Row], last: str, row: Row) -> None:
+        rows.append(row)
         body = json.dumps({"before": last, **asdict(row)}, sort_keys=True)
         digest = hashlib.sha256(body.encode()).hexdigest()
         # the seal tells later how far the file was good
@@ -152,7 +189,7 @@ class Register:
             file.write(f"{digest} {body}\n".encode())
             file.flush()
             os.fsync(file.fileno())
-        write_text(self.folder / SEAL, f"{count} {digest}\n")
+        write_text(self.folder / SEAL, f"{len(rows)} {digest}\n")
 
     def _read(self) -> tuple[list[Row], str]:
         """Rows and the hash of the last; a line that a kill left unfinished behind the seal is cut off."""
@@ -195,4 +232,14 @@ class Register:
 def counted(rows: Sequence[Row], look: str, stretch: Stretch) -> Look:
     """Which look this is at its stretch, and of how many: by the first row of each."""
     order = list(dict.fromkeys(row.look for row in rows if row.stretch.overlaps(stretch)))
-    return Look(stretch, order.index(look) + 1, len(order), rows[0].when[:10])
+    budget = charged_to(rows).get(look, 0)
+    return Look(stretch, order.index(look) + 1, max(len(order), budget), rows[0].when[:10], budget=budget)
+
+
+def charged_to(rows: Sequence[Row]) -> dict[str, int]:
+    """Looks that were charged -> the budget they were charged to, oldest first."""
+    return {row.look: int(row.figures[BUDGET] or 0) for row in rows if row.what == BUDGET}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -17,6 +17,11 @@ class Options(Settings):
     engine: str = setting("local", "Where tasks run: local (processes) or ray.", RUNNING)
     address: str | None = setting(None, "Ray cluster to use (default: one started on this machine).", RUNNING)
     gpus_per_task: Share = setting(0.0, "Share of a GPU that each task holds on Ray.", RUNNING)
+    budget: Count | None = setting(
+        None,
+        "Charge this run to a budget of so many looks: refused where it is spent, judged as after all of them.",
+        RUNNING,
+    )
     fresh: bool = setting(False, "Forget what an earlier run of this command finished.", RUNNING)
     dry_run: bool = setting(False, "Show the windows and the time it would take, and stop.", RUNNING)
     quiet: bool = setting(False, QUIET_HELP)

@@ -41,7 +41,7 @@ from strategies.walkforward.fitting import Reach, fitting_space, left_out
 from strategies.walkforward.forecast_files import read_forecasts
 from strategies.walkforward.forecast_sheet import importances, sheets
 from strategies.walkforward.judged import KIND, Judged, check_covered, distinct
-from strategies.walkforward.looks import Register
+from strategies.walkforward.looks import Register, Stretch
 from strategies.walkforward.options import Options
 from strategies.walkforward.policies import Competition
 from strategies.walkforward.risk import RiskRun, directional, kinds_tasks_of, least_gap, notes_of, tasks_of, wanted_of
@@ -304,6 +304,12 @@ class Pipeline:
             for t, result in zip(rivals, fitted, strict=True)
         ]
         return outcomes, hand
+
+    def stretch(self) -> Stretch:
+        """The days that will be traded, as the register knows them."""
+        panel, first, last = self.panel, self.windows[0].test.start, self.windows[-1].test.stop - 1
+        times = np.datetime_as_string(panel.timestamps[[first, last]], "s")
+        return Stretch.of(panel.assets, panel.simulated, panel.fingerprint(), *map(str, times))
 
     def estimate_s(self) -> float:
         """About the seconds that searching and training will take here, from one epoch of each kind of task on the first window."""

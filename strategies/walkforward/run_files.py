@@ -328,7 +328,7 @@ def _summary(name: str, run: Finished) -> dict[str, Any]:
     config, panel, book = run.config, run.panel, run.book
     return {
         "run_id": name,
-        "command": "python -m strategies.walkforward " + " ".join(sys.argv[1:]),
+        "command": "python -m strategies.walkforward " + " ".join(sys.argv[1:]).removeprefix("walkforward "),
         "config": config.model_dump(mode="json"),
         "provenance": _provenance(run),
         "regimes": _regimes(run),

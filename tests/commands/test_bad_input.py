@@ -177,6 +177,6 @@ for out, room in (({str(tmp_path / "before")!r}, None), ({str(tmp_path / "found"
         [sys.executable, "-c", limited], capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "search.json: File too large; the system limits the size of files" in done.stderr.splitlines()[-1]
+    assert "search.part: File too large; the system limits the size of files" in done.stderr.splitlines()[-1]
     assert (tmp_path / "before" / "search.json").is_file()
     assert not [p for p in (tmp_path / "found").rglob("*") if p.is_file()]

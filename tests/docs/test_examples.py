@@ -1,17 +1,17 @@
-"""Every example runs, is short, and prints what its page says."""
+"""Every example runs, is short, prints what its page says, and leaves the picture that its page shows."""
 
 from __future__ import annotations
 
-import json
 import re
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.simulated import simulate
+from docs.pictures.gallery import FOLDER, GALLERY, executed
 from nas.network.stretches import Samples
 from nas.network.training import TrainingSettings
 from nas.space.search_space import SearchSpace
@@ -20,7 +20,7 @@ from nas.tasks.work import TrainTask, run_task
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {path.stem: path for path in (ROOT / "examples").glob("add_*.py")}
-MOST_LINES = 30
+SHORT = {**dict.fromkeys(EXAMPLES, 30), **{name: 40 for name in GALLERY if name not in EXAMPLES and name != "notebook"}}
 
 
 def words(text: str) -> str:
@@ -28,18 +28,44 @@ def words(text: str) -> str:
     return re.sub(r"= \w+\(", "= op(", re.sub(r"[-+]?\d+(\.\d+)?", "#", text)).strip()
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
-def test_example_prints_what_its_page_shows(name: str, registries: None, capsys: pytest.CaptureFixture[str]) -> None:
-    page = next(p for p in (ROOT / "docs/how-to").glob("*.md") if f"examples/{name}.py" in p.read_text()).read_text()
-    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+def page_of(name: str) -> str:
+    pages = (ROOT / "docs").rglob("*.md")
+    return next(text for text in (page.read_text() for page in pages) if f'--8<-- "examples/{name}.py"' in text)
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
+def test_example_prints_what_its_page_shows(
+    name: str, registries: None, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    # a day of paper trading is what one of them reads
+    monkeypatch.chdir(request.getfixturevalue("stranger_template") if name == "paper_trading" else tmp_path)
+    shown = re.search(r"```text\n(.*?)```", page_of(name), re.DOTALL)
     assert shown
-    runpy.run_path(str(EXAMPLES[name]), run_name="__main__")
+    capsys.readouterr()
+    left = executed(name)
     assert words(capsys.readouterr().out) == words(shown[1])
+    if name in GALLERY:
+        axes = left["picture"].axes
+        assert axes
+        assert all(axis.has_data() and axis.get_title() for axis in axes)
+        with Image.open(FOLDER / f"{name}.png") as kept:
+            assert kept.size == tuple(round(100 * inches) for inches in left["picture"].get_size_inches())
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_the_gallery_has_twelve_pictures_each_on_its_page() -> None:
+    kept = {path.stem: path.name for path in FOLDER.iterdir()}
+    assert set(kept) == set(GALLERY)
+    assert len(kept) == 12
+    index = (ROOT / "docs/gallery/index.md").read_text()
+    for name, page in GALLERY.items():
+        assert f"images/gallery/{kept[name]}" in (ROOT / "docs" / page).read_text()
+        assert f"images/gallery/{kept[name]}" in index
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
 def test_example_is_short(name: str) -> None:
-    assert len(EXAMPLES[name].read_text().splitlines()) <= MOST_LINES
+    assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) <= SHORT[name]
 
 
 def test_every_how_to_page_has_an_example() -> None:
@@ -49,12 +75,9 @@ def test_every_how_to_page_has_an_example() -> None:
 
 
 def test_the_cells_of_the_notebook_run_in_order() -> None:
-    notebook = json.loads((ROOT / "examples/search.ipynb").read_text())
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    names: dict[str, object] = {}
-    for cell in cells:
-        exec(cell.replace("epochs=10", "epochs=2, channels=4"), names)
-    assert "<svg" in names["found"]._repr_html_()  # type: ignore[attr-defined]
+    names = executed("notebook", **{"epochs=10": "epochs=2, channels=4"})
+    assert "<svg" in names["found"]._repr_html_()
+    assert "<svg" in (FOLDER / "notebook.svg").read_text()
 
 
 @pytest.mark.parametrize("name", ["lightgbm_model:boosted", "foundation_model:Pretrained"])

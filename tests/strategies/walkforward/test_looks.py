@@ -136,3 +136,38 @@ def test_two_processes_at_once_lose_no_row(tmp_path: Path) -> None:
     for process in spawned:
         process.join()
     assert {row.look for row in Register(tmp_path).rows()} == {f"{n}-{k}" for n in "ab" for k in range(20)}
+
+
+def charge(register: Register, look: str, budget: int, stretch: Stretch = BTC) -> None:
+    register.charge(look, stretch, "data", "code", budget)
+
+
+def test_a_budget_is_charged_once_a_look_and_ends(tmp_path: Path) -> None:
+    register = Register(tmp_path)
+    elsewhere = replace(BTC, market=("ETHUSDT",))
+    charge(register, "a", 2)
+    charge(register, "a", 2)
+    charge(register, "b", 2, elsewhere)  # other days are no way out
+    with pytest.raises(InputError, match="the budget of 2 looks is spent"):
+        charge(register, "c", 2)
+    with pytest.raises(InputError, match="began with a budget of 2"):
+        charge(register, "c", 3)
+    charge(register, "b", 2, elsewhere)
+    assert [row.look for row in register.rows()] == ["a", "b"]
+
+
+def test_the_first_look_of_a_budget_is_judged_as_after_all_of_it(tmp_path: Path) -> None:
+    register = Register(tmp_path)
+    charge(register, "a", 20)
+    found = enter(register, "a")
+    assert (found.number, found.total, found.budget) == (1, 20, 20)
+    assert found.told.endswith("charged to a budget of 20")
+    assert enter(register, "b").total == 2  # a person's look beside it is not
+
+
+def test_a_budget_without_a_register_is_refused(tmp_path: Path) -> None:
+    register = Register(tmp_path)
+    charge(register, "a", 2)
+    (tmp_path / SEAL).write_text("two\n")
+    with pytest.raises(InputError, match="was changed"):
+        charge(register, "b", 2)
