@@ -24,7 +24,7 @@ import typer
 from mcp import Client
 from typer.testing import CliRunner
 
-from commands.__main__ import app
+from commands.__main__ import app as nextopen
 from commands.assistant import Desk, server
 from data.panel import CANDLE_FIELDS
 from lab.markets import garch
@@ -47,7 +47,7 @@ async def here(words: list[str], folder: Path) -> tuple[int, str, str]:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        done = CliRunner().invoke(app, words)
+        done = CliRunner().invoke(nextopen, words)
     finally:
         os.chdir(before)
     return done.exit_code, done.stdout, done.stderr

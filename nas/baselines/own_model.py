@@ -2,7 +2,7 @@
 
 A pickle runs code when it is read, and a model folder is input. So the folder holds numbers only: the training rows, and what the
 model forecast on the stretch after them. It is fitted again by code that the user names when trading begins, and refused unless it
-forecasts those very bits (docs/decisions/112).
+forecasts those very bits (docs/decisions/113).
 """
 
 from __future__ import annotations
