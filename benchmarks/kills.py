@@ -32,7 +32,9 @@ class Outcome:
 
 def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # a register of looks of their own: what other runs look at meanwhile is told in run.json, too
+    own = {"OMP_NUM_THREADS": "1", "REGIME_CACHE": str(folder.parent / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **own}
     return subprocess.Popen(
         [sys.executable, "-m", "strategies.walkforward", *arguments],
         cwd=folder, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -157,9 +157,9 @@ class History:
             sure: dict[Span, int] = {}
             while doubts := [gap for gap in _long_steps(rows, start, end) if sure.get(gap, 0) < CONFIRMATIONS]:
                 for gap in doubts:
-                    more = self.client.page(key, gap[0], gap[1] - 1)
-                    sure[gap] = 0 if len(more) else sure.get(gap, 0) + 1
-                    rows = merge([rows, more])
+                    wider = merge([rows, self.client.page(key, gap[0], gap[1] - 1)])
+                    sure[gap] = 0 if len(wider) > len(rows) else sure.get(gap, 0) + 1  # a lone settlement is seen again
+                    rows = wider
             series.add(rows, [(start, end)])
 
     def _page(self, series: Series, page: Span) -> tuple[Rows, Span]:

@@ -92,6 +92,14 @@ def test_every_kind_is_whole(exchange: StandIn, history: MakeHistory, kind: str)
         assert np.array_equal(rows.times, open_times("60", START, NOW)[: -forming or None])
 
 
+def test_a_span_with_one_settlement_ends(exchange: StandIn, history: MakeHistory) -> None:
+    """There are no steps to compare, so the whole span is doubted; it held the one settlement at every asking, for ever."""
+    key = series_key("linear", "BTCUSDT", "funding", "")
+    settled = int(history().load(key, NOW - 720 * HOUR, NOW - 600 * HOUR).times[3])
+    later = history().load(key, settled + 480 * HOUR - HOUR, settled + 480 * HOUR + HOUR)
+    assert later.times.tolist() == [settled + 480 * HOUR]
+
+
 def test_funding_intervals_that_change_are_followed(exchange: StandIn, history: MakeHistory) -> None:
     from dataclasses import replace
 
