@@ -113,6 +113,7 @@ class Trader:
             told=lambda text: self.tell("stop hit", text),
         )  # fmt: skip
         self.books.take_stops, self.books.stops_ours = self.stops.take, bool(self.stop_loss)
+        self.books.hold_stop = self.stops.hold
         self.orders = Rebalancer(
             self.exchange, self.journal, self.desk, self.books, self.risk, rules, self.stops, self.listen, self.hedge,
             self.limit_orders, self.band, self.timing.reprice_s, self.timing.order_poll_s,
@@ -233,7 +234,6 @@ class Trader:
             self.closing.round(True, now, "start")
         doubt = self._doubt
         self.books.reconcile(now + 2 * self.interval_ms)
-        self._hold_stops()
         if self._doubt == doubt:
             self._doubt = ""
         if self.status != HALTED:
@@ -412,8 +412,6 @@ class Trader:
             self._prepare(symbol)
         self._settle_before()
         held, wallet = self.books.agree(until_ms)
-        if self._hold_stops():
-            held, wallet = self.books.agree(until_ms)
         self.journal.equity(open_ms, now_ms(), wallet.equity, wallet.balance)
         self._watch_margin(wallet.margin_rate)
         self._digest(open_ms, wallet.equity)
@@ -425,10 +423,6 @@ class Trader:
             raise Unavailable("a stream is silent: nothing is entered until it is back")
         rows = self.journal.decision(open_ms)
         self.orders.carry_out(open_ms, rows, held, wallet.equity, self.history.closes, until_ms)
-
-    def _hold_stops(self) -> bool:
-        """True where a position was closed, because the exchange refused its stop."""
-        return sum(self.stops.hold(symbol, rows) for symbol, rows in self.books.rows.items()) > 0
 
     def _close_beyond_stop(self, symbol: str) -> None:
         self.closing.close(symbol, self.history.last_ms, "stop")

@@ -47,6 +47,7 @@ class Books:
         self._pause = pause
         self.take_stops: Callable[[list[Execution]], list[Execution]] = list  # fills of our stops are ours
         self.stops_ours = False
+        self.hold_stop: Callable[[str, Sequence[Position]], bool] = lambda *_: False  # True: it closed the position
         self.rows: dict[str, list[Position]] = {}  # of the position list, as `agree` read them last
 
     # reading
@@ -201,7 +202,14 @@ class Books:
                 self.journal.event("foreign", f"open order {order.order_id} that is not ours: left alone")
 
     def agree(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
-        """Positions and wallet by the exchange, after the journal was brought to the same positions."""
+        """Positions and wallet by the exchange, after the journal was brought to the same positions and these to their stops: before
+        anything else is asked, since the next answer may not come."""
+        held = self._positions(until_ms)
+        if sum(self.hold_stop(symbol, self.rows[symbol]) for symbol in held):
+            held = self._positions(until_ms)
+        return held, self.exchange.wallet()
+
+    def _positions(self, until_ms: int) -> dict[str, Decimal]:
         found = {symbol: self._agree(symbol, until_ms) for symbol in self.symbols}
         strange = {s: missing for s, (held, _) in found.items() if (missing := held - self.size(s))}
         if strange:
@@ -210,7 +218,7 @@ class Books:
         for symbol, (held, rows) in found.items():
             self.journal.position(until_ms, symbol, held, _average(rows))
             self.rows[symbol] = rows
-        return {symbol: held for symbol, (held, _) in found.items()}, self.exchange.wallet()
+        return {symbol: held for symbol, (held, _) in found.items()}
 
     def _agree(self, symbol: str, until_ms: int) -> tuple[Decimal, list[Position]]:
         """One symbol; what the journal still cannot explain after every execution was asked for is left to the caller."""

@@ -12,7 +12,6 @@ from strategies.paper.orders.exchange import Exchange, Order
 from strategies.paper.orders.placement import Desk
 from strategies.paper.orders.rebalance import Rebalancer
 from strategies.paper.orders.stops import Stops
-from strategies.paper.trader import Trader
 from tests.strategies.paper.simulation.disk import Disk
 
 Patch = tuple[type, str, Callable[..., Any]]
@@ -47,7 +46,7 @@ def _no_look_up() -> list[Patch]:
 
 def _no_stop_after_restart() -> list[Patch]:
     """The stop is set once an order is filled, and not by a start: a kill in between leaves the position without."""
-    return [(Stops, "attached", lambda *_: None), (Trader, "_hold_stops", lambda _: None)]
+    return [(Stops, "attached", lambda *_: None), (Stops, "hold", lambda *_: False)]
 
 
 def _sent_before_written() -> list[Patch]:
