@@ -203,10 +203,11 @@ class Books:
 
     def agree(self, until_ms: int) -> tuple[dict[str, Decimal], Wallet]:
         """Positions and wallet by the exchange, after the journal was brought to the same positions and these to their stops: before
-        anything else is asked, since the next answer may not come."""
+        anything else is asked, since the next answer may not come, and before it halts for what a person did."""
         held = self._positions(until_ms)
         if sum(self.hold_stop(symbol, self.rows[symbol]) for symbol in held):
             held = self._positions(until_ms)
+        self._check_foreign()
         return held, self.exchange.wallet()
 
     def _positions(self, until_ms: int) -> dict[str, Decimal]:
@@ -214,7 +215,6 @@ class Books:
         strange = {s: missing for s, (held, _) in found.items() if (missing := held - self.size(s))}
         if strange:
             self._adopt(strange, {symbol: rows for symbol, (_, rows) in found.items()})
-        self._check_foreign()
         for symbol, (held, rows) in found.items():
             self.journal.position(until_ms, symbol, held, _average(rows))
             self.rows[symbol] = rows

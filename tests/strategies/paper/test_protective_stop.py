@@ -164,6 +164,22 @@ def test_the_stop_is_a_conditional_order_that_is_not_foreign_and_goes_with_the_p
     assert r.trader.exchange.open_orders(SYMBOL) == []
 
 
+def test_a_halt_for_what_a_person_traded_leaves_the_turned_position_with_its_stop(rig: Make) -> None:
+    """Turning the position takes its stop with it, and halted is no reason to be without one."""
+    r = rig(stop_loss=3.0)
+    r.bar()
+    size = holding(r).size
+    assert size
+    with r.world.lock:
+        r.exchange.by_hand(SYMBOL, "Sell" if size > 0 else "Buy", str(2 * abs(size)))
+    assert holding(r).size == -size
+    assert not holding(r).stop
+    r.bar()
+    assert r.trader.status == HALTED
+    assert holding(r).stop
+    assert (holding(r).stop > holding(r).average) == (size > 0)
+
+
 def test_without_it_a_persons_stop_is_left_alone_and_foreign(rig: Make) -> None:
     r = rig()
     r.bar()

@@ -100,8 +100,9 @@ def test_an_order_called_lost_that_was_filled_is_looked_up_again() -> None:
 
 
 #: what the stream told during a look-up was overwritten, the order sent again and called lost; the second of two legs was sent again
-#: under the id of the first (a doubled order, hedge mode); an id used again kept the side of its first order in the journal
-MENDED = (40589, 40808, 40859)
+#: under the id of the first (a doubled order, hedge mode); an id used again kept the side of its first order in the journal; a position
+#: that a person had turned stayed without a stop after the halt for it
+MENDED = (40589, 40808, 40859, 90185)
 
 
 @pytest.mark.parametrize("seed", MENDED)
