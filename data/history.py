@@ -170,9 +170,9 @@ class History:
         rows = self.client.page(series.key, int(opens[0]), page[1] - 1)
         agreed = 0
         while (gaps := series.gaps(rows.times, *page)) and agreed < CONFIRMATIONS:
-            more = [self.client.page(series.key, a, b - 1) for a, b in gaps]
-            agreed = 0 if any(map(len, more)) else agreed + 1
-            rows = merge([rows, *more])
+            wider = merge([rows, *(self.client.page(series.key, a, b - 1) for a, b in gaps)])
+            agreed = 0 if len(wider) > len(rows) else agreed + 1
+            rows = wider
         return rows, page
 
     @staticmethod

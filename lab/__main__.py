@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -103,11 +103,9 @@ def search_vs_random(
     sizes = _numbers("--finalists", finalists, "3,5,8")
     histories = histories_of(data)
     markets = tuple(name for name in experiment.MARKETS if histories or name != "real")
-    asked = tuple(part.strip() for part in ways.split(";") if part.strip()) or tuple(experiment.WAYS)
-    for option, names, known in (("--ways", asked, experiment.WAYS), ("--space", (space,), SPACES)):
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
+    asked = _words(ways, ";") or tuple(experiment.WAYS)
+    _check_known("--ways", asked, experiment.WAYS)
+    _check_known("--space", (space,), SPACES)
     wanted = experiment.units(seeds, randoms, markets, asked, sizes, space)
     _run(
         "search-vs-random" if space == "large" else "search-vs-random-small",
@@ -135,10 +133,8 @@ def decisions(
     """Do searches of one window decide alike, and do they say so where nothing is to be decided?"""
     from lab import decisions as experiment  # start-up time
 
-    for option, text, known in (("--presets", presets, experiment.PRESETS), ("--kinds", kinds, experiment.KINDS)):
-        unknown = [part for part in text.split(",") if part not in known]
-        if unknown:
-            raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
+    _check_known("--presets", presets.split(","), experiment.PRESETS)
+    _check_known("--kinds", kinds.split(","), experiment.KINDS)
     wanted = experiment.units(seeds, presets.split(","), kinds.split(","), first_seed)
     _run("decisions", wanted, experiment.compute, store, minutes, quiet, json_)
 
@@ -161,7 +157,7 @@ def ranks(
     from nas.search.variants import get_variant
 
     histories = histories_of(data)
-    asked = tuple(part.strip() for part in variants.split(",") if part.strip())
+    asked = _words(variants)
     for name in asked:
         if get_variant(name).selection == "random":
             raise InputError(f"--variants {name} has no supernet that could rank anything; leave it out")
@@ -412,7 +408,7 @@ def kinds(
     from lab.risk import targets_of
 
     histories = histories_of(data, None)
-    every, behind = (tuple(k.strip() for k in text.split(",") if k.strip()) for text in (kinds_, lesser))
+    every, behind = _words(kinds_), _words(lesser)
     wanted = [
         u for t, h in targets_of(target) for u in experiment.units(histories, t, h, group, forecast, every, behind)
     ]
@@ -589,6 +585,18 @@ def looked(name: str, found: Sequence[Record], histories: Sequence[Panel]) -> li
         told = Register().enter(f"lab {name}", look, stretch, history.fingerprint(), found[0].code, {})
         said.append(f"{'+'.join(history.assets)}: {told.told}")
     return said
+
+
+def _words(text: str, between: str = ",") -> tuple[str, ...]:
+    """The parts of a list."""
+    return tuple(part.strip() for part in text.split(between) if part.strip())
+
+
+def _check_known(option: str, names: Sequence[str], known: Collection[str]) -> None:
+    """InputError for the first name that is not known."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"{option} {unknown[0]!r} is unknown; there are {', '.join(known)}")
 
 
 def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:

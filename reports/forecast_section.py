@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from reports.figures import Figure, Trace
 from reports.run_folder import Run
 
-FILE = "forecast_sheet.json"
 SURPRISING = 2.0  # |t| that one of twenty reaches by luck
 SHOWN = 12  # parts of a network that a chart of importance holds
 
@@ -40,10 +38,7 @@ class ForecastSection:
 
 def forecast_section(run: Run) -> tuple[ForecastSection | None, list[Figure]]:
     """None for runs that forecast no direction, and for those of before there was a sheet."""
-    path = run.folder / FILE
-    if not path.is_file():
-        return None, []
-    told = json.loads(path.read_text(encoding="utf-8"))
+    told = run.forecast_sheet
     sheets = told.get("strategies") or {}
     own = sheets.get(run.subject)
     if own is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,11 +92,9 @@ def discoveries(run: Run, planted: Mapping[str, Mapping[str, Any]]) -> list[Disc
 
 def _leant(run: Run) -> dict[int, tuple[str, ...]]:
     """By window the inputs of its network, the one whose loss costs most first (permuted on the test stretch)."""
-    path = run.folder / "forecast_sheet.json"
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
         int(each["window"]): tuple(str(p["name"]).split(" / ")[0] for p in each["found"] if p["part"] == "input")
-        for each in told.get("importance") or []
+        for each in run.forecast_sheet.get("importance") or []
     }
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,12 @@ class Run:
         if self.judged or SEARCHED not in self.equity.columns:
             return self.strategies[0]
         return SEARCHED
+
+    @cached_property
+    def forecast_sheet(self) -> Mapping[str, Any]:
+        """What forecasts were worth (strategies.walkforward.forecast_sheet); empty for runs that forecast no direction."""
+        path = self.folder / "forecast_sheet.json"
+        return _mapping(_json(path)) if path.is_file() else {}
 
     def kind(self, strategy: str) -> str:
         """`judged`, `searched`, `network`, `rule`, `random`, `benchmark` or what the run calls it."""

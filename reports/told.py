@@ -34,8 +34,7 @@ def _part(run: Run, part: str) -> dict[str, Any]:
     if part == "windows":
         return found | {part: [{name: each[name] for name in EXPLAINS if name in each} for each in run.windows]}
     if part == "forecasts":
-        sheet = run.folder / "forecast_sheet.json"
-        return found | {part: json.loads(sheet.read_text(encoding="utf-8")) if sheet.is_file() else {}}
+        return found | {part: run.forecast_sheet}
     if part == "settings":
         return found | {part: run.info.get("config"), "provenance": run.provenance}
     return found | _answer(run)

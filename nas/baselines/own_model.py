@@ -23,8 +23,8 @@ from nas.baselines.own import baseline_of, clock_of, fingerprint, fitted_table, 
 from nas.baselines.registry import Fit
 from nas.baselines.tabular import LAGS
 from nas.features.bank import FeatureBank
-from nas.network.model import MODEL_FORMAT, Network, TrainedModel
-from nas.network.model_check import check_digests, check_features, check_size, known_keys, read_object
+from nas.network.model import Network, TrainedModel, damage_told, read_head
+from nas.network.model_check import known_keys, read_object
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import TrainingSettings
 from nas.space.genotype import Connection, Genotype
@@ -124,15 +124,8 @@ def load_own(folder: Path) -> OwnModel:
         raise InputError(
             f"{folder} holds a model of your own; its code runs only where you name it: give --model {shortened(name, 80)}"
         )
-    try:
+    with damage_told(folder):
         model = _read(folder)
-    except InputError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise InputError(
-            f"{folder} is damaged ({type(error).__name__}: {reason}); rerun the walk-forward with --fresh"
-        ) from None
     about = model.about
     baseline_of(name)
     if fingerprint((name,)) != about["source"]:
@@ -166,20 +159,9 @@ def _fit_of(model: OwnModel, arrays: Any) -> Fit:
 
 
 def _read(folder: Path) -> OwnModel:
-    raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
-    if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
-        raise InputError(
-            f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
-        )
-    check_digests(folder, features)
-    check_size(raw)
-    genotype = Genotype.from_dict(raw)
-    check_features(features, genotype)
+    genotype, features, scaler, extra = read_head(folder)
     arrays = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
     _check(features[KEY], arrays, len(genotype.features))
-    scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
-    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}
-    extra = {k: v for k, v in features.items() if k not in known}
     return OwnModel(
         genotype, cast(Network, _Kept(arrays)), scaler, features["interval_ns"], features["forecast_scale"], extra
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -369,8 +370,15 @@ def load_model(folder: Path | str) -> TrainedModel:
             raise InputError(
                 f"{folder} holds no model: {name} is missing; choose a finished run's models/<window> folder"
             )
-    try:
+    with damage_told(folder):
         return _read_model(folder)
+
+
+@contextmanager
+def damage_told(folder: Path) -> Iterator[None]:
+    """InputError for whatever goes wrong while the files of a model folder are read."""
+    try:
+        yield
     except InputError:
         raise
     except (
@@ -389,6 +397,22 @@ def load_model(folder: Path | str) -> TrainedModel:
         ) from None
 
 
+def read_head(folder: Path) -> tuple[Genotype, dict[str, Any], Scaler, dict[str, Any]]:
+    """(genotype, features.json, scaler, its entries that are not a model's own) of a model folder, checked; all but the weights."""
+    raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
+    if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
+        raise InputError(
+            f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
+        )
+    check_digests(folder, features)
+    check_size(raw)
+    genotype = Genotype.from_dict(raw)
+    check_features(features, genotype)
+    scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
+    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}
+    return genotype, features, scaler, {k: v for k, v in features.items() if k not in known}
+
+
 def edge_by_edge(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Saved weights as `wanted` has them: edges from one source once shared the weights of an attention or a gate, gains were of white
     inputs."""
@@ -398,26 +422,15 @@ def edge_by_edge(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
 
 
 def _read_model(folder: Path) -> TrainedModel:
-    raw, features = read_object(folder / "genotype.json"), read_object(folder / "features.json")
-    if features.get("format") != MODEL_FORMAT or isinstance(features["format"], bool):
-        raise InputError(
-            f"{folder}: model format {features.get('format')}, this version reads {MODEL_FORMAT}; rerun the walk-forward"
-        )
+    genotype, features, scaler, extra = read_head(folder)
     if "own" in features:  # nas.baselines.own_model
         raise InputError(
             f"{folder} holds a model of the user's own and no network; paper trading takes it with --model"
         )
-    check_digests(folder, features)
-    check_size(raw)
-    genotype = Genotype.from_dict(raw)
-    check_features(features, genotype)
     network = network_of(genotype, 0)
     weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
     wanted = network.state_dict()
     weights = edge_by_edge(weights, wanted)
     check_weights(weights, wanted)
     network.load_state_dict(weights)
-    scaler = Scaler(np.array(features["mean"], dtype=np.float64), np.array(features["deviation"], dtype=np.float64))
-    known = {"format", "interval_ns", "forecast_scale", "pipelines", "mean", "deviation", "digests"}
-    extra = {k: v for k, v in features.items() if k not in known}
     return TrainedModel(genotype, network, scaler, features["interval_ns"], features["forecast_scale"], extra)

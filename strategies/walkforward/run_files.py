@@ -277,7 +277,7 @@ def _window(run: Finished, window: Window) -> dict[str, Any]:
         (own,) = (decision for decision in run.outcomes[0].decisions if decision.window == window.number)
     return {
         "window": window.number,
-        **{name: run.span(getattr(window, name)) for name in ("train", "validation", "test")},
+        **{name: run.span(part) for name, part in window.parts().items()},
         **({} if run.risk is None else {"kinds": run.risk.kinds(window.number)}),
         "purge_bars": window.purge_bars,
         "embargo_bars": window.embargo_bars,

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from mcp import Client, StdioServerParameters
-from typer.testing import CliRunner
 
-from commands.__main__ import app
+from benchmarks.assistant import here
 from commands.assistant import TOOLS, Desk, server
 from strategies.walkforward.looks import Register
 from tests.commands.small_run import swinging_market
@@ -33,13 +32,7 @@ class Here:
 
     async def __call__(self, words: list[str], folder: Path) -> tuple[int, str, str]:
         self.asked.append(words)
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            done = CliRunner().invoke(app, words)
-        finally:
-            os.chdir(before)
-        return done.exit_code, done.stdout, done.stderr
+        return await here(words, folder)
 
 
 @pytest.fixture
