@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from data.panel import InputError
 from nas.network.links import Candidates, lag_preferences, leaders_of, together
+from nas.network.lookback import LookbackSpace
 from nas.network.stretches import Tensors, alternating
 from nas.search.checkpoint import Checkpoint
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
@@ -19,7 +21,8 @@ from nas.search.finalists import final, likeliest, nominated
 from nas.search.penalties import times
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun, cells_of
-from nas.search.selection import best_of_random, select_by_removal, select_shared
+from nas.search.scratch import from_scratch
+from nas.search.selection import select_by_removal, select_shared
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.search.variants import Variant, get_variant
@@ -61,12 +64,13 @@ def search(
         splits = alternating(train_bars, validation_bars, settings.blocks, purge)
     else:
         splits = parts_of(train_bars), parts_of(validation_bars)
-    if checkpoint is not None and (chosen.selection == "random" or settings.repeats > 1):
+    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
+    if chosen.scratch:
+        return from_scratch(space, tensors, splits, settings, seed, chosen, on_epoch, held)
+    if held is not None and settings.repeats > 1:
         raise InputError(
-            "what goes on from a checkpoint is one search; random cells and several repeats keep none: leave checkpoint out"
+            "what goes on from a checkpoint is one search, and several repeats keep none: leave checkpoint out"
         )
-    if chosen.selection == "random":
-        return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
         once = replace(settings, repeats=1, undecided="first")
         results = [
@@ -77,7 +81,6 @@ def search(
             for k in range(settings.repeats)
         ]  # fmt: skip
         return _together(results, settings, chosen)
-    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
     found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
         held.done()
@@ -116,7 +119,7 @@ def _staged(
     leaders = leaders_of(space, tensors, splits[0])
     stages, kept = variant.stages, _racing(space, variant, leaders)
     before = None if held is None else held.read()
-    history: list[dict[str, Any]] = [] if before is None else before["history"]
+    history: list[dict[str, Any]] = [] if before is None else json.loads(before["history"])
     for row in history:
         on_record(row)
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
@@ -137,7 +140,7 @@ def _staged(
                 break
             history.append(run.epoch(epoch, epoch - first, stage_ends[k] - first))
             if held is not None:
-                held.write(k, epoch, kept, history, run)
+                held.write(stage=k, epoch=epoch, kept=kept, history=json.dumps(history), run=run.state())
             on_epoch(epoch)
             on_record(history[-1])
         if stage_ends[k] < settings.epochs:
@@ -274,6 +277,8 @@ def check(
         raise InputError(
             "loss classes tells classes apart, an output each, and there is one output; choose another loss"
         )
+    if variant.scratch and isinstance(space, LookbackSpace):
+        raise InputError(f"variant {variant.name} trains cells, and a space of lookback maps has none; leave it out")
     if settings.op_costs:
         times(space, settings.op_costs)
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):

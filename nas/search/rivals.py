@@ -15,7 +15,7 @@ import numpy as np
 
 from data.errors import InputError
 
-POPULATION, SHARE = 20, 4  # Real et al. 2019 at some 150 trainings: of 20 cells a quarter competes
+POPULATION, SAMPLE = 20, 5  # Real et al. 2019, at some 150 trainings
 STARTUP = 10  # optuna's own: random trials before the estimator
 PART = 3  # a population, and the random trials of an estimator, are at most this part of the trainings
 FEWER = 3  # of a round of halving a third goes on
@@ -75,14 +75,15 @@ def random_search(field: Field[Cell]) -> None:
 
 
 def evolution(field: Field[Cell]) -> None:
-    """Regularised evolution (Real et al. 2019): the best of a sample has a child with one change, the oldest dies."""
+    """Regularised evolution (Real et al. 2019): the best of a sample has a child with one change, the oldest dies. Where trainings are
+    few, the population is a third of them and half of it competes: else it would end as it was drawn."""
     size = min(POPULATION, max(2, field.trainings // PART))
     population: list[tuple[Cell, float]] = []
     while True:
         if len(population) < size:
             cell = field.drawn()
         else:
-            sample = field.rng.choice(size, max(2, size // SHARE), replace=False)
+            sample = field.rng.choice(size, min(SAMPLE, max(2, size // 2)), replace=False)
             parent = min((population[k] for k in sample), key=lambda each: each[1])[0]
             near = field.neighbours(parent) or [parent]
             cell = near[int(field.rng.integers(len(near)))]
@@ -138,15 +139,19 @@ def tpe(field: Field[Cell]) -> None:
 def halving(field: Field[Cell]) -> None:
     """Successive halving (Jamieson and Talwalkar 2016): many cells for few epochs, the better third for more, the better third of those to
     the end; again."""
-    unit = FEWER ** (len(field.rungs) - 1)
-    paid = sum(epochs * unit // FEWER**k for k, epochs in enumerate(field.rungs))
-    start = unit * min(BRACKETS, max(1, field.trainings * field.rungs[-1] // paid))
+    rounds = field.trainings * field.rungs[-1] // round_cost(field.rungs)
+    start = FEWER ** (len(field.rungs) - 1) * min(BRACKETS, max(1, rounds))
     while True:
         cells, before = field.several(start), 0
         for epochs in field.rungs:
             losses = [field.loss(cell, epochs, before) for cell in cells]
             order = sorted(range(len(cells)), key=losses.__getitem__)
             cells, before = [cells[k] for k in order[: max(1, len(cells) // FEWER)]], epochs
+
+
+def round_cost(rungs: Sequence[int]) -> int:
+    """Epochs of the least round of halving that brings one cell to the end, where every rung trains anew."""
+    return sum(epochs * FEWER ** (len(rungs) - 1 - k) for k, epochs in enumerate(rungs))
 
 
 RIVALS: dict[str, Method] = {  # type: ignore[type-arg]

@@ -122,6 +122,10 @@ class SearchSpace:
         """(source, node) of one cell, node by node, inputs first; source cell_inputs + k is node k."""
         return tuple((source, node) for node in range(self.nodes) for source in range(self.cell_inputs + node))
 
+    def sources(self, node: int) -> list[int]:
+        """What a node may read, inputs first."""
+        return [source for source, target in self.edges if target == node]
+
     @property
     def deepest(self) -> int:
         """Cells of the deepest network that may be built."""
