@@ -55,11 +55,7 @@ def search(
     check(space, tensors, train_bars, validation_bars, chosen, settings)
     if settings.finalists < chosen.finalists:
         settings = replace(settings, finalists=chosen.finalists)
-    if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
-        purge = space.receptive_field + max(space.horizons) + 1
-        splits = alternating(train_bars, validation_bars, settings.blocks, purge)
-    else:
-        splits = parts_of(train_bars), parts_of(validation_bars)
+    splits = splits_of(space, train_bars, validation_bars, settings)
     if checkpoint is not None and (chosen.selection == "random" or settings.repeats > 1):
         raise InputError(
             "what goes on from a checkpoint is one search; random cells and several repeats keep none: leave checkpoint out"
@@ -75,12 +71,22 @@ def search(
             )
             for k in range(settings.repeats)
         ]  # fmt: skip
-        return _together(results, settings, chosen)
+        return best_of_repeats(results, settings, chosen)
     held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
-    found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
+    found = result_of(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
         held.done()
     return found
+
+
+def splits_of(
+    space: SearchSpace, train: slice | Sequence[slice], validation: slice | Sequence[slice], settings: SearchSettings
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(stretches for weights, stretches for alphas) of a search."""
+    if isinstance(train, slice) and isinstance(validation, slice):
+        purge = space.receptive_field + max(space.horizons) + 1
+        return alternating(train, validation, settings.blocks, purge)
+    return parts_of(train), parts_of(validation)
 
 
 def supernet(
@@ -113,7 +119,7 @@ def _staged(
 ) -> tuple[SearchRun, list[dict[str, Any]]]:
     """All stages of a search: (the run of the last one, the history). held: where it goes on from, written after every epoch."""
     leaders = leaders_of(space, tensors, splits[0])
-    stages, kept = variant.stages, _racing(space, variant, leaders)
+    stages, kept = variant.stages, racing(space, variant, leaders)
     before = None if held is None else held.read()
     history: list[dict[str, Any]] = [] if before is None else before["history"]
     for row in history:
@@ -144,7 +150,7 @@ def _staged(
     return run, history
 
 
-def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
+def racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
     """Per edge which ops take part; None where all do."""
     out = set[str]()
     if variant.without_zero and any(name != "zero" for name in space.ops):
@@ -154,7 +160,7 @@ def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) ->
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def best_of_repeats(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
     results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
@@ -167,7 +173,7 @@ def _together(results: list[SearchResult], settings: SearchSettings, variant: Va
     return replace(best, genotype=genotype, decisions=decisions)
 
 
-def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
+def result_of(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     """Reads the genotype off a run that has ended."""
     architecture, variant = run.architecture, run.variant
     architecture.auxiliary_weight = 0.0

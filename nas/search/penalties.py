@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import sqrt
 
 import torch
@@ -70,7 +71,8 @@ def parameters(weight: float) -> Regulariser:
     return loss
 
 
-def shares(ops: tuple[str, ...], channels: int = 4) -> list[float]:
+@cache  # asked for in every step
+def shares(ops: tuple[str, ...], channels: int = 4) -> tuple[float, ...]:
     """Per op its parameters on one edge over those of the largest; zeros where no op has any."""
     counts = [sum(p.numel() for p in Cell([Edge(0, 0, (op,))], 1, channels).parameters()) for op in ops]
-    return [count / max(1, *counts) for count in counts]
+    return tuple(count / max(1, *counts) for count in counts)
