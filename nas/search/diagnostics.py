@@ -55,9 +55,8 @@ class DominantEigenvalue:
         course = self.course(len(slope))
         direction = next(course)
         while True:
-            outcome = torch.autograd.grad(
-                slope, targets, grad_outputs=direction.to(slope), retain_graph=True, allow_unused=True
-            )
+            # the gradient of a product, not `grad_outputs`: that loads sympy
+            outcome = torch.autograd.grad(slope @ direction.to(slope), targets, retain_graph=True, allow_unused=True)
             product = torch.cat(
                 [(torch.zeros_like(a) if g is None else g).reshape(-1) for g, a in zip(outcome, targets, strict=True)]
             )

@@ -305,7 +305,7 @@ class Stack:
             direction = torch.zeros_like(slope).flatten(1)
             for k, along in asked.items():
                 direction[k] = along
-            (product,) = torch.autograd.grad(slope, ops, direction.view_as(slope), retain_graph=True)
+            (product,) = torch.autograd.grad((slope * direction.view_as(slope)).sum(), ops, retain_graph=True)
             for k in list(going):
                 try:
                     asked[k] = going[k].send(product[k].flatten())

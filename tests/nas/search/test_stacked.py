@@ -27,7 +27,18 @@ SPACE = SearchSpace(
     features=(("price", ("raw", "diff")), ("volume", ("raw",))),
 )  # fmt: skip
 SETTINGS = SearchSettings(epochs=5, length=64, alpha_warmup_epochs=1, feature_steps=6, diagnostics_every=4)
-STACKED = ["darts", "pc", "fair", "beta", "sdarts", "gdas", "drnas", "random-ws", "darts+parameters+extra-skip+l2"]
+STACKED = [
+    "darts",
+    "pc",
+    "fair",
+    "beta",
+    "sdarts",
+    "gdas",
+    "drnas",
+    "random-ws",
+    "darts+parameters+extra-skip+l2",
+    "latency",
+]
 
 
 @pytest.fixture
