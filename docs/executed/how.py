@@ -159,6 +159,7 @@ HOW: dict[str, How] = {
     "python -m benchmarks.market_data": How(DOCS, "--pages 2 --years 0.1 --messages 500"),
     "python -m benchmarks.overfitting": How(DOCS, "--matrices 1 --cases 1"),
     "python -m benchmarks.partial_memory": How(DOCS),
+    "python -m benchmarks.op_times": How(DOCS, "--least 0.01"),
     "python -m benchmarks.page": How(DOCS, "--only gpu"),
     "python -m benchmarks.planted_features": How(DOCS, "--seeds 1 --epochs 1"),
     "python -m benchmarks.portability": How(DOCS, "--start 2022-08-10 --folder nowhere"),

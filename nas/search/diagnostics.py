@@ -62,9 +62,8 @@ class DominantEigenvalue:
         beside: list[float] = []
         value, self.products = 0.0, 0
         while True:
-            outcome = torch.autograd.grad(
-                slope, targets, grad_outputs=basis[-1].to(slope), retain_graph=True, allow_unused=True
-            )
+            # the gradient of a product, not `grad_outputs`: that loads sympy
+            outcome = torch.autograd.grad(slope @ basis[-1].to(slope), targets, retain_graph=True, allow_unused=True)
             product = torch.cat(
                 [(torch.zeros_like(a) if g is None else g).reshape(-1) for g, a in zip(outcome, targets, strict=True)]
             ).to(start)

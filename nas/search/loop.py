@@ -16,6 +16,7 @@ from nas.network.stretches import Tensors, alternating
 from nas.search.checkpoint import Checkpoint
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
+from nas.search.penalties import times
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun, cells_of
 from nas.search.selection import best_of_random, select_by_removal, select_shared
@@ -273,6 +274,8 @@ def check(
         raise InputError(
             "loss classes tells classes apart, an output each, and there is one output; choose another loss"
         )
+    if settings.op_costs:
+        times(space, settings.op_costs)
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():
             raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")

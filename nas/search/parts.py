@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.search.diagnostics import EigenvalueStop
 from nas.search.matching import GradientStop
-from nas.search.penalties import beta_decay, parameters, zero_one
+from nas.search.penalties import beta_decay, latency, parameters, zero_one
 from nas.search.relaxation import Temperature, dirichlet, reinmax, sampled, sigmoid, uniform_path
 
 #: kind -> what the kind says; of the last three a variant may have several
@@ -144,6 +144,11 @@ PARTS: dict[str, Part] = {
             {"regulariser": parameters(1.0)},
         ),
         Part(
+            "latency", "penalty",
+            "on the time that the mix expects to take: counted operations and bytes at nominal rates, or a table of one's own (`op_costs`)",
+            "ProxylessNAS, 1812.00332; FBNet, 1812.03443", {"regulariser": latency(1.0)},
+        ),
+        Part(
             "extra-skip", "auxiliary", "a skip besides on every edge, weight 1 falling to 0", "DARTS-, Chu et al. 2021, 2009.01027",
             {"auxiliary": 1.0},
         ),
@@ -175,6 +180,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("uniform", "zero-one"): f"{_NO_ALPHA} that a penalty could push",
     ("uniform", "beta-decay"): f"{_NO_ALPHA} that a penalty could push",
     ("uniform", "parameters"): f"{_NO_ALPHA} that a penalty could push",
+    ("uniform", "latency"): f"{_NO_ALPHA} that a penalty could push",
     ("uniform", "stop"): f"{_NO_ALPHA}, and stops watch what alpha does",
     ("uniform", "stages"): f"{_NO_ALPHA} by which stages could drop ops",
     ("uniform", "weights"): f"{_NO_ALPHA} to read a cell off; add shared or removal",

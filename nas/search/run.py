@@ -75,6 +75,7 @@ class SearchRun:
             auxiliary=variant.auxiliary > 0,
             random_init=settings.random_init,
         )
+        self.architecture.op_costs = settings.op_costs
         cells = cells_of(space, stage)
         self.network = supernet_of(
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells

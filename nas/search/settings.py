@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -73,6 +75,9 @@ class SearchSettings:
     undecided : {"simpler", "first"}
         What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
         the papers. With finalists the last round decides.
+    op_costs : mapping
+        Time of every op, as measured, in any unit: what the part `latency` weighs ops by. Empty: as counted (`Op.nanoseconds`), the same
+        on every machine.
     device : str
         cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
 
@@ -113,6 +118,7 @@ class SearchSettings:
     finalist_learning_rate: float = 2e-2
     repeats: int = 1
     undecided: Undecided = "simpler"
+    op_costs: Mapping[str, float] = field(default_factory=dict, hash=False)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -122,6 +128,9 @@ class SearchSettings:
         for name in SIGNED:
             if not getattr(self, name) >= 0.0:
                 raise InputError(f"search {name} must not be negative, and is {getattr(self, name)}")
+        for name, cost in self.op_costs.items():
+            if not 0.0 <= cost < math.inf:
+                raise InputError(f"op_costs: the time of {name} must be a number from 0, not {cost}")
         known_word("undecided", self.undecided, get_args(Undecided))
         if not 0.0 < self.fraction <= 1.0:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")

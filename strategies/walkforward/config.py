@@ -150,6 +150,12 @@ class RunConfig(MarketSettings):
         flag=False,
         ge=0,
     )
+    op_costs: dict[str, Share] = setting(
+        {},
+        "Time of every op, as measured, for --variant latency (python -m benchmarks.op_times); else counted.",
+        SEARCH,
+        flag=False,
+    )
     reproducible: bool = setting(False, "The same bytes on any x86-64 processor (docs/walkforward.md).", RUNNING)
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
     search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)

@@ -97,6 +97,7 @@ class Competition:
                 undecided=config.undecided,
                 random_init=config.random_init,
                 parameter_cost=config.parameter_cost,
+                op_costs=config.op_costs,
             ),
             TrainingSettings(epochs=config.training_epochs, loss=config.loss, device=config.device),
         )
