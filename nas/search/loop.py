@@ -59,11 +59,7 @@ def search(
     check(space, tensors, train_bars, validation_bars, chosen, settings)
     if settings.finalists < chosen.finalists:
         settings = replace(settings, finalists=chosen.finalists)
-    if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
-        purge = space.receptive_field + max(space.horizons) + 1
-        splits = alternating(train_bars, validation_bars, settings.blocks, purge)
-    else:
-        splits = parts_of(train_bars), parts_of(validation_bars)
+    splits = splits_of(space, train_bars, validation_bars, settings)
     held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
     if chosen.scratch:
         return from_scratch(space, tensors, splits, settings, seed, chosen, on_epoch, held)
@@ -80,11 +76,21 @@ def search(
             )
             for k in range(settings.repeats)
         ]  # fmt: skip
-        return _together(results, settings, chosen)
-    found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
+        return best_of_repeats(results, settings, chosen)
+    found = result_of(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
         held.done()
     return found
+
+
+def splits_of(
+    space: SearchSpace, train: slice | Sequence[slice], validation: slice | Sequence[slice], settings: SearchSettings
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(stretches for weights, stretches for alphas) of a search."""
+    if isinstance(train, slice) and isinstance(validation, slice):
+        purge = space.receptive_field + max(space.horizons) + 1
+        return alternating(train, validation, settings.blocks, purge)
+    return parts_of(train), parts_of(validation)
 
 
 def supernet(
@@ -117,7 +123,7 @@ def _staged(
 ) -> tuple[SearchRun, list[dict[str, Any]]]:
     """All stages of a search: (the run of the last one, the history). held: where it goes on from, written after every epoch."""
     leaders = leaders_of(space, tensors, splits[0])
-    stages, kept = variant.stages, _racing(space, variant, leaders)
+    stages, kept = variant.stages, racing(space, variant, leaders)
     before = None if held is None else held.read()
     history: list[dict[str, Any]] = [] if before is None else json.loads(before["history"])
     for row in history:
@@ -148,7 +154,7 @@ def _staged(
     return run, history
 
 
-def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
+def racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
     """Per edge which ops take part; None where all do."""
     out = set[str]()
     if variant.without_zero and any(name != "zero" for name in space.ops):
@@ -158,7 +164,7 @@ def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) ->
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def best_of_repeats(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
     results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
@@ -171,7 +177,7 @@ def _together(results: list[SearchResult], settings: SearchSettings, variant: Va
     return replace(best, genotype=genotype, decisions=decisions)
 
 
-def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
+def result_of(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     """Reads the genotype off a run that has ended."""
     architecture, variant = run.architecture, run.variant
     architecture.auxiliary_weight = 0.0
