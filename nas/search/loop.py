@@ -223,6 +223,10 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
     found = likeliest(run.architecture, genotype, run.settings.finalists)
     trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
+    there = set(run.space.edges)
+    trials = [
+        each for each in trials if all((c.source, node) in there for node, row in enumerate(each.nodes) for c in row)
+    ]
     candidates = [_told(run, each) for each in (*found, *trials)]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
