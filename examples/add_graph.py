@@ -1,4 +1,4 @@
-"""A graph of one's own: two branches that see the input apart, and a node that joins them. From six rows of a digit, the ink of two more."""
+"""A graph of one's own: two branches see the input apart, a node joins them. From six rows of a digit, the ink of the next two."""
 
 from sklearn.datasets import load_digits
 
