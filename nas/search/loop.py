@@ -68,15 +68,14 @@ def search(
     if chosen.selection == "random":
         return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
-        once = replace(settings, repeats=1, undecided="first")
         results = [
             search(
-                space, tensors, train_bars, validation_bars, once, seed + REPEAT * k, on_epoch if k == 0 else lambda _: None,
+                space, tensors, train_bars, validation_bars, once, draws, on_epoch if k == 0 else lambda _: None,
                 variant=variant, on_record=on_record if k == 0 else lambda _: None, initial=initial,
             )
-            for k in range(settings.repeats)
+            for k, (once, draws) in enumerate(repeats_of(settings, seed, variant))
         ]  # fmt: skip
-        return _together(results, settings, chosen)
+        return joined(results, settings, variant)
     held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
     found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
@@ -155,16 +154,25 @@ def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) ->
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def repeats_of(settings: SearchSettings, seed: int, variant: str) -> list[tuple[SearchSettings, int]]:
+    """(settings, seed) of every search that a search of several repeats is made of, which can run side by side; else its own."""
+    if settings.repeats == 1 or get_variant(variant).selection == "random":
+        return [(settings, seed)]
+    once = replace(settings, repeats=1, undecided="first")
+    return [(once, seed + REPEAT * k) for k in range(settings.repeats)]
+
+
+def joined(results: Sequence[SearchResult], settings: SearchSettings, variant: str) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
-    results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
+    chosen = get_variant(variant)
+    results = sorted(results, key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
     if best.decisions is None:
         return best
     decisions = merged([result.decisions for result in results if result.decisions is not None])
     genotype = best.genotype
-    if settings.undecided == "simpler" and settings.finalists == 1:
-        genotype = resolved(genotype, decisions, variant.rule.skip_limit)
+    if settings.undecided == "simpler" and max(settings.finalists, chosen.finalists) == 1:
+        genotype = resolved(genotype, decisions, chosen.rule.skip_limit)
     return replace(best, genotype=genotype, decisions=decisions)
 
 
