@@ -25,7 +25,7 @@ from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.genotype import Genotype
 from nas.space.ops import DEFAULT_OPS
-from nas.space.search_space import SearchSpace
+from nas.space.search_space import Graph, SearchSpace
 
 FloatArray = npt.NDArray[np.float64]
 Task = Literal["regression", "classification"]
@@ -121,7 +121,9 @@ def search_sequences(
     cells: int = 1,
     channels: int = 16,
     search_cells: int | None = None,
+    cell_inputs: int = 1,
     edges_per_node: int = 2,
+    graph: Graph = "dense",
     batch: int = 32,
     settings: SearchSettings | None = None,
     training: TrainingSettings | None = None,
@@ -144,7 +146,7 @@ def search_sequences(
     drawn : bool
         The share is drawn by `seed`. False: the last samples, for windows that were cut from one series in order; leave out those whose
         window reaches over the cut, or give `validation` and hand only clean samples in.
-    variant, seed, ops, nodes, cells, channels, search_cells, edges_per_node
+    variant, seed, ops, nodes, cells, channels, search_cells, cell_inputs, edges_per_node, graph
         As of `nas.search.search` and `SearchSpace`; ops of your own by `nas.register_op`.
     batch : int
         Samples of a step.
@@ -184,6 +186,7 @@ def search_sequences(
     labels, mean, deviation, classes = _labels(targets, task, fit)
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, search_cells=search_cells, edges_per_node=edges_per_node,
+        cell_inputs=cell_inputs, graph=graph,
         horizons=tuple(range(1, labels.shape[1] + 1)),
     ).with_features({f"x{k}": ("raw",) for k in range(values.shape[1])})  # fmt: skip
     block = max(values.shape[2], space.receptive_field)

@@ -13,7 +13,7 @@ from nas.search import loop
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.ops import DEFAULT_OPS
-from nas.space.search_space import SearchSpace
+from nas.space.search_space import Graph, SearchSpace
 
 
 def search(
@@ -31,6 +31,7 @@ def search(
     search_channels: int | None = None,
     cell_inputs: int = 1,
     edges_per_node: int = 2,
+    graph: Graph = "dense",
     features: str | Mapping[str, tuple[str, ...]] = "default",
     settings: SearchSettings | None = None,
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -51,7 +52,7 @@ def search(
         Same seed, same panel, same code: same bytes.
     validation_share : float
         Of the panel, for alphas.
-    ops, nodes, cells, channels, search_cells, search_channels
+    ops, nodes, cells, channels, search_cells, search_channels, cell_inputs, edges_per_node, graph
         As in `SearchSpace`.
     features : str or mapping
         As in `build_bank`.
@@ -93,6 +94,7 @@ def search(
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, horizons=horizons,
         search_cells=search_cells, search_channels=search_channels, cell_inputs=cell_inputs, edges_per_node=edges_per_node,
+        graph=graph,
         assets=panel.assets if len(panel.assets) > 1 else (),
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
     train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)

@@ -18,9 +18,10 @@ from nas.baselines.own import baseline_of
 from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
-from nas.search.loop import Weights, joined, parts_of, repeats_of, search
+from nas.search.loop import Weights, best_of_repeats, parts_of, repeats_of, search
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
+from nas.search.variants import get_variant
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -116,7 +117,7 @@ def joined_task(task: Task, pieces: Sequence[SearchResult | TaskResult]) -> Task
         (whole,) = pieces
         return cast(TaskResult, whole)
     found = cast(Sequence[SearchResult], pieces)
-    return _told(task, joined(found, task.settings, task.variant) if len(found) > 1 else found[0])
+    return _told(task, best_of_repeats(found, task.settings, get_variant(task.variant)) if len(found) > 1 else found[0])
 
 
 def _found(task: SearchTask, samples: Samples, watch: Path | None) -> SearchResult:

@@ -131,7 +131,7 @@ X, Y = moves(20)
         (X, Y, {"validation": list(range(20))}, "all 20 samples are for validation"),
         (X, np.full(20, np.inf), {"task": "regression"}, "targets are finite numbers"),
         (X, Y, {"task": "ranking"}, "task"),
-        (X, Y, {"variant": "random", "checkpoint": Path("c")}, "random cells and several repeats keep none"),
+        (X, Y, {"repeats": 2, "checkpoint": Path("c")}, "several repeats keep none"),
     ],
 )
 def test_what_cannot_be_searched_is_told(x: Any, y: Any, changes: dict[str, Any], message: str) -> None:
