@@ -68,13 +68,12 @@ def search(
             "what goes on from a checkpoint is one search, and several repeats keep none: leave checkpoint out"
         )
     if settings.repeats > 1:
-        once = replace(settings, repeats=1, undecided="first")
         results = [
             search(
-                space, tensors, train_bars, validation_bars, once, seed + REPEAT * k, on_epoch if k == 0 else lambda _: None,
+                space, tensors, train_bars, validation_bars, once, draws, on_epoch if k == 0 else lambda _: None,
                 variant=variant, on_record=on_record if k == 0 else lambda _: None, initial=initial,
             )
-            for k in range(settings.repeats)
+            for k, (once, draws) in enumerate(repeats_of(settings, seed, variant))
         ]  # fmt: skip
         return best_of_repeats(results, settings, chosen)
     found = result_of(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
@@ -164,15 +163,23 @@ def racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> 
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def best_of_repeats(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def repeats_of(settings: SearchSettings, seed: int, variant: str) -> list[tuple[SearchSettings, int]]:
+    """(settings, seed) of every search that a search of several repeats is made of, which can run side by side; else its own."""
+    if settings.repeats == 1 or get_variant(variant).scratch:
+        return [(settings, seed)]
+    once = replace(settings, repeats=1, undecided="first")
+    return [(once, seed + REPEAT * k) for k in range(settings.repeats)]
+
+
+def best_of_repeats(results: Sequence[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
-    results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
+    results = sorted(results, key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
     if best.decisions is None:
         return best
     decisions = merged([result.decisions for result in results if result.decisions is not None])
     genotype = best.genotype
-    if settings.undecided == "simpler" and settings.finalists == 1:
+    if settings.undecided == "simpler" and max(settings.finalists, variant.finalists) == 1:
         genotype = resolved(genotype, decisions, variant.rule.skip_limit)
     return replace(best, genotype=genotype, decisions=decisions)
 
