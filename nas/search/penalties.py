@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import sqrt
 
 import torch
@@ -91,11 +92,18 @@ def times(space: SearchSpace, measured: Mapping[str, float]) -> list[float]:
         raise InputError(
             f"op_costs lacks {', '.join(lacking)}; give every op of the space a time, or no op_costs for the counted ones"
         )
-    spent = [measured.get(name, 0.0) if measured else get_op(name).nanoseconds(space.channels) for name in space.ops]
+    spent = [measured.get(name, 0.0) for name in space.ops] if measured else counted(space.ops, space.channels)
     return [each / (max(spent) or 1.0) for each in spent]
 
 
-def shares(ops: tuple[str, ...], channels: int = 4) -> list[float]:
+@cache  # asked for in every step
+def counted(ops: tuple[str, ...], channels: int) -> list[float]:
+    """Per op its modelled nanoseconds a bar."""
+    return [get_op(name).nanoseconds(channels) for name in ops]
+
+
+@cache  # asked for in every step
+def shares(ops: tuple[str, ...], channels: int = 4) -> tuple[float, ...]:
     """Per op its parameters on one edge over those of the largest; zeros where no op has any."""
     counts = [sum(p.numel() for p in Cell([Edge(0, 0, (op,))], 1, channels).parameters()) for op in ops]
-    return [count / max(1, *counts) for count in counts]
+    return tuple(count / max(1, *counts) for count in counts)
