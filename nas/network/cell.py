@@ -24,6 +24,7 @@ from nas.network.across import (
     market_factor,
 )
 from nas.network.attention import banded_attention
+from nas.network.fused_cell import FusedCell, FusedPlan
 from nas.network.linear_blocks import LinearBlocks, lagged
 from nas.network.links import Candidates
 from nas.space.ops import ACROSS, GATE_FLOOR, MOST_LAG_BARS, OWN, Op, get_op, maximum_of_normals
@@ -104,6 +105,8 @@ class Cell(nn.Module):
 
     partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
     (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
+
+    fused: by compiled kernels where they know all ops (`nas.network.fused_cell`); else, and where False, by torch's functions.
     """
 
     calibration: Tensor
@@ -166,6 +169,7 @@ class Cell(nn.Module):
         self.register_buffer("calibration", torch.ones(len(entries)))
         # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
         self.leads: dict[int, Leads | Candidates] = {}
+        self.fused = FusedPlan(entries, inputs, nodes, channels) if partial == 1 and FusedPlan.knows(entries, channels) else None
 
     def across(self, kind: str, source: int, x: Tensor, market: Market) -> Tensor:
         """An op that reads other assets, on the activated source x."""
@@ -286,10 +290,20 @@ class Cell(nn.Module):
         bypass: Tensor | None = None,
         market: Market | None = None,
         last: int | None = None,
+        fused: bool = True,
     ) -> Tensor:
         given, first = (x,) if isinstance(x, Tensor) else tuple(x), self.inputs
         bars = given[-1].shape[0]
         needed = self.needed(last or bars, bars)
+        if fused and self.fused is not None and self.skip_dropout is None and FusedPlan.suits(given[-1]):
+            names = self.fused.names
+
+            def plain(mix: Tensor | None, *tensors: Tensor) -> Tensor:
+                now = dict(zip((f"weights.{name}" for name in names), tensors[first:], strict=True))
+                return torch.func.functional_call(self, now, (tensors[:first], mix, None, None, last, False))  # type: ignore[no-any-return]
+
+            weights = [self.weights[name] for name in names]
+            return FusedCell.apply(self.fused, needed, last or bars, plain, self.calibration, mix, *given, *weights)  # type: ignore[no-any-return, no-untyped-call]
         calibration = self.calibration.to(given[-1].dtype)
         scale = calibration if mix is None else calibration * mix
         values: dict[int, Tensor] = dict(enumerate(given))  # per source, before the activation
