@@ -1,6 +1,6 @@
 """A cell's forward pass and its gradients as compiled code, without calls of torch between (`nas.network.fused_cell` is the door).
 
-Everything is [row, channel], rows being bars and batch together (row = bar * batch + stretch), so that a lag is `batch` rows. A vector holds
+Everything is [row, channel], rows being bars and batch together (row = bar * batch + stretch): a lag is `batch` rows. A vector holds
 the channels of one row, or the same channel of neighbouring bars. Whatever multiplies goes through one micro-kernel, `eight`.
 
 Arrays are flat float32. `hidden` has zeros before the first bar and behind the last, so that lags and blocks of eight need no care.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.kernels.compiling import compiled
-from nas.network.vectors import exponential, fill, load, maximum, splat, store, total, transpose
+from nas.network.vectors import exponential, fill, kept_apart, load, maximum, splat, store, total, transpose
 
 Array = npt.NDArray[Any]
 ROWS = 256  # of a sum over rows at a time: they stay in the first-level cache, and rounding stays small
@@ -28,9 +28,20 @@ def eight(
     out: Array, to: int, down: int, lanes: Any,
 ) -> None:  # fmt: skip
     """out[to + j * down] += sum over i < count of a[place + j * apart + i * step] * b[at + i * by], for j < 8; b and out are vectors."""
-    s0, s1, s2, s3 = load(out, to, lanes), load(out, to + down, lanes), load(out, to + 2 * down, lanes), load(out, to + 3 * down, lanes)
+    kept_apart()
+    s0, s1, s2, s3 = (
+        load(out, to, lanes),
+        load(out, to + down, lanes),
+        load(out, to + 2 * down, lanes),
+        load(out, to + 3 * down, lanes),
+    )
     to4 = to + 4 * down
-    s4, s5, s6, s7 = load(out, to4, lanes), load(out, to4 + down, lanes), load(out, to4 + 2 * down, lanes), load(out, to4 + 3 * down, lanes)
+    s4, s5, s6, s7 = (
+        load(out, to4, lanes),
+        load(out, to4 + down, lanes),
+        load(out, to4 + 2 * down, lanes),
+        load(out, to4 + 3 * down, lanes),
+    )
     four = 4 * apart
     for _ in range(count):
         v, more = load(b, at, lanes), place + four
@@ -55,26 +66,46 @@ def eight(
 
 
 @compiled
-def product(x: Array, start: int, inner: int, w: Array, at: int, out: Array, to: int, outer: int, rows: int, lanes: Any) -> None:
+def product(
+    x: Array, start: int, inner: int, w: Array, at: int, out: Array, to: int, outer: int, rows: int, lanes: Any
+) -> None:
     """out[r] += x[r] @ w, for so many rows and up to seven more. x from `start`: [row, inner]; w from `at`: [inner, outer]."""
+    kept_apart()
     for r in range(0, rows, 8):
         for o in range(0, outer, 8 * len(lanes)):
             eight(x, start + r * inner, inner, 1, w, at + o, outer, inner, out, to + r * outer + o, outer, lanes)
 
 
 @compiled
-def crossed(x: Array, start: int, inner: int, g: Array, at: int, outer: int, out: Array, to: int, rows: int, lanes: Any) -> None:
+def crossed(
+    x: Array, start: int, inner: int, g: Array, at: int, outer: int, out: Array, to: int, rows: int, lanes: Any
+) -> None:
     """out += x.T @ g over so many rows. x from `start`: [row, inner]; g from `at`: [row, outer]; out from `to`: [inner, outer]."""
+    kept_apart()
     for r in range(0, rows, ROWS):
         n = min(ROWS, rows - r)
         for i in range(0, inner, 8):
             for o in range(0, outer, 8 * len(lanes)):
-                eight(x, start + r * inner + i, 1, inner, g, at + r * outer + o, outer, n, out, to + i * outer + o, outer, lanes)
+                eight(
+                    x,
+                    start + r * inner + i,
+                    1,
+                    inner,
+                    g,
+                    at + r * outer + o,
+                    outer,
+                    n,
+                    out,
+                    to + i * outer + o,
+                    outer,
+                    lanes,
+                )
 
 
 @compiled
 def turned(w: Array, inner: int, outer: int) -> Array:
     """[.., inner, outer] -> [.., outer, inner], flat."""
+    kept_apart()
     out = np.empty_like(w)
     for k in range(0, len(w), inner * outer):
         for i in range(inner):
@@ -88,11 +119,12 @@ def folded(
     scale: Array, weights: Array, c: int, mixed: bool, slots: int,
     constants: Array, factors: Array, matrices: Array, kernels: Array, attentions: Array, gains: Array,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """(weights of every edge and lag [slot, c, c], projections [attention, c, 3c], unit gains of learned ops), from the factors of every op.
+    """(weights of every edge and lag [slot, c, c], projections [attention, c, 3c], unit gains of learned ops), from every factor.
 
     constants: (slot, entry), with `factors`; matrices: (entry, first kernel, last kernel); kernels: (slot, place among the weights);
     attentions: (edge, entry, band, place among the weights), with `gains`.
     """
+    kept_apart()
     square = c * c
     folds = np.zeros(slots * square, dtype=np.float32)
     units = np.ones(len(matrices), dtype=np.float32)
@@ -133,6 +165,7 @@ def unfolded(
     d_scale: Array, d_weights: Array,
 ) -> None:  # fmt: skip
     """The gradients of what `folded` made, added to those of factors and weights."""
+    kept_apart()
     square = c * c
     for m in range(len(constants)):
         slot, trace = constants[m, 0], ZERO
@@ -177,6 +210,7 @@ def gate(v: Any, lanes: Any) -> Any:
 @compiled
 def activate(x: Array, at: int, hidden: Array, to: int, count: int, lanes: Any) -> None:
     """hidden = 1.5 * silu(x), so many numbers."""
+    kept_apart()
     louder = fill(GAIN, lanes)
     for k in range(0, count, 8 * len(lanes)):
         v = load(x, at + k, lanes)
@@ -186,6 +220,7 @@ def activate(x: Array, at: int, hidden: Array, to: int, count: int, lanes: Any) 
 @compiled
 def slope(x: Array, at: int, g: Array, frm: int, count: int, lanes: Any) -> None:
     """g *= the derivative of `activate` at x."""
+    kept_apart()
     louder, one = fill(GAIN, lanes), fill(ONE, lanes)
     for k in range(0, count, 8 * len(lanes)):
         v = load(x, at + k, lanes)
@@ -196,6 +231,7 @@ def slope(x: Array, at: int, g: Array, frm: int, count: int, lanes: Any) -> None
 @compiled
 def settle(sums: Array, value: Array, at: int, inverse: Array, first: int, rows: int, c: int, lanes: Any) -> None:
     """value = soft norm of the sums, row by row from `first`; inverse: by what they were multiplied."""
+    kept_apart()
     for r in range(first, rows):
         squares = fill(ZERO, lanes)
         for i in range(0, c, 8 * len(lanes)):
@@ -210,6 +246,7 @@ def settle(sums: Array, value: Array, at: int, inverse: Array, first: int, rows:
 @compiled
 def unsettle(g: Array, value: Array, at: int, inverse: Array, first: int, rows: int, c: int, lanes: Any) -> None:
     """The gradient of `settle`, in place of that of the value."""
+    kept_apart()
     for r in range(first, rows):
         inner = fill(ZERO, lanes)
         for i in range(0, c, 8 * len(lanes)):
@@ -224,6 +261,7 @@ def average(
     x: Array, at: int, out: Array, to: int, first: int, bars: int, batch: int, c: int, decay: float, length: int, scale: float, lanes: Any
 ) -> None:  # fmt: skip
     """out = truncated exponential moving average of x, from bar `first` on; nothing lies before it."""
+    kept_apart()
     d, tail, s = fill(np.float32(decay), lanes), fill(np.float32(decay**length), lanes), fill(np.float32(scale), lanes)
     for b in range(batch):
         for i in range(0, c, 8 * len(lanes)):
@@ -242,6 +280,7 @@ def unaverage(
     g: Array, out: Array, to: int, first: int, bars: int, batch: int, c: int, decay: float, length: int, scale: float, lanes: Any
 ) -> None:  # fmt: skip
     """out += the adjoint of `average`: the same sums run backwards in time."""
+    kept_apart()
     d, tail, s = fill(np.float32(decay), lanes), fill(np.float32(decay**length), lanes), fill(np.float32(scale), lanes)
     for b in range(batch):
         for i in range(0, c, 8 * len(lanes)):
@@ -256,8 +295,16 @@ def unaverage(
 
 
 @compiled
+def copied(x: Array, at: int, out: Array, to: int, count: int) -> None:
+    """out = x, so many numbers."""
+    for k in range(count):
+        out[to + k] = x[at + k]
+
+
+@compiled
 def scaled(x: Array, at: int, factor: float, out: Array, to: int, count: int, lanes: Any) -> None:
     """out += factor * x, so many numbers."""
+    kept_apart()
     f = fill(np.float32(factor), lanes)
     for k in range(0, count, 8 * len(lanes)):
         store(out, to + k, load(out, to + k, lanes) + f * load(x, at + k, lanes))
@@ -266,6 +313,7 @@ def scaled(x: Array, at: int, factor: float, out: Array, to: int, count: int, la
 @compiled
 def inner(x: Array, at: int, y: Array, to: int, count: int, lanes: Any) -> float:
     """Sum of x * y over so many numbers."""
+    kept_apart()
     found, n = 0.0, 8 * len(lanes)
     for first in range(0, count, n * ROWS):
         part = fill(ZERO, lanes)
@@ -277,13 +325,14 @@ def inner(x: Array, at: int, y: Array, to: int, count: int, lanes: Any) -> float
 
 @compiled
 def masks(band: int, lanes: Any) -> Array:
-    """[key, query of a block] 0 where the query sees the key, -inf elsewhere. Key k lies band - 1 - k bars before the block's first query."""
+    """[key, query of a block] 0 where the query sees the key, -inf elsewhere. Key k lies band - 1 - k bars before the first query."""
+    kept_apart()
     n = 8 * len(lanes)
-    out = np.full((band + n + 7, n), -np.inf, dtype=np.float32)
-    for k in range(band + n - 1):
-        for u in range(max(0, k - band + 1), min(n, k + 1)):
-            out[k, u] = ZERO
-    return out.ravel()
+    out = np.empty((band + n + 7) * n, dtype=np.float32)
+    for k in range(band + n + 7):
+        for u in range(n):
+            out[k * n + u] = ZERO if k - band < u <= k and k < band + n - 1 else -np.inf
+    return out
 
 
 @compiled
@@ -294,6 +343,7 @@ def attend(
 
     shares: from `at`, [block, stretch, key, query], the weights of every block of queries, kept for the way back.
     """
+    kept_apart()
     n = 8 * len(lanes)
     keys, width, step = band + n - 1, 3 * c, batch * 3 * c
     mask, tile = masks(band, lanes), np.empty(c * n, dtype=np.float32)
@@ -338,6 +388,7 @@ def unattend(
     qkv: Array, shares: Array, at: int, g: Array, d_qkv: Array, band: int, known: int, first: int, bars: int, batch: int, c: int, lanes: Any
 ) -> None:  # fmt: skip
     """d_qkv += the gradient of `attend`, for that of its result, g (zero outside first..bars)."""
+    kept_apart()
     n = 8 * len(lanes)
     keys, width, step = band + n - 1, 3 * c, batch * 3 * c
     tile, scores = np.empty(c * n, dtype=np.float32), np.zeros((keys + 8) * n, dtype=np.float32)
@@ -370,7 +421,20 @@ def unattend(
             for k in range(begin, keys, 8):
                 for i in range(0, c, n):
                     eight(scores, k * n, n, 1, qkv, here + i, step, n, d_qkv, back + k * step + c + i, step, lanes)
-                    eight(shares, at + k * n, n, 1, g, row + i, batch * c, n, d_qkv, back + k * step + 2 * c + i, step, lanes)
+                    eight(
+                        shares,
+                        at + k * n,
+                        n,
+                        1,
+                        g,
+                        row + i,
+                        batch * c,
+                        n,
+                        d_qkv,
+                        back + k * step + 2 * c + i,
+                        step,
+                        lanes,
+                    )
             at += (keys + 8) * n
 
 
@@ -414,7 +478,7 @@ def forward(
         low = begins[s] * batch
         place = s * block + (front + low) * c
         if s < inputs:
-            hidden[place : place + (rows - low) * c] = x0 if s == 0 else x1
+            copied(x0 if s == 0 else x1, 0, hidden, place, (rows - low) * c)
         elif seen < len(nodes) and nodes[seen] == s - inputs:
             sums[low * c :] = ZERO
             for e in range(len(edges)):
@@ -510,7 +574,7 @@ def backward(
         mine[: low * c] = ZERO
         mine[rows * c :] = ZERO
         g = total_g[(s - inputs) * size : (s - inputs + 1) * size]
-        g[:] = mine
+        copied(mine, 0, g, 0, size)
         for e in range(len(edges)):
             if edges[e, 1] != s - inputs:
                 continue
@@ -549,20 +613,13 @@ def backward(
                 product(
                     d_qkv, 3 * low_key * c, 3 * c, projections, 3 * square * m, d_hidden, source * size + low_key * c, c, count, lanes
                 )  # fmt: skip
-    given = np.empty(sum_of(begins[:inputs], bars) * batch * c, dtype=np.float32)
     to = 0
+    for s in range(inputs):
+        to += bars - begins[s]
+    given, to = np.empty(to * batch * c, dtype=np.float32), 0
     for s in range(inputs):
         low = begins[s] * batch * c
         count = rows * c - low
-        given[to : to + count] = d_hidden[s * size + low : s * size + rows * c]
+        copied(d_hidden, s * size + low, given, to, count)
         to += count
     return given, d_folds, d_projections
-
-
-@compiled
-def sum_of(begins: Array, bars: int) -> int:
-    """Bars of all inputs together."""
-    count = 0
-    for begin in begins:
-        count += bars - begin
-    return count

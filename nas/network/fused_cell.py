@@ -7,29 +7,27 @@ else, and second derivatives, go by torch's own functions (`Cell.by_torch`), whi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nas.network import cell_kernels as kernels
+from nas.network import cell_kernels
+from nas.space.ops import Op
 
-if TYPE_CHECKING:
-    from nas.network.cell import Edge
-    from nas.space.ops import Op
-
+kernels: Any = cell_kernels  # most of what they are given lies in tuples
 KINDS = ("zero", "constant", "matrix", "ema", "attention")
 
 
 class FusedPlan:
     """Where every op of a cell lies among what the kernels are given; arrays made once.
 
-    entries: (edge, op) of every candidate; weights: name -> tensor, of which those of one source are `matrix{source}` and
+    entries: (edge, op) of every candidate, edges as of `nas.network.cell`. The weights of a source lie in `matrix{source}` and
     `attention{source}`, their rows in the order of the entries.
     """
 
-    def __init__(self, entries: Sequence[tuple[Edge, Op]], inputs: int, nodes: int, channels: int) -> None:
+    def __init__(self, entries: Sequence[tuple[Any, Op]], inputs: int, nodes: int, channels: int) -> None:
         c, square = channels, channels * channels
         self.inputs, self.channels = inputs, c
         self.lanes = (0, 0) if c % 16 == 0 else (0,)
@@ -90,10 +88,13 @@ class FusedPlan:
             used, _table(averages, 3), _table(attentions, 4),
         )  # fmt: skip
 
-    @staticmethod
-    def knows(entries: Sequence[tuple[Edge, Op]], channels: int) -> bool:
-        """Whether the kernels can do all of these ops."""
-        return channels % 8 == 0 and all(op.kind in KINDS for _, op in entries)
+    @classmethod
+    def of(
+        cls, entries: Sequence[tuple[Any, Op]], inputs: int, nodes: int, channels: int, partial: int
+    ) -> FusedPlan | None:
+        """The plan of a cell whose ops the kernels know; None for others."""
+        known = partial == 1 and channels % 8 == 0 and all(op.kind in KINDS for _, op in entries)
+        return cls(entries, inputs, nodes, channels) if known else None
 
     @staticmethod
     def suits(x: Tensor) -> bool:
@@ -141,7 +142,9 @@ class FusedCell(torch.autograd.Function):
         asked = ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():  # second derivatives are asked for
             tracked = [t for t, want in zip((mix, *tensors), asked, strict=True) if want]
-            found = iter(torch.autograd.grad(plain(mix, *tensors), tracked, grads[0], create_graph=True, allow_unused=True))
+            found = iter(
+                torch.autograd.grad(plain(mix, *tensors), tracked, grads[0], create_graph=True, allow_unused=True)
+            )
             return (None,) * 5 + tuple(next(found) if want else None for want in asked)
         factors, flat, folds, projections, units, kept = ctx.kept
         d_scale = np.zeros(len(factors), dtype=np.float32)
@@ -159,8 +162,10 @@ class FusedCell(torch.autograd.Function):
         for s, x in enumerate(tensors[: plan.inputs]):
             size = (bars - begins[s]) * batch * c
             part = of_inputs[start : start + size].view(-1, batch, c)
-            out.append(torch.nn.functional.pad(part, (0, 0, 0, 0, len(x) - len(part), 0)) if len(part) < len(x) else part)
+            out.append(
+                torch.nn.functional.pad(part, (0, 0, 0, 0, len(x) - len(part), 0)) if len(part) < len(x) else part
+            )
             start += size
-        shares = torch.from_numpy(d_flat).split([w.numel() for w in tensors[plan.inputs :]])
+        shares = torch.split(torch.from_numpy(d_flat), [w.numel() for w in tensors[plan.inputs :]])
         out += [part.view(w.shape) for part, w in zip(shares, tensors[plan.inputs :], strict=True)]
         return (None,) * 5 + tuple(g if want else None for g, want in zip(out, asked, strict=True))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import errors, types
+from numba.core import types
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
@@ -41,8 +41,6 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc, unused-ignore]
 
 def width_of(lanes: Any) -> int:
     """Numbers of a vector, 8 for each member of the tuple that a kernel is given as its `lanes`: its type, not its value, says it."""
-    if not isinstance(lanes, types.BaseTuple):
-        raise errors.TypingError("lanes must be a tuple")
     return 8 * len(lanes)
 
 
@@ -56,14 +54,16 @@ def _filled(builder: Builder, value: Any, lanes: int) -> Any:
     """A vector of one number."""
     kind = ir.VectorType(FLOAT, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT, 0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes))
+    return builder.shuffle_vector(
+        one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
+    )
 
 
 def _constant(lanes: int, value: float) -> Any:
     return ir.Constant(ir.VectorType(FLOAT, lanes), [value] * lanes)
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def load(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index : index + lanes]."""
     kind = Vector(width_of(lanes))
@@ -76,7 +76,7 @@ def load(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     return kind(array, types.intp, lanes), code
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def splat(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index], in every place."""
     kind = Vector(width_of(lanes))
@@ -88,7 +88,7 @@ def splat(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     return kind(array, types.intp, lanes), code
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def fill(typing: Any, value: Any, lanes: Any) -> Any:
     """A number in every place."""
     kind = Vector(width_of(lanes))
@@ -99,7 +99,7 @@ def fill(typing: Any, value: Any, lanes: Any) -> Any:
     return kind(types.float32, lanes), code
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """array[index : index + lanes] = value."""
 
@@ -151,7 +151,7 @@ for _sign, _make in {
     lower_builtin(_sign, Vector, Vector)(lambda context, builder, kind, args, make=_make: make(builder, *args))
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def total(typing: Any, value: Any) -> Any:
     """Sum of all places, halves added to halves."""
     lanes = value.lanes
@@ -169,7 +169,7 @@ def total(typing: Any, value: Any) -> Any:
     return types.float32(value), code
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def exponential(typing: Any, value: Any) -> Any:
     """e^x to 2 units in the last place (Cephes, expf); 0 below -87, where single precision ends."""
     lanes = value.lanes
@@ -190,7 +190,9 @@ def exponential(typing: Any, value: Any) -> Any:
         # adding 1.5 * 2^23 rounds to a whole number, which then stands in the last bits
         magic = builder.fadd(builder.fmul(x, number(1.44269504)), number(12582912.0))
         count = builder.fsub(magic, number(12582912.0))
-        power = builder.bitcast(builder.shl(builder.add(builder.bitcast(magic, ints), whole(127 - 0x4B400000)), whole(23)), x.type)
+        power = builder.bitcast(
+            builder.shl(builder.add(builder.bitcast(magic, ints), whole(127 - 0x4B400000)), whole(23)), x.type
+        )
         rest = fused(count, number(-0.693359375), x)
         rest = fused(count, number(2.12194440e-4), rest)
         out = number(1.9875691500e-4)
@@ -203,7 +205,7 @@ def exponential(typing: Any, value: Any) -> Any:
     return value(value), code
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def transpose(typing: Any, source: Any, start: Any, step: Any, target: Any, to: Any, width: Any, lanes: Any) -> Any:
     """target[to + i * width + u] = source[start + u * step + i] for i and u below `lanes`: a square turned over in registers."""
     n = width_of(lanes)
@@ -225,7 +227,9 @@ def transpose(typing: Any, source: Any, start: Any, step: Any, target: Any, to: 
                 low = [j if not j & half else n + j - half for j in range(n)]
                 high = [j + half if not j & half else n + j for j in range(n)]
                 for at, order in ((k, low), (k + half, high)):
-                    turned[at] = builder.shuffle_vector(rows[k], rows[k + half], ir.Constant(ir.VectorType(INT, n), order))
+                    turned[at] = builder.shuffle_vector(
+                        rows[k], rows[k + half], ir.Constant(ir.VectorType(INT, n), order)
+                    )
             rows = turned
             half //= 2
         for k in range(n):
@@ -233,3 +237,14 @@ def transpose(typing: Any, source: Any, start: Any, step: Any, target: Any, to: 
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp, lanes), code
+
+
+@intrinsic
+def kept_apart(typing: Any) -> Any:
+    """The function that calls this is not copied into its callers, which would be compiled for many times as long."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), code
