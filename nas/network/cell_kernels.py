@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.kernels.compiling import compiled
-from nas.network.vectors import exponential, fill, kept_apart, load, maximum, splat, store, total, transpose
+from nas.kernels.vectors import exponential, fill, kept_apart, load, maximum, splat, store, total, transpose
 
 Array = npt.NDArray[Any]
 ROWS = 256  # of a sum over rows at a time: they stay in the first-level cache, and rounding stays small

@@ -1,8 +1,8 @@
-"""Vectors of single-precision numbers inside numba's functions: a register's worth of channels or bars as one value.
+"""Vectors inside numba's functions: a register's worth of channels, bars or blocks as one value, in single or double precision.
 
 LLVM vectorises loops over memory, but keeps no block of results in registers; products and attention of a step are bound by what is
 read and written between. Here a kernel says itself what stays in registers. A vector is 8 or 16 numbers wide whatever the processor has:
-LLVM splits it where registers are narrower. Arrays are flat, contiguous and float32; places are not checked.
+LLVM splits it where registers are narrower. Arrays are flat and contiguous; places are not checked.
 
 A change here compiles no kernel anew: numba looks at the kernels' own files. Remove their cache by hand.
 """
@@ -13,30 +13,37 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from data.panel import FloatArray
+from nas.kernels.compiling import compiled
+
 FLOAT, INT, DOUBLE = ir.FloatType(), ir.IntType(32), ir.DoubleType()
-# products may be joined with sums, where the processor can; nothing else is left to the compiler
-_FLAGS = ("contract",)
 Builder = Any
 
 
 class Vector(types.Type):  # type: ignore[misc, unused-ignore]
-    """So many float32 as one value."""
+    """So many numbers of one type as one value."""
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        super().__init__(name=f"vector{lanes}")
+    def __init__(self, lanes: int, number: Any = types.float32) -> None:
+        self.lanes, self.number = lanes, number
+        super().__init__(name=f"vector{lanes}x{number.bitwidth}")
+
+    @property
+    def code(self) -> Any:
+        """As LLVM calls it."""
+        return ir.VectorType(DOUBLE if self.number == types.float64 else FLOAT, self.lanes)
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc, unused-ignore]
     def __init__(self, manager: Any, kind: Vector) -> None:
-        super().__init__(manager, kind, ir.VectorType(FLOAT, kind.lanes))
+        super().__init__(manager, kind, kind.code)
 
 
 def width_of(lanes: Any) -> int:
@@ -52,7 +59,7 @@ def _place(context: Any, builder: Builder, array_type: Any, array: Any, index: A
 
 def _filled(builder: Builder, value: Any, lanes: int) -> Any:
     """A vector of one number."""
-    kind = ir.VectorType(FLOAT, lanes)
+    kind = ir.VectorType(value.type, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT, 0))
     return builder.shuffle_vector(
         one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(INT, lanes), [0] * lanes)
@@ -66,12 +73,11 @@ def _constant(lanes: int, value: float) -> Any:
 @intrinsic
 def load(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index : index + lanes]."""
-    kind = Vector(width_of(lanes))
+    kind = Vector(width_of(lanes), array.dtype)
 
     def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
         place = _place(context, builder, found.args[0], args[0], args[1])
-        pointer = builder.bitcast(place, ir.VectorType(FLOAT, kind.lanes).as_pointer())
-        return builder.load(pointer, align=4, typ=ir.VectorType(FLOAT, kind.lanes))
+        return builder.load(builder.bitcast(place, kind.code.as_pointer()), align=4, typ=kind.code)
 
     return kind(array, types.intp, lanes), code
 
@@ -79,11 +85,11 @@ def load(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
 @intrinsic
 def splat(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
     """array[index], in every place."""
-    kind = Vector(width_of(lanes))
+    kind = Vector(width_of(lanes), array.dtype)
 
     def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
         place = _place(context, builder, found.args[0], args[0], args[1])
-        return _filled(builder, builder.load(place, align=4, typ=FLOAT), kind.lanes)
+        return _filled(builder, builder.load(place, align=4, typ=kind.code.element), kind.lanes)
 
     return kind(array, types.intp, lanes), code
 
@@ -91,12 +97,12 @@ def splat(typing: Any, array: Any, index: Any, lanes: Any) -> Any:
 @intrinsic
 def fill(typing: Any, value: Any, lanes: Any) -> Any:
     """A number in every place."""
-    kind = Vector(width_of(lanes))
+    kind = Vector(width_of(lanes), types.float32 if value == types.float32 else types.float64)
 
     def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
         return _filled(builder, args[0], kind.lanes)
 
-    return kind(types.float32, lanes), code
+    return kind(kind.number, lanes), code
 
 
 @intrinsic
@@ -139,12 +145,17 @@ class _Between(AbstractTemplate):  # type: ignore[misc, unused-ignore]
         return None
 
 
+def _flags(vector: Any) -> tuple[str, ...]:
+    """In single precision products may be joined with sums where the processor can; double precision gives the same bits on all."""
+    return ("contract",) if vector.type.element == FLOAT else ()
+
+
 for _sign, _make in {
-    operator.add: lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS),
-    operator.sub: lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS),
-    operator.mul: lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS),
-    operator.iadd: lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS),
-    operator.isub: lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS),
+    operator.add: lambda builder, a, b: builder.fadd(a, b, flags=_flags(a)),
+    operator.sub: lambda builder, a, b: builder.fsub(a, b, flags=_flags(a)),
+    operator.mul: lambda builder, a, b: builder.fmul(a, b, flags=_flags(a)),
+    operator.iadd: lambda builder, a, b: builder.fadd(a, b, flags=_flags(a)),
+    operator.isub: lambda builder, a, b: builder.fsub(a, b, flags=_flags(a)),
     operator.truediv: lambda builder, a, b: builder.fdiv(a, b),
 }.items():
     infer_global(_sign)(type(f"_{_sign.__name__}", (_Between,), {"key": _sign}))
@@ -158,7 +169,7 @@ def total(typing: Any, value: Any) -> Any:
 
     def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
         vector, width = args[0], lanes
-        nothing = ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined)
+        nothing = ir.Constant(vector.type, ir.Undefined)
         while width > 1:
             width //= 2
             order = [width + k if k < width else 0 for k in range(lanes)]
@@ -166,7 +177,44 @@ def total(typing: Any, value: Any) -> Any:
             vector = builder.fadd(vector, moved)
         return builder.extract_element(vector, ir.Constant(INT, 0))
 
-    return types.float32(value), code
+    return value.number(value), code
+
+
+@intrinsic
+def fetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the line of the cache that holds array[index]; a place that does not exist does no harm."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(_place(context, builder, found.args[0], args[0], args[1]), byte)
+        builder.call(function, [place, *(ir.Constant(INT, k) for k in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
+@intrinsic
+def moved_up(typing: Any, value: Any, first: Any) -> Any:
+    """Every number one place further, `first` in the first; the last falls out."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        vector, count = args[0], value.lanes
+        order = ir.Constant(ir.VectorType(INT, count), [0, *range(count - 1)])
+        return builder.insert_element(builder.shuffle_vector(vector, vector, order), args[1], ir.Constant(INT, 0))
+
+    return value(value, value.number), code
+
+
+@intrinsic
+def highest(typing: Any, value: Any) -> Any:
+    """The last number."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        return builder.extract_element(args[0], ir.Constant(INT, value.lanes - 1))
+
+    return value.number(value), code
 
 
 @intrinsic
@@ -184,7 +232,7 @@ def exponential(typing: Any, value: Any) -> Any:
             return ir.Constant(ints, [v] * lanes)
 
         def fused(a: Any, b: Any, c: Any) -> Any:
-            return builder.fadd(builder.fmul(a, b, flags=_FLAGS), c, flags=_FLAGS)
+            return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
 
         x = builder.select(builder.fcmp_ordered(">", x, number(88.0)), number(88.0), x)
         # adding 1.5 * 2^23 rounds to a whole number, which then stands in the last bits
@@ -211,7 +259,7 @@ def transpose(typing: Any, source: Any, start: Any, step: Any, target: Any, to: 
     n = width_of(lanes)
 
     def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
-        kind = ir.VectorType(FLOAT, n)
+        kind = Vector(n, source.dtype).code
 
         def pointer(which: int, base: Any, k: int, by: Any) -> Any:
             index = builder.add(base, builder.mul(by, ir.Constant(by.type, k)))
@@ -248,3 +296,11 @@ def kept_apart(typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), code
+
+
+@compiled
+def aligned(count: int) -> FloatArray:
+    """So many zeros that begin where a line of the cache begins: a vector then never lies in two."""
+    out = np.zeros(count + 8)
+    begin = (8 - (out.ctypes.data >> 3) % 8) % 8
+    return out[begin : begin + count]
