@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.panel import InputError, Panel
+from data.panel import Panel
 from nas.network.stretches import Samples, Scaler, Tensors, for_training
 from nas.search import loop
 from nas.search.result import SearchResult
@@ -83,11 +82,7 @@ def search(
     >>> len(found.history), found.text.split(" = ")[0]
     (2, 'node1')
     """
-    unknown = [name for name in changes if name not in SearchSettings.__dataclass_fields__]
-    if unknown:
-        raise InputError(
-            f"no search setting {unknown[0]!r}; there are {', '.join(SearchSettings.__dataclass_fields__)}"
-        )
+    how = (settings or SearchSettings(epochs=50)).changed(**changes)
     horizons = (horizon,) if isinstance(horizon, int) else tuple(horizon)
     samples = Samples.of(panel, horizons, features)
     bank = samples.bank
@@ -99,7 +94,6 @@ def search(
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
     train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)
-    how = replace(settings or SearchSettings(epochs=50), **changes)
     return loop.search(
         space, tensors, train, validation, how, seed, variant=variant, on_record=on_record, checkpoint=checkpoint
     )
