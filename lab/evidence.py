@@ -14,12 +14,13 @@ from typing import Any
 from data.atomic import write_text
 from data.panel import InputError
 from lab.decisions import decisions_table
+from lab.forecast_table import forecast_table
 from lab.kinds import kinds_table
 from lab.pooled import pooled_table
 from lab.ranks import ranks_table
 from lab.risk_table import risk_table
 from lab.rounds import searches_table
-from lab.tables import forecast_table, null_table, power_table
+from lab.tables import null_table, power_table
 from lab.units import Record, records
 
 Table = Callable[[Sequence[Record]], tuple[str, str]]  # (verdict, markdown)
@@ -212,8 +213,13 @@ def section(name: str, found: Sequence[Record]) -> tuple[str, str]:
     dates, machines = sorted({r.date for r in found}), sorted({r.machine for r in found})
     seeds = len({r.settings["seed"] for r in found})
     # walks have a place in time and no --seeds
-    last = max(r.settings["seed"] for r in found)
-    drawn, given = (f"{seeds} seeds (0 to {last}), ", f" --seeds {last + 1}") if name not in WALKS else ("", "")
+    first, last = (pick(r.settings["seed"] for r in found) for pick in (min, max))
+    begun = f" --first-seed {first}" if first else ""
+    drawn, given = (
+        (f"{seeds} seeds ({first} to {last}), ", f" --seeds {last + 1 - first}{begun}")
+        if name not in WALKS
+        else ("", "")
+    )
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     how = (
         f"{len(found)} units, {drawn}{when}, {'; '.join(machines)}, "
