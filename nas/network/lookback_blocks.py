@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-HIDDEN, WIDE, DROPOUT = 8, 16, 0.3
+HIDDEN, WIDE = 8, 16
 
 
 class Recurrent(nn.Module):
@@ -19,7 +19,7 @@ class Recurrent(nn.Module):
         super().__init__()
         self.period = period
         self.unit = nn.GRU(period, HIDDEN, batch_first=True)
-        self.head = nn.Sequential(nn.Dropout(DROPOUT), _small(nn.Linear(HIDDEN, horizon)))
+        self.head = _small(nn.Linear(HIDDEN, horizon))
 
     def forward(self, window: Tensor) -> Tensor:
         days = window.reshape(-1, window.shape[-1] // self.period, self.period)
@@ -34,12 +34,8 @@ class Doubly(nn.Module):
         super().__init__()
         self.period, self.horizon, self.past = period, horizon, lookback // period
         ahead = -(-horizon // period)
-        self.trend = nn.Sequential(
-            nn.Linear(self.past, WIDE), nn.ReLU(), nn.Dropout(DROPOUT), _small(nn.Linear(WIDE, self.past + ahead))
-        )
-        self.season = nn.Sequential(
-            nn.Linear(period, WIDE), nn.ReLU(), nn.Dropout(DROPOUT), _small(nn.Linear(WIDE, period))
-        )
+        self.trend = nn.Sequential(nn.Linear(self.past, WIDE), nn.ReLU(), _small(nn.Linear(WIDE, self.past + ahead)))
+        self.season = nn.Sequential(nn.Linear(period, WIDE), nn.ReLU(), _small(nn.Linear(WIDE, period)))
 
     def forward(self, window: Tensor) -> Tensor:
         table = window.reshape(*window.shape[:-1], -1, self.period)
