@@ -167,7 +167,7 @@ NOTES: dict[str, str] = {
         "the presets `default` and `thorough` search with it. `quick` stays with plain DARTS, which takes about three quarters of the time."
     ),
     "forecast": (
-        "Planned in docs/evidence/forecast-plan.md before the first test figure of this version, after those of the version "
+        "Planned ([plan](evidence/forecast-plan.md)) before the first test figure of this version, after those of the version "
         "before were known (25 November 2026, GDAS and DARTS-PT over linear maps without a closed form: +6.2%, +15.7% and +7.0% "
         "of PatchTST/64 on ETTh2 at 192, 336 and 720 over batches of 32, 0.380 on ETTh1-96, worse than the last value on exchange "
         "rates). The protocol is that of DARTS-TS (Deng and Lindauer, TMLR 2025) where its sets are here: lookback 336, five "
