@@ -44,6 +44,7 @@ def settings_tables() -> str:
 def variant_tables() -> str:
     """The named variants and the parts that they are made of; which pairs of parts are refused, and why."""
     from nas.search.parts import KINDS, PARTS, REFUSED, SEVERAL
+    from nas.search.rivals import RIVALS
     from nas.search.variants import VARIANTS
 
     text = ["| name | parts | | from |", "|---|---|---|---|"]
@@ -60,8 +61,9 @@ def variant_tables() -> str:
     ]
     text += ["| part | with | because |", "|---|---|---|"]
     text += [f"| `{a}` | `{b}`{' (all of them)' if b in KINDS else ''} | {why} |" for (a, b), why in REFUSED.items()]
+    scratch = ", ".join(f"`{name}`" for name in RIVALS)
     text += [
-        "| `random` | everything else | it trains cells from scratch: there is no supernet that anything else could change |"
+        f"| {scratch} | everything else | they train cells from scratch: there is no supernet that anything could change |"
     ]
     return "\n".join(text)
 

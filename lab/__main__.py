@@ -159,7 +159,7 @@ def ranks(
     histories = histories_of(data)
     asked = _words(variants)
     for name in asked:
-        if get_variant(name).selection == "random":
+        if get_variant(name).scratch:
             raise InputError(f"--variants {name} has no supernet that could rank anything; leave it out")
     markets = tuple(name for name in MARKETS if histories or name != "real")
     wanted = experiment.units(seeds, cells, markets, asked)

@@ -103,6 +103,14 @@ NOTES: dict[str, str] = {
         "networks from HARXL in either. Who has two years of candles should give them: `--train 450d --validation 150d`.\n\n"
         "Limits: the coins survived to 2026, their calendar is that of the pilot, and they move with the four that were looked at."
     ),
+    "ranks": (
+        "Against what was expected ([plan](evidence/ranks-plan.md)): two trainings of one cell agree far better than the 0.5 that was "
+        "expected, and as well at 10% of signal as at 30%, which was not; wider networks order cells differently (0.6), so a proxy's "
+        "winner need not be the wide one's. All supernets stay below 0.5, and that of `random-ws` ranks no worse than that of "
+        "`darts`. `gdas`, which trains one sampled op at a time, ranks best; what it then found beats no more random cells than what "
+        "the others found: its logits, not the ranking of its supernet, chose it. `random-ws` chooses by the ranking, and its cells beat "
+        "two thirds of the random ones. For `darts` on weak signals the interval reaches 0: no evidence of ranking."
+    ),
     "null": (
         "The lab found two faults while it ran: the page of a run broke where StepM found every rival superior one after the other, and "
         "the permuted markets of the first study were no martingales. They drew one sign per day, and inside a day real hours revert (a "

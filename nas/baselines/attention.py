@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.baselines.registry import CausalConv, baseline, forecast_head
+from nas.baselines.registry import CausalConv, built_in, forecast_head
 
 
 class PastAttention(nn.Module):
@@ -66,14 +66,14 @@ def _over_channels(norm: nn.Module, x: Tensor) -> Tensor:
     return norm(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
 
 
-@baseline(
+@built_in(
     "patchtst", "PatchTST", "two layers of attention over 8 patches of 8 bars, 16 channels (after Nie et al. 2023)"
 )
 def patchtst(inputs: int, horizons: int) -> nn.Module:
     return Transformer(inputs, horizons, patch=8, places=8)
 
 
-@baseline(
+@built_in(
     "transformer", "Transformer", "two layers of attention over the last 24 bars, 16 channels (Vaswani et al. 2017)"
 )
 def transformer(inputs: int, horizons: int) -> nn.Module:

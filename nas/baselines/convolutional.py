@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.baselines.registry import CausalConv, baseline, forecast_head
+from nas.baselines.registry import CausalConv, built_in, forecast_head
 
 
 class Perceptron(nn.Module):
@@ -22,7 +22,7 @@ class Perceptron(nn.Module):
         return self.head(torch.relu(self.second(torch.relu(self.first(x)))))  # type: ignore[no-any-return]
 
 
-@baseline("mlp", "MLP", "two hidden layers of 32 units over the last 24 bars of every input")
+@built_in("mlp", "MLP", "two hidden layers of 32 units over the last 24 bars of every input")
 def mlp(inputs: int, horizons: int) -> nn.Module:
     return Perceptron(inputs, horizons)
 
@@ -44,6 +44,6 @@ class Tcn(nn.Module):
         return self.head(hidden)  # type: ignore[no-any-return]
 
 
-@baseline("tcn", "TCN by hand", "four residual dilated causal convolutions, 16 channels (Bai et al. 2018)")
+@built_in("tcn", "TCN by hand", "four residual dilated causal convolutions, 16 channels (Bai et al. 2018)")
 def tcn(inputs: int, horizons: int) -> nn.Module:
     return Tcn(inputs, horizons)

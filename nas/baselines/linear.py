@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nas.baselines.registry import baseline, forecast_head
+from nas.baselines.registry import built_in, forecast_head
 
 
 class Linear(nn.Module):
@@ -19,7 +19,7 @@ class Linear(nn.Module):
         return self.map(x)  # type: ignore[no-any-return]
 
 
-@baseline("linear", "Linear by hand", "one linear map over the last 24 bars of every input")
+@built_in("linear", "Linear by hand", "one linear map over the last 24 bars of every input")
 def linear(inputs: int, horizons: int) -> nn.Module:
     return Linear(inputs, horizons)
 
@@ -39,7 +39,7 @@ class DLinear(nn.Module):
         return self.trend(trend) + self.remainder(x - trend)  # type: ignore[no-any-return]
 
 
-@baseline("dlinear", "DLinear", "moving average and remainder, each through a linear map of 24 bars (Zeng et al. 2023)")
+@built_in("dlinear", "DLinear", "moving average and remainder, each through a linear map of 24 bars (Zeng et al. 2023)")
 def dlinear(inputs: int, horizons: int) -> nn.Module:
     return DLinear(inputs, horizons)
 
@@ -59,6 +59,6 @@ class NLinear(nn.Module):
         return self.map(x) - shift + self.last(x)  # type: ignore[no-any-return]
 
 
-@baseline("nlinear", "NLinear", "a linear map of 24 bars relative to the last one (Zeng et al. 2023)")
+@built_in("nlinear", "NLinear", "a linear map of 24 bars relative to the last one (Zeng et al. 2023)")
 def nlinear(inputs: int, horizons: int) -> nn.Module:
     return NLinear(inputs, horizons)

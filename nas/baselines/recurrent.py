@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nas.baselines.registry import baseline, forecast_head
+from nas.baselines.registry import built_in, forecast_head
 
 WARM_UP_BARS = 96
 
@@ -27,11 +27,11 @@ class Recurrent(nn.Module):
         return self.head(states.transpose(1, 2))  # type: ignore[no-any-return]
 
 
-@baseline("lstm", "LSTM", "one recurrent layer of 16 units with gates and a cell (Hochreiter and Schmidhuber 1997)")
+@built_in("lstm", "LSTM", "one recurrent layer of 16 units with gates and a cell (Hochreiter and Schmidhuber 1997)")
 def lstm(inputs: int, horizons: int) -> nn.Module:
     return Recurrent(nn.LSTM(inputs, 16, batch_first=True), horizons)
 
 
-@baseline("gru", "GRU", "one gated recurrent layer of 16 units (Cho et al. 2014)")
+@built_in("gru", "GRU", "one gated recurrent layer of 16 units (Cho et al. 2014)")
 def gru(inputs: int, horizons: int) -> nn.Module:
     return Recurrent(nn.GRU(inputs, 16, batch_first=True), horizons)

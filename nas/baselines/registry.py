@@ -1,8 +1,9 @@
 """What a hand-designed rival is: the searched networks must beat these on the same data, features, windows and budget.
 
 A network is a function (inputs, horizons) -> module with forward(x [batch, input, time]) -> [batch, horizon, time], causal, and
-an integer `receptive_field`; `@baseline(...)` adds it to the registry, and `nas.network.training` trains it. What is not a torch module
-(trees, a formula) is a function (Fit) -> Fitted, added by `@fitted_baseline(...)`. The command and the report pick both up.
+an integer `receptive_field`; `@baseline(...)` tries it and adds it to the registry (`@built_in(...)` in this folder), and
+`nas.network.training` trains it. What is not a torch module (trees, a formula) is a function (Fit) -> Fitted, added by
+`@fitted_baseline(...)`. The command and the report pick both up.
 """
 
 from __future__ import annotations
@@ -101,21 +102,29 @@ def baseline(name: str, title: str, description: str) -> Callable[[Builder], Bui
     """
 
     def add(build: Builder) -> Builder:
-        entry = Baseline(name, title, description, build=build)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = build(2, 1).double()
-        check_past(
-            f"baseline {name!r}",
-            network,
-            lambda x: network(x.permute(1, 2, 0)).permute(2, 0, 1),
-            CHECKED_BARS,
-            (2, 2),
-        )
-        _add(entry)
+        check_baseline(name, build)
+        return built_in(name, title, description)(build)
+
+    return add
+
+
+def built_in(name: str, title: str, description: str) -> Callable[[Builder], Builder]:
+    """`baseline` for the networks of this folder: a test tries them, not every process that starts (2 s of the processor)."""
+
+    def add(build: Builder) -> Builder:
+        _add(Baseline(name, title, description, build=build))
         return build
 
     return add
+
+
+def check_baseline(name: str, build: Builder) -> None:
+    """InputError where a network reads ahead, or gives what is not finite; built for two inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(2, 1).double()
+    forward = lambda x: network(x.permute(1, 2, 0)).permute(2, 0, 1)  # noqa: E731
+    check_past(f"baseline {name!r}", network, forward, CHECKED_BARS, (2, 2))
 
 
 def fitted_baseline(name: str, title: str, description: str) -> Callable[[Fitter], Fitter]:

@@ -22,6 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nas.network.paths import by_kernels
+
 Array = npt.NDArray[Any]
 TILE = 512  # places whose channels stay in the first-level cache
 # four products may be summed in any order; NaN and infinities keep their meaning
@@ -34,8 +36,9 @@ def banded_attention(x: Tensor, projections: Tensor, band: int, gains: Tensor | 
     x: [time, batch, c]; projections: [n, c, 3c]; gains: [n], factors of what comes out -> [time, batch, n, c].
     """
     (bars, batch, c), n = x.shape, len(projections)
-    if x.device.type != "cpu":
-        out = torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2)
+    if not by_kernels(x):
+        # all at once: one set of calls, however many attentions there are
+        out = torch.func.vmap(attention_in_chunks, in_dims=(None, 0, None), out_dims=2)(x, projections, band)
         return out if gains is None else out * gains[:, None]
     # factors go into the small weights, not into what comes of them
     query, key, value = projections.view(n, c, 3, c).permute(2, 0, 3, 1).unbind(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numba
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from nas.network.paths import by_kernels
 
 Array = npt.NDArray[Any]
 
@@ -42,7 +45,7 @@ class LinearBlocks:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: [time, batch, channel] -> [time, batch, block, channel]; zero before the first bar. Causal."""
-        if x.device.type == "cpu":
+        if by_kernels(x):
             return _Blocks.apply(x, self, False)  # type: ignore[no-untyped-call, no-any-return]
         return self.by_torch(x)
 
@@ -169,8 +172,13 @@ def _toeplitz(x: Tensor, decay: float, length: int, gain: float) -> Tensor:
     chunks = -(-bars // length)
     padded = torch.cat([x.new_zeros(length, batch, channels), x, x.new_zeros(chunks * length - bars, batch, channels)])
     here = padded.view(chunks + 1, length, batch * channels)
-    weights = torch.tensor(_weights(decay, length), dtype=x.dtype, device=x.device) * gain
-    back = torch.arange(length, device=x.device)[:, None] + length - torch.arange(2 * length, device=x.device)[None, :]
-    band = torch.where((back >= 0) & (back < length), weights[back.clamp(0, length - 1)], weights.new_zeros(()))
-    out = band @ torch.cat([here[:-1], here[1:]], 1)
+    out = _band(decay, length, gain, x.dtype, x.device) @ torch.cat([here[:-1], here[1:]], 1)
     return out.reshape(chunks * length, batch, channels)[:bars]
+
+
+@cache  # made once: a copy from the host in every step would wait for the device
+def _band(decay: float, length: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[length, 2 length]: the weights of a chunk's bars on itself and on the chunk before it."""
+    weights = torch.tensor(_weights(decay, length), dtype=dtype, device=device) * gain
+    back = torch.arange(length, device=device)[:, None] + length - torch.arange(2 * length, device=device)[None, :]
+    return torch.where((back >= 0) & (back < length), weights[back.clamp(0, length - 1)], weights.new_zeros(()))

@@ -16,6 +16,7 @@ from nas.features.bank import Choice, FeatureBank, build_bank, causal_volatility
 from nas.targets.returns import CLIP_DEVIATIONS, scaled_return
 
 FloatArray = npt.NDArray[np.float64]
+Places = list[tuple[int, int]]  # (asset, or group of assets read together; first bar with loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,33 +255,39 @@ def batches(
     Assets that are read together come as groups of one stretch: x [group, asset, column + 1, context + length], y and weight with
     batch = group * asset; as many groups as come nearest to `batch` stretches, one at least.
     """
-    groups = tensors.x.shape[0]
-    batch = groups_per_batch(tensors, batch)
-    size = bars.stop - bars.start
-    length = min(length, size)
-    starts_per_asset = max(1, round(size / length))
-    offset = int(torch.randint(0, length, (1,), generator=generator))
-    starts = [
-        min(max(bars.start, bars.start - offset + k * length), bars.stop - length) for k in range(starts_per_asset + 1)
-    ]
-    places = [(group, s) for group in range(groups) for s in starts]
-    order = torch.randperm(len(places), generator=generator).tolist()
-    for first in range(0, len(order), batch):
-        chosen = [places[k] for k in order[first : first + batch]]
-        yield stack_stretches(tensors, chosen, length, context)
+    for places, size in places_over(tensors, (bars,), length=length, batch=batch, generator=generator):
+        yield stack_stretches(tensors, places, size, context)
 
 
 def batches_over(
     tensors: Tensors, parts: Sequence[slice], *, length: int, batch: int, context: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """`batches` of several stretches of bars, in one random order."""
-    found = (batches(tensors, part, length=length, batch=batch, context=context, generator=generator) for part in parts)
+    for places, size in places_over(tensors, parts, length=length, batch=batch, generator=generator):
+        yield stack_stretches(tensors, places, size, context)
+
+
+def places_over(
+    tensors: Tensors, parts: Sequence[slice], *, length: int, batch: int, generator: torch.Generator
+) -> list[tuple[Places, int]]:
+    """What `batches_over` yields, before anything is read: per batch its (asset or group, first bar with loss) and bars with loss."""
+    groups, batch = tensors.x.shape[0], groups_per_batch(tensors, batch)
+    found: list[tuple[Places, int]] = []
+    for bars in parts:
+        size = bars.stop - bars.start
+        bars_each = min(length, size)
+        offset = int(torch.randint(0, bars_each, (1,), generator=generator))
+        starts = [
+            min(max(bars.start, bars.start - offset + k * bars_each), bars.stop - bars_each)
+            for k in range(max(1, round(size / bars_each)) + 1)
+        ]
+        places = [(group, s) for group in range(groups) for s in starts]
+        order = torch.randperm(len(places), generator=generator).tolist()
+        for first in range(0, len(order), batch):
+            found.append(([places[k] for k in order[first : first + batch]], bars_each))
     if len(parts) == 1:  # in random order already
-        yield from next(found)
-        return
-    every = [each for part in found for each in part]
-    for k in torch.randperm(len(every), generator=generator).tolist():
-        yield every[k]
+        return found
+    return [found[k] for k in torch.randperm(len(found), generator=generator).tolist()]
 
 
 def groups_per_batch(tensors: Tensors, stretches: int) -> int:
@@ -288,9 +295,7 @@ def groups_per_batch(tensors: Tensors, stretches: int) -> int:
     return max(1, round(stretches * tensors.x.shape[0] / tensors.y.shape[0]))
 
 
-def stack_stretches(
-    tensors: Tensors, places: list[tuple[int, int]], length: int, context: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def stack_stretches(tensors: Tensors, places: Places, length: int, context: int) -> tuple[Tensor, Tensor, Tensor]:
     """places: (asset, or group of assets read together; first bar with loss). Bars before the panel's first are zeros."""
     xs, ys, ws = [], [], []
     members = tensors.y.shape[0] // tensors.x.shape[0]
@@ -310,6 +315,12 @@ def spread(
     tensors: Tensors, parts: Sequence[slice], length: int, context: int, stretches: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One batch of stretches (shorter where `parts` are) evenly spread over `parts` and the assets, as `stack_stretches` gives them."""
+    places, length = spread_places(tensors, parts, length, stretches)
+    return stack_stretches(tensors, places, length, context)
+
+
+def spread_places(tensors: Tensors, parts: Sequence[slice], length: int, stretches: int) -> tuple[Places, int]:
+    """Where the stretches of `spread` begin, and how long they are."""
     groups, length = tensors.x.shape[0], min(length, *(part.stop - part.start for part in parts))
     count = groups_per_batch(tensors, stretches)
     places = []
@@ -317,7 +328,7 @@ def spread(
         part = parts[k % len(parts)]
         room = part.stop - part.start - length
         places.append((k % groups, part.start + (room * k) // max(1, count - 1)))
-    return stack_stretches(tensors, places, length, context)
+    return places, length
 
 
 def alternating(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,7 +51,22 @@ class DominantEigenvalue:
         if not used:
             return 0.0
         slope = torch.cat([g.reshape(-1) for g, _ in used])
-        targets, count = [a for _, a in used], len(slope)
+        targets = [a for _, a in used]
+        course = self.course(len(slope))
+        direction = next(course)
+        while True:
+            # the gradient of a product, not `grad_outputs`: that loads sympy
+            outcome = torch.autograd.grad(slope @ direction.to(slope), targets, retain_graph=True, allow_unused=True)
+            product = torch.cat(
+                [(torch.zeros_like(a) if g is None else g).reshape(-1) for g, a in zip(outcome, targets, strict=True)]
+            )
+            try:
+                direction = course.send(product)
+            except StopIteration as end:
+                return float(end.value)
+
+    def course(self, count: int) -> Generator[Tensor, Tensor, float]:
+        """The products it asks for: yields a direction [count], is sent the Hessian times it, returns the eigenvalue."""
         # no draw: a fixed, uneven direction that no symmetry of the softmax annihilates
         start = torch.cos(torch.arange(1, count + 1, dtype=torch.float64) ** 2)
         start = start / torch.linalg.vector_norm(start)
@@ -62,12 +77,7 @@ class DominantEigenvalue:
         beside: list[float] = []
         value, self.products = 0.0, 0
         while True:
-            outcome = torch.autograd.grad(
-                slope, targets, grad_outputs=basis[-1].to(slope), retain_graph=True, allow_unused=True
-            )
-            product = torch.cat(
-                [(torch.zeros_like(a) if g is None else g).reshape(-1) for g, a in zip(outcome, targets, strict=True)]
-            ).to(start)
+            product = (yield basis[-1]).to(start)
             self.products += 1
             diagonal.append(float(basis[-1] @ product))
             known = torch.stack(basis)

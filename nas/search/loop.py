@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,16 @@ import torch
 
 from data.panel import InputError
 from nas.network.links import Candidates, lag_preferences, leaders_of, together
+from nas.network.lookback import LookbackSpace
 from nas.network.stretches import Tensors, alternating
 from nas.search.checkpoint import Checkpoint
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
 from nas.search.finalists import final, likeliest, nominated
+from nas.search.penalties import times
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun, cells_of
-from nas.search.selection import best_of_random, select_by_removal, select_shared
+from nas.search.scratch import from_scratch
+from nas.search.selection import select_by_removal, select_shared
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.search.variants import Variant, get_variant
@@ -55,32 +59,37 @@ def search(
     check(space, tensors, train_bars, validation_bars, chosen, settings)
     if settings.finalists < chosen.finalists:
         settings = replace(settings, finalists=chosen.finalists)
-    if isinstance(train_bars, slice) and isinstance(validation_bars, slice):
-        purge = space.receptive_field + max(space.horizons) + 1
-        splits = alternating(train_bars, validation_bars, settings.blocks, purge)
-    else:
-        splits = parts_of(train_bars), parts_of(validation_bars)
-    if checkpoint is not None and (chosen.selection == "random" or settings.repeats > 1):
+    splits = splits_of(space, train_bars, validation_bars, settings)
+    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
+    if chosen.scratch:
+        return from_scratch(space, tensors, splits, settings, seed, chosen, on_epoch, held)
+    if held is not None and settings.repeats > 1:
         raise InputError(
-            "what goes on from a checkpoint is one search; random cells and several repeats keep none: leave checkpoint out"
+            "what goes on from a checkpoint is one search, and several repeats keep none: leave checkpoint out"
         )
-    if chosen.selection == "random":
-        return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
-        once = replace(settings, repeats=1, undecided="first")
         results = [
             search(
-                space, tensors, train_bars, validation_bars, once, seed + REPEAT * k, on_epoch if k == 0 else lambda _: None,
+                space, tensors, train_bars, validation_bars, once, draws, on_epoch if k == 0 else lambda _: None,
                 variant=variant, on_record=on_record if k == 0 else lambda _: None, initial=initial,
             )
-            for k in range(settings.repeats)
+            for k, (once, draws) in enumerate(repeats_of(settings, seed, variant))
         ]  # fmt: skip
-        return _together(results, settings, chosen)
-    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
-    found = _result(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
+        return best_of_repeats(results, settings, chosen)
+    found = result_of(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
         held.done()
     return found
+
+
+def splits_of(
+    space: SearchSpace, train: slice | Sequence[slice], validation: slice | Sequence[slice], settings: SearchSettings
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """(stretches for weights, stretches for alphas) of a search."""
+    if isinstance(train, slice) and isinstance(validation, slice):
+        purge = space.receptive_field + max(space.horizons) + 1
+        return alternating(train, validation, settings.blocks, purge)
+    return parts_of(train), parts_of(validation)
 
 
 def supernet(
@@ -113,9 +122,9 @@ def _staged(
 ) -> tuple[SearchRun, list[dict[str, Any]]]:
     """All stages of a search: (the run of the last one, the history). held: where it goes on from, written after every epoch."""
     leaders = leaders_of(space, tensors, splits[0])
-    stages, kept = variant.stages, _racing(space, variant, leaders)
+    stages, kept = variant.stages, racing(space, variant, leaders)
     before = None if held is None else held.read()
-    history: list[dict[str, Any]] = [] if before is None else before["history"]
+    history: list[dict[str, Any]] = [] if before is None else json.loads(before["history"])
     for row in history:
         on_record(row)
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
@@ -136,7 +145,7 @@ def _staged(
                 break
             history.append(run.epoch(epoch, epoch - first, stage_ends[k] - first))
             if held is not None:
-                held.write(k, epoch, kept, history, run)
+                held.write(stage=k, epoch=epoch, kept=kept, history=json.dumps(history), run=run.state())
             on_epoch(epoch)
             on_record(history[-1])
         if stage_ends[k] < settings.epochs:
@@ -144,7 +153,7 @@ def _staged(
     return run, history
 
 
-def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
+def racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> list[list[bool]] | None:
     """Per edge which ops take part; None where all do."""
     out = set[str]()
     if variant.without_zero and any(name != "zero" for name in space.ops):
@@ -154,20 +163,28 @@ def _racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) ->
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def _together(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def repeats_of(settings: SearchSettings, seed: int, variant: str) -> list[tuple[SearchSettings, int]]:
+    """(settings, seed) of every search that a search of several repeats is made of, which can run side by side; else its own."""
+    if settings.repeats == 1 or get_variant(variant).scratch:
+        return [(settings, seed)]
+    once = replace(settings, repeats=1, undecided="first")
+    return [(once, seed + REPEAT * k) for k in range(settings.repeats)]
+
+
+def best_of_repeats(results: Sequence[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
-    results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
+    results = sorted(results, key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
     if best.decisions is None:
         return best
     decisions = merged([result.decisions for result in results if result.decisions is not None])
     genotype = best.genotype
-    if settings.undecided == "simpler" and settings.finalists == 1:
+    if settings.undecided == "simpler" and max(settings.finalists, variant.finalists) == 1:
         genotype = resolved(genotype, decisions, variant.rule.skip_limit)
     return replace(best, genotype=genotype, decisions=decisions)
 
 
-def _result(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
+def result_of(run: SearchRun, history: list[dict[str, Any]]) -> SearchResult:
     """Reads the genotype off a run that has ended."""
     architecture, variant = run.architecture, run.variant
     architecture.auxiliary_weight = 0.0
@@ -213,6 +230,10 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
     found = likeliest(run.architecture, genotype, run.settings.finalists)
     trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
+    there = set(run.space.edges)
+    trials = [
+        each for each in trials if all((c.source, node) in there for node, row in enumerate(each.nodes) for c in row)
+    ]
     candidates = [_told(run, each) for each in (*found, *trials)]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
@@ -273,6 +294,10 @@ def check(
         raise InputError(
             "loss classes tells classes apart, an output each, and there is one output; choose another loss"
         )
+    if variant.scratch and isinstance(space, LookbackSpace):
+        raise InputError(f"variant {variant.name} trains cells, and a space of lookback maps has none; leave it out")
+    if settings.op_costs:
+        times(space, settings.op_costs)
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):
         if not torch.isfinite(values).all():
             raise InputError(f"the {name} hold NaN or infinite values; fill them and give those bars the weight 0")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import sqrt
 
 import torch
 from torch import Tensor
 
+from data.errors import InputError
 from nas.network.cell import Cell, Edge
 from nas.search.supernet import Architecture
+from nas.space.ops import get_op
+from nas.space.search_space import SearchSpace
 
 Regulariser = Callable[
     [Architecture, float], Tensor
@@ -55,22 +59,51 @@ def beta_decay(weight: float) -> Regulariser:
     return loss
 
 
-def parameters(weight: float) -> Regulariser:
-    """Expected cost of the mix, sum over edges of op weight x cost, the cost an op's share of the parameters of the largest one: the form
-    in which ProxylessNAS prices latency (Cai et al. 2019, equation 2).
+def expected(weight: float, cost: Callable[[Architecture], Sequence[float]]) -> Regulariser:
+    """Expected cost of the mix, sum over edges of op weight x cost: the form in which ProxylessNAS prices latency (Cai et al. 2019,
+    equation 2) and FBNet (Wu et al. 2019, equation 3, its beta = 1).
 
-    weight: what it takes off the logit of the largest op where that and a free op share an edge evenly, times 4, in sizes of the gradient.
+    weight: what it takes off the logit of the dearest op where that and a free op share an edge evenly, times 4, in sizes of the gradient.
+    cost: per op of the space, the dearest 1.
     """
 
     def loss(architecture: Architecture, progress: float) -> Tensor:
         del progress  # a price is the same from the first step on
-        share = torch.tensor(shares(architecture.space.ops))
-        return weight * (architecture.op_weights() * share).sum()
+        return weight * (architecture.op_weights() * torch.tensor(cost(architecture))).sum()
 
     return loss
 
 
-def shares(ops: tuple[str, ...], channels: int = 4) -> list[float]:
+def parameters(weight: float) -> Regulariser:
+    """`expected` with an op's share of the parameters of the largest one."""
+    return expected(weight, lambda architecture: shares(architecture.space.ops))
+
+
+def latency(weight: float) -> Regulariser:
+    """`expected` with an op's share of the time of the slowest one (`times`)."""
+    return expected(weight, lambda architecture: times(architecture.space, architecture.op_costs))
+
+
+def times(space: SearchSpace, measured: Mapping[str, float]) -> list[float]:
+    """Per op of the space its time over that of the slowest: as measured, or where nothing is given as modelled from counted work
+    (`Op.nanoseconds`), which no load of a machine changes. InputError for a table that lacks an op."""
+    lacking = [name for name in space.ops if measured and name not in measured and name != "zero"]
+    if lacking:
+        raise InputError(
+            f"op_costs lacks {', '.join(lacking)}; give every op of the space a time, or no op_costs for the counted ones"
+        )
+    spent = [measured.get(name, 0.0) for name in space.ops] if measured else counted(space.ops, space.channels)
+    return [each / (max(spent) or 1.0) for each in spent]
+
+
+@cache  # asked for in every step
+def counted(ops: tuple[str, ...], channels: int) -> list[float]:
+    """Per op its modelled nanoseconds a bar."""
+    return [get_op(name).nanoseconds(channels) for name in ops]
+
+
+@cache  # asked for in every step
+def shares(ops: tuple[str, ...], channels: int = 4) -> tuple[float, ...]:
     """Per op its parameters on one edge over those of the largest; zeros where no op has any."""
     counts = [sum(p.numel() for p in Cell([Edge(0, 0, (op,))], 1, channels).parameters()) for op in ops]
-    return [count / max(1, *counts) for count in counts]
+    return tuple(count / max(1, *counts) for count in counts)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from data.panel import FloatArray
 from nas.targets import correlation
@@ -211,5 +211,5 @@ def _pooled(values: FloatArray, weights: FloatArray, level: float) -> tuple[floa
     if units < 2.0 - 1e-9:
         return mean, -math.inf, math.inf, units
     variance = float(w @ (v - mean) ** 2 / w.sum()) * units / (units - 1.0)
-    reach = float(stats.t.ppf(0.5 + level / 2.0, units - 1.0)) * math.sqrt(variance / units)
+    reach = float(stdtrit(units - 1.0, 0.5 + level / 2.0)) * math.sqrt(variance / units)
     return mean, mean - reach, mean + reach, units

@@ -18,7 +18,7 @@ from nas.network.links import Candidates, volatility_column
 from nas.network.lookback import LookbackNetwork
 from nas.network.losses import LOSSES
 from nas.network.model import last_of
-from nas.network.stretches import Tensors, batches_over, spread
+from nas.network.stretches import Places, Tensors, places_over, spread, stack_stretches
 from nas.network.training import evaluate_over, loss_by_block
 from nas.search.alignment import LENGTH, directions
 from nas.search.architect import StandIn, first_order_gradient, second_order_gradient
@@ -43,6 +43,25 @@ _COURSE = ("eigenvalues", "snapshots", "stopped", "feature_steps", "note", "prog
 def cells_of(space: SearchSpace, stage: Stage) -> int | None:
     """Cells of the supernet in a stage; None for those of the search."""
     return None if stage.depth is None else max(1, -int(-stage.depth * space.deepest // 1))
+
+
+def descent_of(
+    weights: Sequence[Tensor], settings: SearchSettings, variant: Variant
+) -> tuple[lean_torch.AdamW, torch.optim.lr_scheduler.LRScheduler]:
+    """How a network's weights move, and the schedule of their rate, a step per epoch."""
+    decay = settings.weight_decay * variant.weight_decay
+    moved = lean_torch.AdamW(weights, lr=settings.learning_rate, weight_decay=decay, fused=True)
+    epochs, least = max(1, settings.epochs // len(variant.stages)), settings.learning_rate * 0.05
+    return moved, torch.optim.lr_scheduler.CosineAnnealingLR(moved, epochs, eta_min=least)
+
+
+def alpha_descent_of(ops: Tensor, strength: Tensor, features: Tensor, settings: SearchSettings) -> lean_torch.Adam:
+    """How logits move."""
+    groups: list[dict[str, Any]] = [
+        {"params": [ops, strength]},
+        {"params": [features], "lr": settings.feature_learning_rate},
+    ]
+    return lean_torch.Adam(groups, lr=settings.alpha_learning_rate, betas=(0.5, 0.999), fused=True)
 
 
 class SearchRun:
@@ -75,6 +94,7 @@ class SearchRun:
             auxiliary=variant.auxiliary > 0,
             random_init=settings.random_init,
         )
+        self.architecture.op_costs = settings.op_costs
         cells = cells_of(space, stage)
         self.network = supernet_of(
             space, seed, kept=kept, partial=variant.partial, auxiliary=variant.auxiliary > 0, cells=cells
@@ -124,32 +144,14 @@ class SearchRun:
 
     def _optimise(self) -> None:
         """Optimisers of the weights and of the alphas."""
-        settings, variant = self.settings, self.variant
-        self.weights = lean_torch.AdamW(
-            self.learned,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay * variant.weight_decay,
-            fused=True,
-        )
-        epochs = max(1, settings.epochs // len(variant.stages))
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.weights, epochs, eta_min=settings.learning_rate * 0.05
-        )
+        settings, variant, architecture = self.settings, self.variant, self.architecture
+        self.weights, self.schedule = descent_of(self.learned, settings, variant)
         masks = {"ops": self.architecture.op_choices.mask, "features": self.architecture.feature_choices.mask}
         self.forces = Forces(
             settings.alpha_weight_decay if variant.alpha_decay is None else variant.alpha_decay,
             {name: int(mask.sum()) for name, mask in masks.items()},
         )
-        groups: list[dict[str, Any]] = [
-            {"params": [self.architecture.ops, self.architecture.strength]},
-            {"params": [self.architecture.features], "lr": settings.feature_learning_rate},
-        ]
-        self.alpha = lean_torch.Adam(
-            groups,
-            lr=settings.alpha_learning_rate,
-            betas=(0.5, 0.999),
-            fused=True,
-        )
+        self.alpha = alpha_descent_of(architecture.ops, architecture.strength, architecture.features, settings)
 
     def _price(self) -> None:
         """What inputs cost the alphas, by the bars there are to learn from."""
@@ -186,19 +188,12 @@ class SearchRun:
 
     def epoch(self, number: int, within: int, epochs: int) -> dict[str, Any]:
         """Train for one epoch and describe it. within, epochs: position in this stage and its length."""
-        settings, variant, architecture = self.settings, self.variant, self.architecture
-        self.progress = within / max(1, epochs - 1)
-        schedule = variant.temperature or settings.temperature
-        architecture.temperature = schedule.at(self.progress)
-        architecture.auxiliary_weight = variant.auxiliary * (1.0 - self.progress)
+        variant, architecture = self.variant, self.architecture
+        learns = self.begin(within, epochs)
         self.drop_skips(self.stage.skip_dropout * (1.0 - self.progress))
-        warmup = min(epochs // 2, max(settings.alpha_warmup_epochs, round(variant.warmup * epochs)))
-        learns = variant.order > 0 and within >= warmup
-        validation = self.batches(self.validation_bars)
         losses, norms = [], []
-        training = self.batches(self.train_bars)
-        # they come in random order, so that the first ones are a sample
-        for step, batch in enumerate(training[: max(1, round(settings.fraction * len(training)))]):
+        validation, training = ([self.read(each) for each in drawn] for drawn in self.drawn())
+        for step, batch in enumerate(training):
             if learns:
                 norms.append(self.alpha_step(validation[step % len(validation)], batch))
             losses.append(self.weight_step(batch))
@@ -208,24 +203,38 @@ class SearchRun:
             self.snapshots[number] = {k: v.clone() for k, v in architecture.state_dict().items()}
         return self.describe(number, within, epochs, losses, norms)
 
+    def begin(self, within: int, epochs: int) -> bool:
+        """Set what an epoch holds fixed; whether alpha moves in it."""
+        settings, variant = self.settings, self.variant
+        self.progress = within / max(1, epochs - 1)
+        self.architecture.temperature = (variant.temperature or settings.temperature).at(self.progress)
+        self.architecture.auxiliary_weight = variant.auxiliary * (1.0 - self.progress)
+        warmup = min(epochs // 2, max(settings.alpha_warmup_epochs, round(variant.warmup * epochs)))
+        return variant.order > 0 and within >= warmup
+
     def drop_skips(self, rate: float) -> None:
         """In the steps to come, of weights and of alpha alike, leave out this share of the elements that skips pass on; 0: none."""
         for cell in self.mixed_cells:
             cell.skip_dropout = (rate, self.draw) if rate > 0.0 else None
 
-    def batches(self, bars: Sequence[slice]) -> list[Batch]:
-        """One epoch of random batches of the stretches `bars`: (x, y, weight) as of `nas.network.stretches.batches`."""
+    def drawn(self) -> tuple[list[tuple[Places, int]], list[tuple[Places, int]]]:
+        """Places of an epoch's batches: of the validation stretches, and of the share of the training stretches that it looks at."""
+        validation, training = self.places(self.validation_bars), self.places(self.train_bars)
+        # they come in random order, so that the first ones are a sample
+        return validation, training[: max(1, round(self.settings.fraction * len(training)))]
+
+    def places(self, bars: Sequence[slice]) -> list[tuple[Places, int]]:
+        """Where one epoch of random batches of the stretches `bars` begins."""
         settings = self.settings
-        return list(
-            batches_over(
-                self.tensors,
-                bars,
-                length=settings.length,
-                batch=settings.batch,
-                context=self.context,
-                generator=self.generator,
-            )
-        )
+        return places_over(self.tensors, bars, length=settings.length, batch=settings.batch, generator=self.generator)
+
+    def batches(self, bars: Sequence[slice]) -> list[Batch]:
+        """One epoch of random batches of the stretches `bars`."""
+        return [self.read(each) for each in self.places(bars)]
+
+    def read(self, drawn: tuple[Places, int]) -> Batch:
+        """The batch at these places: (x, y, weight) as of `nas.network.stretches.batches`."""
+        return stack_stretches(self.tensors, *drawn, self.context)
 
     def loss(self, mix: Mix, batch: Batch, weights: dict[str, Tensor] | None = None) -> Tensor:
         """Loss of the supernet with this mix on one batch, scalar. weights: in place of its own. InputError once it is not finite."""
@@ -389,34 +398,55 @@ class SearchRun:
         self, number: int, within: int, epochs: int, losses: list[float], norms: list[float]
     ) -> dict[str, Any]:
         """The row of the history for one epoch (docs/variants.md lists its fields). losses, norms: of the epoch's steps."""
-        variant, architecture, settings = self.variant, self.architecture, self.settings
+        variant, architecture = self.variant, self.architecture
         with torch.no_grad():
             mix = architecture.mix()
-            ops, features = architecture.op_weights(), architecture.feature_weights()
-        validation_loss, correlation = self.validation(mix)
+        told = self.validation(mix)
         genotype = architecture.genotype()
-        every = settings.diagnostics_every
-        due = every > 0 and (within % every == every - 1 or within == epochs - 1)
+        due = self.due(within, epochs)
         eigenvalue: float | None = None
         stop = variant.eigenvalue_stop.scaled(epochs) if variant.eigenvalue_stop is not None else None
         watched = stop is not None and (within % max(1, int(stop.every)) == 0)
         if variant.order > 0 and (watched or due):
             eigenvalue = self.eigenvalue()
             self.eigenvalues.append((number, eigenvalue))
-        gap = self.validation(architecture.chosen_mix(genotype))[0] - validation_loss if due else None
+        chosen = self.validation(architecture.chosen_mix(genotype))[0] if due else None
         self.judge(number, epochs, genotype)
+        return self.row(number, losses, norms, genotype, told, chosen, eigenvalue, self.forces.told())
+
+    def due(self, within: int, epochs: int) -> bool:
+        """Whether eigenvalue and gap are measured after this epoch of a stage."""
+        every = self.settings.diagnostics_every
+        return every > 0 and (within % every == every - 1 or within == epochs - 1)
+
+    def row(
+        self,
+        number: int,
+        losses: list[float],
+        norms: list[float],
+        genotype: Genotype,
+        told: tuple[float, float],
+        chosen: float | None,
+        eigenvalue: float | None,
+        forces: dict[str, float] | None,
+    ) -> dict[str, Any]:
+        """One epoch in the history, from what was measured. told: (loss, correlation) of the mix on validation; chosen: loss of the
+        genotype alone."""
+        architecture = self.architecture
+        with torch.no_grad():
+            ops, features = architecture.op_weights(), architecture.feature_weights()
         return {
             "epoch": number,
             "train_loss": sum(losses) / len(losses),
-            "validation_loss": validation_loss,
-            "validation_correlation": correlation,
+            "validation_loss": told[0],
+            "validation_correlation": told[1],
             "entropy": entropy(ops),
             "feature_entropy": entropy(features),
             "temperature": architecture.temperature,
             "eigenvalue": eigenvalue,
-            "gap": gap,
+            "gap": None if chosen is None else chosen - told[0],
             "gradient_norm": sum(norms) / len(norms) if norms else None,
-            "forces": self.forces.told(),
+            "forces": forces,
             "op_histogram": leading_ops(ops, self.space.ops),
             "op_weights": [[round(v, 5) for v in row] for row in ops.tolist()],
             "architecture": genotype.key(),

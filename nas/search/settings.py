@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from data.errors import InputError, known_word
 from nas.network.losses import LOSSES
@@ -73,6 +75,9 @@ class SearchSettings:
     undecided : {"simpler", "first"}
         What an edge holds whose op is not shown to beat the runner-up (`nas.search.decisions`): the simpler of the two, or the first as in
         the papers. With finalists the last round decides.
+    op_costs : mapping
+        Time of every op, as measured, in any unit: what the part `latency` weighs ops by. Empty: as counted (`Op.nanoseconds`), the same
+        on every machine.
     device : str
         cpu or cuda, where the weights are trained; the architecture's few logits stay on the CPU (`nas.tasks.device`).
 
@@ -113,6 +118,7 @@ class SearchSettings:
     finalist_learning_rate: float = 2e-2
     repeats: int = 1
     undecided: Undecided = "simpler"
+    op_costs: Mapping[str, float] = field(default_factory=dict, hash=False)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -122,11 +128,20 @@ class SearchSettings:
         for name in SIGNED:
             if not getattr(self, name) >= 0.0:
                 raise InputError(f"search {name} must not be negative, and is {getattr(self, name)}")
+        for name, cost in self.op_costs.items():
+            if not 0.0 <= cost < math.inf:
+                raise InputError(f"op_costs: the time of {name} must be a number from 0, not {cost}")
         known_word("undecided", self.undecided, get_args(Undecided))
         if not 0.0 < self.fraction <= 1.0:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:
             raise InputError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
+
+    def changed(self, **changes: Any) -> SearchSettings:
+        """With these fields; InputError for names that are none."""
+        for name in changes:
+            known_word("search setting", name, tuple(self.__dataclass_fields__))
+        return replace(self, **changes)
 
     def training(self, epochs: int) -> TrainingSettings:
         """How the search trains a candidate by itself: at its own rates and lengths, all of the epochs."""

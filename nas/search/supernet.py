@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,6 +60,7 @@ class Architecture(nn.Module):
         self.features = nn.Parameter(spread * torch.randn(self.feature_choices.shape, generator=generator))
         self.strength = nn.Parameter(spread * torch.randn(len(space.edges), generator=generator))
         self.temperature = 1.0
+        self.op_costs: Mapping[str, float] = {}  # of a penalty on latency, as measured
         self.normalised = normalised
         self.auxiliary_weight = 0.0
         self.auxiliary = auxiliary

@@ -42,6 +42,8 @@ GATE_FLOOR = 8.0  # over the span: what lies further back than the span weighs l
 LEAST_GATED_BARS = 16  # below, the gate can hardly keep anything
 CORRELATION_BARS = 48
 MOST_LAG_BARS = 12
+# what one core does in products as narrow as a cell's, and in a copy inside its second-level cache (python -m benchmarks.roofline)
+OPERATIONS_PER_NS, BYTES_PER_NS = 90.0, 174.0
 # of neighbouring assets' hidden values, to give ops about unit variance: hourly returns of large coins correlate by 0.6 and more
 USUAL_CORRELATION = 0.6
 
@@ -195,6 +197,33 @@ class Op:
         if self.kind == "lead_lag":
             return channels * channels
         return 0
+
+    def work(self, channels: int) -> tuple[float, float]:
+        """(operations, bytes) per bar on one edge: counted, so that they are the same whatever the machine is doing.
+
+        Every learned number multiplies and adds once a bar. On top every channel has what its kind computes and moves: lags that are
+        summed, two multiply-adds and a tail of an EMA, dots and blends over the band of an attention, comparisons of a pool, a scan that
+        doubles its width in a gate. A value has 4 bytes; weights stay in the cache.
+        """
+        lags, doublings = len(self.lags), self.span.bit_length()
+        computed, moved = {
+            "zero": (0, 0),
+            "skip": (1, 3),
+            "constant": (2 * lags, lags + 1),
+            "matrix": (0, lags + 1),
+            "separable": (0, lags + 3),
+            "residual": (2, lags + 3),
+            "ema": (5, 4),
+            "attention": (4 * self.span, 2 * self.span + 8),
+            "gated": (4 * doublings, 6 * doublings + 5),
+            "module": (0, self.span + 1),
+        }.get(self.kind, (self.span, self.span + 1))
+        return 2.0 * self.parameters(channels) + computed * channels, 4.0 * moved * channels
+
+    def nanoseconds(self, channels: int) -> float:
+        """Modelled time per bar on one edge: `work` at nominal rates of one core, which are those of no machine in particular."""
+        operations, moved = self.work(channels)
+        return operations / OPERATIONS_PER_NS + moved / BYTES_PER_NS
 
 
 @cache

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,10 @@ from nas.baselines.own import baseline_of
 from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
-from nas.search.loop import Weights, parts_of, search
+from nas.search.loop import Weights, best_of_repeats, parts_of, repeats_of, search
+from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
+from nas.search.variants import get_variant
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -82,7 +85,7 @@ def run_task(task: Task, samples: Samples, watch: Path | None = None) -> TaskRes
     torch.set_num_threads(1)
     if isinstance(task, RiskTask | KindsTask):
         return task.compute(samples)
-    return _search(task, samples, watch) if isinstance(task, SearchTask) else _train(task, samples)
+    return joined_task(task, [_found(task, samples, watch)]) if isinstance(task, SearchTask) else _train(task, samples)
 
 
 def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
@@ -93,14 +96,38 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
     return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
 
 
-def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
+def pieces_of(task: Task) -> list[Task]:
+    """What can run side by side and is one task all the same: the repeats of a search. `joined_task` makes its result of theirs."""
+    if not isinstance(task, SearchTask):
+        return [task]
+    return [
+        replace(task, settings=once, seed=seed) for once, seed in repeats_of(task.settings, task.seed, task.variant)
+    ]
+
+
+def run_piece(task: Task, samples: Samples, watch: Path | None = None) -> SearchResult | TaskResult:
+    """`run_task`, but for a search what it found, for `joined_task`."""
+    torch.set_num_threads(1)
+    return _found(task, samples, watch) if isinstance(task, SearchTask) else run_task(task, samples)
+
+
+def joined_task(task: Task, pieces: Sequence[SearchResult | TaskResult]) -> TaskResult:
+    """The result that `run_task` gives, of what its pieces found, in their order."""
+    if not isinstance(task, SearchTask):
+        (whole,) = pieces
+        return cast(TaskResult, whole)
+    found = cast(Sequence[SearchResult], pieces)
+    return _told(task, best_of_repeats(found, task.settings, get_variant(task.variant)) if len(found) > 1 else found[0])
+
+
+def _found(task: SearchTask, samples: Samples, watch: Path | None) -> SearchResult:
     window = task.window
     samples = readable(samples, window)
     scaler = Scaler.fit(samples.bank.values, window.train)
     parts = parts_of(window.train)
     spared = slice(parts[0].start, parts[-1].stop)
     tensors = Tensors.of(samples, scaler, together=task.space.together, spared=spared)
-    found = search(
+    return search(
         task.space,
         tensors,
         window.train,
@@ -115,6 +142,9 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
             {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
         ),
     )
+
+
+def _told(task: SearchTask, found: SearchResult) -> TaskResult:
     report = {
         "variant": task.variant,
         "seed": task.seed,

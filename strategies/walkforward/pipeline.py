@@ -130,6 +130,7 @@ class Pipeline:
             search_channels=config.search_channels,
             cell_inputs=config.cell_inputs,
             edges_per_node=config.edges_per_node,
+            graph=config.graph,
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))

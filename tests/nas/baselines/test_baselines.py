@@ -10,6 +10,7 @@ from data.panel import Panel
 from data.simulated import simulate
 from nas.baselines import BASELINES, build_baseline
 from nas.baselines.linear import NLinear
+from nas.baselines.registry import check_baseline
 from nas.network.model import forecast_sequence
 from nas.network.stretches import Samples
 from nas.network.training import TrainingSettings
@@ -58,6 +59,13 @@ def test_network_ignores_later_bars(name: str) -> None:
         changed[:, :, t + 1 :] = 50.0 * torch.randn(2, 5, 159 - t, generator=torch.Generator().manual_seed(2))
         assert torch.equal(network(changed)[:, :, : t + 1], whole[:, :, : t + 1])
         assert not torch.equal(network(changed), whole)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_house_pass_the_door_of_networks_from_outside(name: str) -> None:
+    build = BASELINES[name].build
+    assert build is not None
+    check_baseline(name, build)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

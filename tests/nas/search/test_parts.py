@@ -15,11 +15,12 @@ from nas.network.stretches import Tensors
 from nas.search.diagnostics import EigenvalueStop
 from nas.search.loop import search
 from nas.search.parts import KINDS, PARTS, SEVERAL, refusal
-from nas.search.penalties import shares
+from nas.search.penalties import latency, shares
 from nas.search.relaxation import Temperature, perturbed, sigmoid
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.search.variants import VARIANTS, get_variant, register_variant
+from nas.space.ops import OPS, get_op
 from nas.space.search_space import SearchSpace
 
 SPACE = SearchSpace(
@@ -157,6 +158,53 @@ def test_the_price_of_parameters_is_the_expected_one() -> None:
     cost, p = torch.tensor(shares(SPACE.ops)), architecture.op_weights().detach()
     assert cost.tolist() == [0.0, 0.0, 1.0]
     assert torch.allclose(slope, p * (cost - (p * cost).sum(-1, keepdim=True)), atol=1e-6)
+
+
+def test_the_price_of_time_is_the_expected_one_counted_or_measured() -> None:
+    """By hand, four channels: conv3 makes 2 * 3 * 16 operations and moves (3 + 1) * 4 values of 4 bytes, identity 2 * 4 and 2 * 4; at 90
+    operations and 174 bytes a nanosecond. FBNet and ProxylessNAS: the sum over edges of softmax(a) . time."""
+    from nas.search.supernet import Architecture  # here alone
+
+    conv3, identity = 96 / 90 + 64 / 174, 8 / 90 + 32 / 174
+    assert [get_op(name).nanoseconds(4) for name in SPACE.ops] == pytest.approx([0.0, identity, conv3], abs=1e-12)
+    architecture = Architecture(SPACE, generator=torch.Generator().manual_seed(0))
+    price = PARTS["latency"].changes["regulariser"]
+    for measured, shares_by_hand in (
+        ({}, [0.0, identity / conv3, 1.0]),
+        ({"identity": 6.0, "conv3": 4.0}, [0.0, 1.0, 4.0 / 6.0]),
+    ):
+        architecture.op_costs = measured
+        with torch.no_grad():
+            architecture.ops.copy_(torch.tensor([[0.2, -0.4, 1.1]]))
+        e = np.exp([0.2, -0.4, 1.1])
+        p, cost = e / e.sum(), np.array(shares_by_hand)
+        value = price(architecture, 0.3)
+        (slope,) = torch.autograd.grad(value, [architecture.ops])
+        assert value.item() == pytest.approx(float(p @ cost), abs=1e-6)
+        assert np.allclose(slope.numpy(), p * (cost - p @ cost), atol=1e-6)
+
+
+def test_a_table_of_times_decides_what_is_slow_and_has_to_be_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.search.variants.VARIANTS", dict(VARIANTS))
+    register_variant(replace(VARIANTS["darts"], name="dear", regulariser=latency(40.0)))  # louder than the data
+
+    def weights(**costs: float) -> np.ndarray:
+        how = replace(SETTINGS, epochs=6, op_costs={"identity": 0.0, "conv3": 0.0, **costs})
+        found = search(SPACE, data(), slice(10, 60), slice(70, 110), how, 0, variant="dear")
+        return np.array(found.op_weights)[0]
+
+    assert weights(identity=9.0)[1] < weights()[1] < weights(conv3=9.0)[1]
+    with pytest.raises(InputError, match="op_costs lacks conv3; give every op of the space a time"):
+        search(SPACE, data(), slice(10, 60), slice(70, 110), replace(SETTINGS, op_costs={"identity": 1.0}), 0)
+    with pytest.raises(InputError, match="op_costs: the time of identity must be a number from 0, not -1"):
+        SearchSettings(op_costs={"identity": -1.0})
+
+
+def test_every_op_has_a_time() -> None:
+    """More channels take longer, and only `zero` is free."""
+    for op in OPS.values():
+        assert (op.nanoseconds(8) == 0.0) == (op.name == "zero")
+        assert op.name == "zero" or op.nanoseconds(16) >= 2 * op.nanoseconds(8) - 1e-9, op.name
 
 
 def test_the_second_order_of_a_drawn_mix_is_that_of_one_draw() -> None:

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from data.panel import InputError
-from nas.network import cell
-from nas.network.attention import attention_in_chunks
-from nas.network.linear_blocks import LinearBlocks
+from nas.network import attention, linear_blocks
+from nas.network.paths import torch_only
 from nas.network.stretches import Tensors
 from nas.search.loop import search
 from nas.search.result import SearchResult
@@ -30,21 +29,12 @@ def found(epochs: int = 2) -> SearchResult:
 
 def test_a_search_without_the_cpu_kernels_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = found()
-    calls = []
-
-    def blocks(self: LinearBlocks, x: torch.Tensor) -> torch.Tensor:
-        calls.append("blocks")
-        return self.by_torch(x)
-
-    monkeypatch.setattr(LinearBlocks, "__call__", blocks)
-
-    def one_by_one(x: torch.Tensor, projections: torch.Tensor, band: int, gains: torch.Tensor) -> torch.Tensor:
-        calls.append("attention")
-        return torch.stack([attention_in_chunks(x, projection, band) for projection in projections], 2) * gains[:, None]
-
-    monkeypatch.setattr(cell, "banded_attention", one_by_one)
-    plain = found()
-    assert set(calls) == {"blocks", "attention"}
+    monkeypatch.setattr(linear_blocks, "_kernel", None)
+    monkeypatch.setattr(attention, "_dots", None)
+    with pytest.raises(TypeError):  # the kernels are gone
+        found()
+    with torch_only():
+        plain = found()
     for a, b in zip(kernels.history, plain.history, strict=True):
         for name in ("train_loss", "validation_loss"):
             assert a[name] == pytest.approx(b[name], abs=1e-5)

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import pytest
 
+from data.standin import Fault
 from tests.strategies.paper.simulation.bugs import BUGS, planted
 from tests.strategies.paper.simulation.markets import BAR_S
 from tests.strategies.paper.simulation.plan import Event, Kill, Plan, plan_of
-from tests.strategies.paper.simulation.session import simulate, simulating
+from tests.strategies.paper.simulation.session import Session, simulate, simulating
 from tests.strategies.paper.simulation.shorten import shorten
 
 
@@ -153,6 +154,47 @@ def test_a_position_turned_by_hand_may_wait_for_its_stop_while_keys_are_refused(
     assert simulate(replace(plan_of(30011, 60, faults=0.6, kills=0.12), bars=12)).wrong == []
     with planted("no stop after a restart"):
         assert simulate(of(FOUND_BY["no stop after a restart"])).wrong != []
+
+
+#: a person sells, the stop is refused three times and the order that would close instead twice, and it is down for 700 s in between
+BARE_BY_HAND = dense(
+    95159, 30, Event(3600.419, "outage", "", "", 400.0), Event(3600.897, "code", "code_110031", "/v5/position/trading-stop", 3),
+    Event(4500.577, "wire", "refused", "/v5/order/create", 15.0), Event(6000.374, "code", "code_110075", "/v5/order/create", 1),
+    Event(6900.204, "hand", "Sell", "", 2), Kill(6900.623372903439, 130, 700.0, False),
+)  # fmt: skip
+
+
+def test_a_position_left_by_hand_waits_for_a_trader_that_runs_and_an_exchange_that_takes_its_stop() -> None:
+    """A false alarm of the auditor; of a trader that does not bring the position to its stop then, it is none."""
+    assert simulate(BARE_BY_HAND).wrong == []
+
+    def forget(session: Session) -> None:
+        if session.hub.now > 8000.0 and session.trader is not None:
+            session.trader.books.hold_stop = session.trader.stops.hold = lambda *_: False  # type: ignore[method-assign]
+            session.trader.stops.attached = lambda *_: None  # type: ignore[method-assign]
+
+    (wrong,) = simulate(BARE_BY_HAND, prepare=forget).wrong
+    assert "a position was without its stop" in wrong
+
+
+def test_a_no_that_was_given_before_the_faults_went_may_end_a_start_after_them() -> None:
+    """A false alarm of the auditor; a no of an exchange without faults is none."""
+    no, late = Event(560.0, "code", "code_110031", "/v5/position/set-leverage", 1), "/v5/position/set-leverage"
+    healed_s = 0.9 * BAR_S + 3 * BAR_S
+    slow = Event(561.0, "wire", "slow", late, 4.8)
+    death = Kill(healed_s - BAR_S - 3.5, 0, 3.0, False)
+    plan = Plan(200162, 3, events=(no, slow), kills=(death,))
+    found = simulate(plan)
+    assert [k for k in found.counts if k.startswith("ended: ")] != []
+    assert found.wrong == []
+
+    def refuse(session: Session) -> None:
+        if session.starts > 1 and not session.quiet:
+            fault = Fault("code_110031", late, times=1)
+            session.hub.call_later(healed_s - session.hub.now + 0.001, session.world.faults.add, fault)
+
+    (wrong,) = simulate(replace(plan, events=(), kills=(replace(death, down_s=3.45),)), prepare=refuse).wrong
+    assert "gave up on a sound exchange" in wrong
 
 
 def test_a_failing_plan_is_made_shorter() -> None:

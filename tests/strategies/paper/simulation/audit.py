@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from data.standin import Fault
 from strategies.paper.decisions.decide import nothing_before
 from strategies.paper.decisions.history import History
 from strategies.paper.orders.risk import capped
@@ -22,6 +23,9 @@ BARE_S = 2.0
 #: of ids of orders that close a position while the journal cannot be written
 UNWRITTEN = "p-unwritten-"
 _CLOSING = re.compile(r"-9-[0-9]+$")
+#: a stop, or the order that closes a position whose stop is refused
+_BRINGS_STOP = ("/v5/position/trading-stop", "/v5/order/create")
+_KEYS_REFUSED = frozenset(f"code_{code}" for code in CODES["keys"])
 
 
 class Auditor:
@@ -32,14 +36,15 @@ class Auditor:
         self.exchange = session.private.exchange
         self.bare: dict[Any, float] = {}
         self.bare_most_s = 0.0
-        self.disturbed_bar = self.refused_bar = -9.0
+        self.disturbed_bar = self.hindered_bar = -9.0
         self.by_hand: set[Any] = set()  # places whose stop went when a person turned the position
-        self._refusals = 0
         self._wrap()
 
     def _wrap(self) -> None:
         exchange, private = self.exchange, self.session.private
         accept, fill, set_stop, publish = exchange.accept, exchange._fill, exchange.set_stop, private._publish
+        faults = self.session.world.faults
+        draw = faults.draw
 
         def accepted(body: dict[str, Any]) -> Any:
             ticket = accept(body)
@@ -60,12 +65,23 @@ class Auditor:
             if topic == "position":
                 self.look()
 
+        def drawn(path: str) -> Fault | None:
+            fault = draw(path)
+            if fault is not None and (path in _BRINGS_STOP or fault.kind in _KEYS_REFUSED):
+                self.hindered()
+            return fault
+
         exchange.accept, exchange._fill, exchange.set_stop = accepted, filled, stopped  # type: ignore[method-assign]
         private._publish = exchange.publish = published  # type: ignore[method-assign]
+        faults.draw = drawn  # type: ignore[method-assign]
 
     def disturbed(self) -> None:
         """A person or the exchange changes the position: what a decision may lead to is no longer known at this bar."""
         self.disturbed_bar = self.session.hub.now / BAR_S
+
+    def hindered(self) -> None:
+        """A trader has just started, or the exchange refuses what brings a position to its stop, or the keys."""
+        self.hindered_bar = self.session.hub.now / BAR_S
 
     @property
     def _calm(self) -> bool:
@@ -128,8 +144,9 @@ class Auditor:
     def _bare(self, place: Any, seconds: float) -> None:
         if not self._calm:  # a person's position gets its stop at the next look
             return
-        # or at the first look at which the exchange takes the keys again; only a position that a person left without its stop
-        if place in self.by_hand and self.session.hub.now / BAR_S - self.refused_bar <= 3.0:
+        # or at the first look of a trader that nothing keeps from it; only a position that a person left without its stop
+        hindered = self.session.process is None or self.session.hub.now / BAR_S - self.hindered_bar <= 3.0
+        if place in self.by_hand and hindered:
             return
         self.bare_most_s = max(self.bare_most_s, seconds)
         if seconds > BARE_S:
@@ -137,16 +154,7 @@ class Auditor:
 
     # at every bar, death and at the end
 
-    def _see_refusals(self) -> None:
-        """When the exchange last refused the keys, to the bar."""
-        counts = self.session.world.faults.counts
-        refusals = sum(counts[f"code_{code}"] for code in CODES["keys"])
-        if refusals > self._refusals:
-            self.refused_bar = self.session.hub.now / BAR_S
-        self._refusals = refusals
-
     def bar(self) -> None:
-        self._see_refusals()
         for place in list(self.bare):
             if not self.exchange.account.holdings[place].size:
                 del self.bare[place]

@@ -123,7 +123,7 @@ class Session:
         self.kill: Kill | None = None
         self.code: int | None = None  # that the last process ended with
         self.quiet = self.stopping = self.over = self.resume = False
-        self.halted_since = -1.0
+        self.halted_since = self.healed_at = -1.0
         self.kill_file = _KillFile()
         self.prepare = prepare
         self.auditor = Auditor(self)
@@ -145,6 +145,7 @@ class Session:
     def start(self) -> None:
         self.process = process = Process()
         self.starts += 1
+        self.auditor.hindered()
         self.code, self.halted_since = None, -1.0
         self.hub.spawn(process, lambda: self._main(process))
 
@@ -187,7 +188,9 @@ class Session:
             self._ended(process, 2, "" if self.disk.refused else f"the journal failed on a sound disk: {error}")
         except InputError as error:
             self.counts[f"ended: {str(error)[:90]}"] += 1
-            self._ended(process, 2, f"gave up on a sound exchange: {error}" if self.quiet else "")
+            # an answer that was given before the faults went may come after they have gone
+            sound = self.quiet and self.network.given_at >= self.healed_at
+            self._ended(process, 2, f"gave up on a sound exchange: {error}" if sound else "")
         except Exception as error:
             self._ended(process, 1, f"died of {type(error).__name__}: {error}\n{_where(error)}")
 
@@ -354,7 +357,7 @@ class Session:
         return True
 
     def _heal(self) -> None:
-        self.quiet = True
+        self.quiet, self.healed_at = True, self.hub.now
         if self.process is not None:
             self.points += self.process.points
             self.process.kill_at = -1

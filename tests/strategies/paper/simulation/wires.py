@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import requests
 import websocket
 
@@ -56,8 +56,8 @@ class Reply:
 
     def json(self) -> Any:
         try:
-            return json.loads(self.answer.body)
-        except ValueError:
+            return msgspec.json.decode(self.answer.body)
+        except msgspec.DecodeError:
             raise requests.exceptions.JSONDecodeError("no JSON", "", 0) from None
 
 
@@ -71,6 +71,7 @@ class Network:
     faults: list[WireFault] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     down_until: float = -1.0
+    given_at: float = -1.0  # of the answer that was heard last
     trace: Any = None
 
     def latency_s(self) -> float:
@@ -103,17 +104,17 @@ class Wire:
         body = str(request.data or "")
         fault = network.draw(path) if network.faults else None
         kind = "lost" if hub.now < network.down_until else fault.kind if fault is not None else ""
-        sent: list[Any] = []  # (answer or an error) once it is here
+        sent: list[Any] = []  # (answer or an error, when it was given) once it is here
         box: Box = []
 
-        def come(what: Any) -> None:
-            sent.append(what)
+        def come(what: Any, given_at: float) -> None:
+            sent.append((what, given_at))
             hub.wake(box)
 
         def arrive() -> None:
             call = Call(
                 str(request.method), path, dict(part.split("=", 1) for part in query.split("&")) if query else {},
-                json.loads(body) if body else {}, query if request.method == "GET" else body, dict(request.headers or {}),
+                msgspec.json.decode(body) if body else {}, query if request.method == "GET" else body, dict(request.headers or {}),
                 network.standin.world.clock.now_ms(),
             )  # fmt: skip
             answer = network.standin.answer(call)
@@ -129,12 +130,14 @@ class Wire:
                 what = requests.exceptions.ConnectionError("reset")
             elif cut == "half":
                 what = requests.exceptions.ChunkedEncodingError("half")
-            hub.call_later(fault.seconds if kind == "slow" and fault is not None else network.latency_s(), come, what)
+            hub.call_later(
+                fault.seconds if kind == "slow" and fault is not None else network.latency_s(), come, what, hub.now
+            )
 
         if kind == "refused":
-            hub.call_later(network.latency_s(), come, requests.exceptions.ConnectionError("refused"))
+            hub.call_later(network.latency_s(), come, requests.exceptions.ConnectionError("refused"), hub.now)
         elif kind == "orphan" and fault is not None:
-            hub.call_later(network.latency_s(), come, requests.exceptions.ConnectionError("reset"))
+            hub.call_later(network.latency_s(), come, requests.exceptions.ConnectionError("reset"), hub.now)
             hub.call_later(fault.seconds, arrive)
         elif kind != "lost":
             hub.call_later(network.latency_s(), arrive)
@@ -144,9 +147,10 @@ class Wire:
         self.process.point()
         if not sent:
             raise requests.exceptions.ReadTimeout("no answer")
-        if isinstance(sent[0], Exception):
-            raise sent[0]
-        return Reply(sent[0], str(request.url))
+        what, network.given_at = sent[0]
+        if isinstance(what, Exception):
+            raise what
+        return Reply(what, str(request.url))
 
 
 class _Outbox:
