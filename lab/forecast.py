@@ -138,7 +138,8 @@ def origins(targets: slice, horizon: int, first: int = 0) -> slice:
 def score(forward: Any, tensors: Tensors, bars: slice) -> Result:
     """MSE and MAE over the windows with origins in `bars`: all of them, the first whole batches of 32, and of 128."""
     squares, absolutes = errors(forward, tensors, bars)
-    windows, found = len(squares), {}
+    windows = len(squares)
+    found: Result = {}
     whole = {f"_{n}": windows // n * n or windows for n in BATCHES.values()}
     for name, kept in {"": windows, **whole}.items():
         found |= {f"mse{name}": float(squares[:kept].mean()), f"mae{name}": float(absolutes[:kept].mean())}

@@ -173,7 +173,7 @@ class LookbackNetwork(nn.Module):
         window = series.unfold(-1, lookback, 1) - level[..., None]  # [batch, time, lookback]
         total = level[..., None].expand(-1, -1, self.horizon)
         if self.base is not None:
-            total = total + window @ self.base
+            total = total + window @ self.get_buffer("base")
         if self.views:
             inner = window @ torch.cat([self.seen(view) for view in self.views], 1)
             if mix is not None:
