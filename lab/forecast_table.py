@@ -153,4 +153,6 @@ def forecast_table(found: Sequence[Record]) -> tuple[str, str]:
     ]  # fmt: skip
     sizes = ", ".join(f"{patchtst_parameters(h):,}" for h in HORIZONS)
     body = PREAMBLE.format(sizes=sizes) + markdown(head, table) + TESTS + _tests(first) + LIMITS
-    return verdict, body + markdown(["table", "horizon", "variants", *ARMS, "last value", "closed form"], parts)
+    return verdict, body + markdown(
+        ["table", "horizon", "variants", *ARMS, "last value", "settings of the closed form"], parts
+    )
