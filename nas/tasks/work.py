@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
 from nas.search.loop import Weights, parts_of, search
+from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
@@ -93,28 +95,42 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
     return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
 
 
-def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
-    window = task.window
-    samples = readable(samples, window)
-    scaler = Scaler.fit(samples.bank.values, window.train)
-    parts = parts_of(window.train)
+def tensors_of(task: SearchTask, samples: Samples) -> Tensors:
+    """What a search reads."""
+    samples = readable(samples, task.window)
+    scaler = Scaler.fit(samples.bank.values, task.window.train)
+    parts = parts_of(task.window.train)
     spared = slice(parts[0].start, parts[-1].stop)
-    tensors = Tensors.of(samples, scaler, together=task.space.together, spared=spared)
+    return Tensors.of(samples, scaler, together=task.space.together, spared=spared)
+
+
+def watched(task: SearchTask, watch: Path | None) -> Callable[[dict[str, Any]], None]:
+    """Where the rows of its history go while it runs (`nas.search.watch`)."""
+    window = task.window
+    return recorder(
+        watch if isinstance(window, Window) else None,
+        f"window{window.number}-{task.variant}-seed{task.seed}",
+        {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
+    )
+
+
+def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
     found = search(
         task.space,
-        tensors,
-        window.train,
-        window.validation,
+        tensors_of(task, samples),
+        task.window.train,
+        task.window.validation,
         task.settings,
         task.seed,
         variant=task.variant,
         initial=task.initial,
-        on_record=recorder(
-            watch if isinstance(window, Window) else None,
-            f"window{window.number}-{task.variant}-seed{task.seed}",
-            {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
-        ),
+        on_record=watched(task, watch),
     )
+    return reported(task, found)
+
+
+def reported(task: SearchTask, found: SearchResult) -> TaskResult:
+    """What a search found, as a result that can be stored."""
     report = {
         "variant": task.variant,
         "seed": task.seed,
