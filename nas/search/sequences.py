@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from data.errors import InputError, known_word
+from nas.network import lean_torch
 from nas.network.model import network_of
 from nas.network.stretches import Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, train
@@ -98,6 +99,7 @@ class SequenceResult:
         return np.asarray(torch.softmax(torch.from_numpy(self._outputs(x)), 1).numpy())
 
     @torch.no_grad()
+    @lean_torch.one_thread()
     def _outputs(self, x: npt.ArrayLike) -> FloatArray:
         values = _sequences(x)
         made_for = len(self.scaler.mean), self.steps
@@ -113,6 +115,7 @@ class SequenceResult:
         return np.asarray(out.double().numpy())
 
 
+@lean_torch.one_thread()
 def search_sequences(
     x: Any,
     y: npt.ArrayLike | None = None,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -166,6 +167,7 @@ class Pipeline:
         register: where the look at the test stretch is counted.
         """
         config, panel = self.config, self.panel
+        torch.set_num_threads(1)  # as every task does: what this process computes itself is too small for more
         began = time.perf_counter()
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:

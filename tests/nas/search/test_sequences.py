@@ -170,6 +170,24 @@ def test_tensors_frames_and_datasets_are_what_arrays_are() -> None:
     assert repr(found) == f"SequenceResult({found.text})"
 
 
+def test_a_search_gives_threads_back() -> None:
+    """One thread for the same bytes in every process; as many as before for whoever called."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen: list[int] = []
+        search_sequences(
+            X,
+            Y,
+            task="classification",
+            on_record=lambda _: seen.append(torch.get_num_threads()),
+            **{**SMALL, "epochs": 1},
+        )
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_sequences_of_another_shape_are_refused_by_the_network() -> None:
     found = search_sequences(X, Y, task="classification", **{**SMALL, "epochs": 1})
     with pytest.raises(InputError, match="3 inputs and 9 steps, this network was made for 2 inputs and 9 steps"):
