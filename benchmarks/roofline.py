@@ -1,8 +1,9 @@
 """`python -m benchmarks.roofline`: what a search step must compute and move, against what this core can do.
 
-Operations of matrix products and of the attention kernels are counted exactly; what an operator moves is the size of what it reads and
-writes. The core's peaks are measured in the same run: a large product, a product of the step's own shape, and a copy inside the
-second-level cache, where a step's tensors live. Floor = operations at the narrow product's rate + bytes at the copy's.
+Operations of matrix products and of attention are counted exactly; what an operator moves is the size of what it reads and writes, and
+what a compiled cell moves is what it keeps, once there and once back. The core's peaks are measured in the same
+run: a large product, a product of the step's own shape, and a copy inside the second-level cache, where a step's tensors live. Floor =
+operations at the narrow product's rate + bytes at the copy's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import nas.network.attention as attention
+import nas.network.fused_cell as fused_cell
 from benchmarks.speed_search import planted, run_of, seconds, space_of
 from benchmarks.tables import say, table
 
@@ -63,9 +65,34 @@ class Counted(TorchDispatchMode):
         return out
 
 
+def of_cell(plan: fused_cell.FusedPlan, begins: Any, wanted: Any, bars: int, batch: int) -> Counter[str]:
+    """Operations of the products and attentions of a cell's forward pass, or, with `wanted` (by input: is its gradient asked for), of
+    its gradients: those that the result needs, not those of the kernels' whole blocks."""
+    found: Counter[str] = Counter()
+    edges, *_, attentions = plan.moving
+    square = plan.channels * plan.channels
+
+    def rows(source: int) -> int:
+        return int(bars - begins[source]) * batch
+
+    def ways(source: int) -> int:
+        return 1 if wanted is None else 1 + int(source >= plan.inputs or wanted[source])
+
+    for source, node, first, stop in edges:
+        found["product operations"] += 2 * square * int(stop - first) * rows(plan.inputs + node) * ways(source)
+    for edge, _, band, _ in attentions:
+        source, node = edges[edge, 0], plan.inputs + edges[edge, 1]
+        keys = min(rows(source), rows(node) + int(band - 1) * batch)
+        found["product operations"] += 2 * 3 * square * keys * ways(source)
+        found["attention operations"] += (2 if wanted is None else 4) * 2 * int(band) * plan.channels * rows(node)
+    return found
+
+
 def counted(step: Callable[[], object]) -> Counter[str]:
     """Of one call of `step`."""
     kernels = {name: getattr(attention, name) for name in ("_dots", "_blends", "_spreads")}
+    cell = fused_cell.FusedCell
+    forward, backward = cell.forward, cell.backward
     extra: Counter[str] = Counter()
 
     def counting(kernel: Any, name: str) -> Any:
@@ -76,12 +103,27 @@ def counted(step: Callable[[], object]) -> Counter[str]:
 
         return run
 
+    def ahead(ctx: Any, plan: Any, *rest: Any) -> Any:
+        out = forward(ctx, plan, *rest)
+        _, _, _, begins, (bars, batch, _, _) = ctx.known
+        extra.update(of_cell(plan, begins, None, bars, batch))
+        extra["other bytes"] += sum(array.nbytes for array in ctx.kept[-1]) + out.nbytes
+        return out
+
+    def back(ctx: Any, *grads: Any) -> Any:
+        plan, _, _, begins, (bars, batch, _, _) = ctx.known
+        extra.update(of_cell(plan, begins, ctx.needs_input_grad[6 : 6 + plan.inputs], bars, batch))
+        extra["other bytes"] += sum(array.nbytes for array in ctx.kept[-1])
+        return backward(ctx, *grads)
+
     for name, kernel in kernels.items():
         setattr(attention, name, counting(kernel, name))
+    cell.forward, cell.backward = staticmethod(ahead), staticmethod(back)  # type: ignore[method-assign, assignment]
     try:
         with Counted() as mode:
             step()
     finally:
+        cell.forward, cell.backward = staticmethod(forward), staticmethod(backward)  # type: ignore[method-assign]
         for name, kernel in kernels.items():
             setattr(attention, name, kernel)
     return mode.found + extra

@@ -287,11 +287,7 @@ def main() -> None:
         forecasts_per_second(tensors, least, nodes)
     loss_over_time(tensors, 4.0 if given.short else 20.0)
     order = ["darts", "darts-2nd", "darts-2nd-exact"]
-    rest = (
-        []
-        if given.short
-        else [name for name in VARIANTS if name not in order and get_variant(name).selection != "random"]
-    )
+    rest = [] if given.short else [name for name in VARIANTS if name not in order and not VARIANTS[name].scratch]
     orders_and_variants(tensors, least, order + rest)
     sizes = ((1, 2), (8, 32)) if given.short else ((1, 2, 4, 8), (8, 16, 32, 64))
     say("growth of a step and of peak memory (torch itself included)")

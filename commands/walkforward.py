@@ -21,6 +21,7 @@ from data.atomic import write_text
 from data.commandline import application, command
 from data.settings import declared, flags_of
 from data.settings_file import to_toml
+from nas.tasks.processes import prepare
 from strategies.walkforward.config import GROUPS, RunConfig, of_preset, resolve_all
 from strategies.walkforward.options import Options
 
@@ -71,6 +72,8 @@ def run_job(config: RunConfig, options: Options) -> Path:
 
     Raises InputError for anything the user can mend; KeyboardInterrupt leaves finished tasks on disk.
     """
+    if options.jobs != 1 and options.engine == "local" and not options.dry_run:
+        prepare(__name__)
     from strategies.walkforward.job import Job  # start-up time: `--help` needs neither torch nor pandas
     from strategies.walkforward.profile import keep_timings
 

@@ -44,24 +44,32 @@ def settings_tables() -> str:
 def variant_tables() -> str:
     """The named variants and the parts that they are made of; which pairs of parts are refused, and why."""
     from nas.search.parts import KINDS, PARTS, REFUSED, SEVERAL
+    from nas.search.rivals import RIVALS
     from nas.search.variants import VARIANTS
 
-    text = ["| name | parts | | from |", "|---|---|---|---|"]
+    text = [
+        "Variants with a name, and the parts they are made of:",
+        "",
+        "| name | parts | | from |",
+        "|---|---|---|---|",
+    ]
     for variant in VARIANTS.values():
         parts = " ".join(f"`{part}`" for part in variant.parts)
         text.append(f"| `{variant.name}` | {parts} | {variant.title} | {variant.source} |")
-    text += ["", "| part | kind | what it does | from |", "|---|---|---|---|"]
+    text += ["", f"Kinds of parts. A variant has at most one of a kind, but several of {', '.join(SEVERAL)}:", ""]
+    text += ["| kind | what it says | parts |", "|---|---|---|"]
+    for kind, what in KINDS.items():
+        text.append(
+            f"| {kind} | {what} | {' '.join(f'`{part.name}`' for part in PARTS.values() if part.kind == kind)} |"
+        )
+    text += ["", "The parts:", "", "| part | kind | what it does | from |", "|---|---|---|---|"]
     text += [f"| `{part.name}` | {part.kind} | {part.what} | {part.source} |" for part in PARTS.values()]
-    kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
-    text += [
-        "",
-        f"Kinds: {kinds}. A variant has at most one part of a kind, but several of {', '.join(SEVERAL)}. Refused:",
-        "",
-    ]
+    text += ["", "What does not go together:", ""]
     text += ["| part | with | because |", "|---|---|---|"]
     text += [f"| `{a}` | `{b}`{' (all of them)' if b in KINDS else ''} | {why} |" for (a, b), why in REFUSED.items()]
+    scratch = ", ".join(f"`{name}`" for name in RIVALS)
     text += [
-        "| `random` | everything else | it trains cells from scratch: there is no supernet that anything else could change |"
+        f"| {scratch} | everything else | they train cells from scratch: there is no supernet that anything could change |"
     ]
     return "\n".join(text)
 

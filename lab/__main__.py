@@ -52,12 +52,12 @@ def forecast(
     horizon: Annotated[str, typer.Option(help="Steps ahead, comma separated.")] = "96,192,336,720",
     seeds: Annotated[int, typer.Option(help="Searches per table and horizon.", min=1)] = 3,
     variant: Annotated[
-        str, typer.Option(help="Search variants that compete, comma separated; validation chooses.")
-    ] = "gdas,pt",
+        str, typer.Option(help="Search variants, comma separated; validation chooses what joins the mean.")
+    ] = "pt",
     period: Annotated[
         int, typer.Option(help="Steps of the season; the lookback of 336 is a multiple of it.", min=1)
     ] = 24,
-    free: Annotated[bool, typer.Option("--free", help="The search may also leave the level on.")] = False,
+    first_seed: Annotated[int, typer.Option(help="The first of them.", min=0)] = 0,
     store: Store = STORE,
     minutes: Minutes = 1e9,
     quiet: Quiet = False,
@@ -69,7 +69,7 @@ def forecast(
     steps = _numbers("--horizon", horizon, "96,192")
     tables = {table.name: table for table in map(experiment.load, csv)}
     wanted = [
-        unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, free)
+        unit for table in tables.values() for unit in experiment.units(table, steps, seeds, variant, period, first_seed)
     ]
     wanted.sort(key=lambda unit: unit.settings["seed"])
     _run(
@@ -159,7 +159,7 @@ def ranks(
     histories = histories_of(data)
     asked = _words(variants)
     for name in asked:
-        if get_variant(name).selection == "random":
+        if get_variant(name).scratch:
             raise InputError(f"--variants {name} has no supernet that could rank anything; leave it out")
     markets = tuple(name for name in MARKETS if histories or name != "real")
     wanted = experiment.units(seeds, cells, markets, asked)

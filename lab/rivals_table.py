@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from data.panel import FloatArray
-from lab.rivals import RIVALS, anytime, diagnosis, interval, regret_of
+from lab.rivals import anytime, diagnosis, interval, regret_of
 from lab.tabular import Tabular, readable, words
 from lab.units import Record
+from nas.search.rivals import RIVALS
 
 DRAWS = 2_000  # of a bootstrap
 FEWEST_SEEDS = 10  # a bootstrap of fewer is too narrow for a verdict

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 from data.panel import FloatArray
-from lab.forecast import HORIZONS, PUBLISHED, patchtst_parameters
 from lab.units import Record, grouped
 
 DRAWS, SEED = 10_000, 7
@@ -231,83 +230,3 @@ def comparison_table(found: Sequence[Record]) -> tuple[str, str]:
         f"on validation. `{FEW}` costs as many trainings as there are, several times a search.\n\n"
     )
     return ".\n".join(verdicts) + ".", text + markdown(head, rows)
-
-
-JUDGED = "gdas,pt"  # the variants that compete, as the command runs by default
-
-# -- forecast ----------------------------------------------------------------------------------------------------------------
-
-
-def _missed(mse: float, others: dict[str, float], largest: int, allowed: float, slowest: float) -> list[str]:
-    """Which targets a cell of the table misses."""
-    found = []
-    if "DLinear" in others and mse > others["DLinear"] + 0.0005:  # printed with three digits
-        found.append(f"{mse:.3f} against DLinear {others['DLinear']:.3f}")
-    if "PatchTST/64" in others and mse > 1.03 * others["PatchTST/64"]:
-        found.append(f"{mse / others['PatchTST/64'] - 1:+.1%} of PatchTST/64")
-    if "PatchTST/64" in others and largest >= allowed:
-        found.append(f"{largest:,} parameters, 1/20 is {allowed:,.0f}")
-    if slowest > 600:
-        found.append(f"{slowest:.0f} s")
-    return found
-
-
-def forecast_table(found: Sequence[Record]) -> tuple[str, str]:
-    """Rows of every way of searching that has results; the verdict is on `JUDGED`, where that was run."""
-    rows, missed = [], []
-    judged = JUDGED if any(r.settings["variant"] == JUDGED for r in found) else found[0].settings["variant"]
-    for (variant, data, free, horizon), mine in sorted(
-        grouped(found, "variant", "data", "free", "horizon").items(), key=lambda item: (item[0][0] != judged, *item[0])
-    ):
-        results = [r.result for r in mine]
-        mse = np.array([r["test"]["mse_batches"] for r in results])
-        every = np.array([r["test"]["mse"] for r in results])
-        mae = np.array([r["test"]["mae_batches"] for r in results])
-        repeat = results[0]["repeat_last"]
-        printed = PUBLISHED.get(data, {})
-        place = HORIZONS.index(horizon) if horizon in HORIZONS else None
-        others = {name: values[place] for name, values in printed.items() if place is not None}
-        largest, allowed = max(r["parameters"] for r in results), patchtst_parameters(horizon) / 20.0
-        slowest = max(r.seconds for r in mine)
-        chosen = sorted({f"{r['op']} on {r['level']}" for r in results})
-        rows.append(
-            [
-                data + (", level free" if free else ""), str(horizon), variant, str(len(mine)),
-                f"{repeat['mse_batches']:.3f} / {repeat['mae_batches']:.3f}",
-                str(others.get("DLinear", "")), str(others.get("PatchTST/64", "")),
-                f"{mse.mean():.3f} ± {mse.std():.3f} / {mae.mean():.3f}", f"{every.mean():.3f}", f"{largest:,}", f"{slowest:.0f} s",
-                ", ".join(chosen),
-            ]
-        )  # fmt: skip
-        if not free and variant == judged and data.startswith("ETTh"):
-            missed += [
-                f"{data} {horizon}: {why}" for why in _missed(float(mse.mean()), others, largest, allowed, slowest)
-            ]
-    verdict = (
-        "All targets hold: at most DLinear, within 3% of PatchTST/64 at less than 1/20 of its parameters, under 10 minutes."
-        if not missed
-        else "Not all targets hold: " + "; ".join(missed) + "."
-    )
-    sizes = ", ".join(f"{patchtst_parameters(h):,}" for h in HORIZONS)
-    text = (
-        "MSE / MAE over whole batches of 32 test windows, as the published tables were made, mean over seeds ± their spread; all windows "
-        "in the column behind. The search sees the training and validation part only. Repeat-last proves the protocol (published: ETTh1-96 "
-        "1.295 / 0.713, Exchange-96 0.081 / 0.196). Rivals as printed (Zeng et al. 2023; Nie et al. 2023). PatchTST/64 has "
-        f"{sizes} parameters at 96, 192, 336, 720 (counted from the settings of its authors: 3 layers of width 16 over 64 patches and "
-        "one flat head).\n\n"
-    )
-    head = [
-        "table",
-        "horizon",
-        "variants",
-        "seeds",
-        "repeat-last",
-        "DLinear",
-        "PatchTST/64",
-        "searched",
-        "all windows",
-        "parameters",
-        "slowest",
-        "chosen",
-    ]
-    return verdict, text + markdown(head, rows)

@@ -14,6 +14,7 @@ from lab.units import Result, Unit
 from nas.network.model import network_of
 from nas.network.training import train
 from nas.search.loop import search
+from nas.search.rivals import RIVALS
 from nas.search.selection import random_genotype
 from nas.search.settings import SearchSettings
 from nas.search.variants import VARIANTS
@@ -29,7 +30,9 @@ TIMED = 8  # trainings of random cells beside the searches of a unit
 
 def units(tasks: Mapping[str, Problem], seeds: int, epochs: int) -> list[Unit]:
     """Seed by seed, all variants on one task each."""
-    names, how = list(VARIANTS), {**SEARCH, "epochs": epochs}
+    # rivals are looked up (lab.rivals); `random` alone is here to be compared with them
+    names = [name for name in VARIANTS if name not in RIVALS or name == "random"]
+    how = {**SEARCH, "epochs": epochs}
     return [
         Unit(
             f"{epochs}-{task}-{seed}",

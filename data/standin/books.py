@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from data.standin.clock import Clock
 from data.standin.market import Market
@@ -29,31 +28,22 @@ class Books:
 
     def levels(self, symbol: str, depth: int) -> tuple[Levels, Levels]:
         """(bids, asks) now, best first, at most `depth` a side. A pinned book is used as it is."""
-        if symbol in self._pinned:
-            bids, asks = self._pinned[symbol]
-            return bids[:depth], asks[:depth]
-        instrument = self.market.instruments[symbol]
-        now = self.clock.now_ms()
-        tick = float(instrument.tick_size)
-        middle = round(self.market.price(symbol, now) / tick)
-        steps = np.arange(depth, dtype=np.int64)
-        return (
-            self._side(symbol, middle - steps[steps < middle], now),
-            self._side(symbol, middle + 1 + steps, now),
-        )
+        return list(self.side(symbol, depth, asks=False)), list(self.side(symbol, depth, asks=True))
 
-    def _side(self, symbol: str, ticks: np.ndarray[Any, np.dtype[np.int64]], now: int) -> Levels:
-        instrument = self.market.instruments[symbol]
-        step = float(instrument.qty_step)
-        salt = zlib.crc32(symbol.encode())
-        epoch = (now + ticks % 7 * STIR_MS // 7) // STIR_MS
-        mixed = (ticks * 2_654_435_761 + epoch * 40_503 + salt) % 1_000_003
-        units = np.maximum((1 + mixed % 997) * (5e4 / (instrument.price * 500)) // step, 1)
-        tick, price, size = float(instrument.tick_size), f".{instrument.price_digits}f", f".{instrument.qty_digits}f"
-        return [
-            (format(t * tick, price), format(u * step, size))
-            for t, u in zip(ticks.tolist(), units.tolist(), strict=True)
-        ]
+    def side(self, symbol: str, depth: int, asks: bool) -> Iterator[tuple[str, str]]:
+        """One side of the book now, best first, level by level as it is asked for."""
+        if symbol in self._pinned:
+            yield from self._pinned[symbol][asks][:depth]
+            return
+        instrument, now = self.market.instruments[symbol], self.clock.now_ms()
+        tick, step, salt = instrument.tick, float(instrument.qty_step), zlib.crc32(symbol.encode())
+        middle = round(self.market.price(symbol, now) / tick)
+        price, size, largest = instrument.price_digits, instrument.qty_digits, 5e4 / (instrument.price * 500)
+        for t in range(middle + 1, middle + 1 + depth) if asks else range(middle, max(middle - depth, 0), -1):
+            epoch = (now + t % 7 * STIR_MS // 7) // STIR_MS
+            mixed = (t * 2_654_435_761 + epoch * 40_503 + salt) % 1_000_003
+            units = max((1 + mixed % 997) * largest // step, 1.0)
+            yield f"{t * tick:.{price}f}", f"{units * step:.{size}f}"
 
 
 class BookFeed:

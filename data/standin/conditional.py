@@ -18,14 +18,13 @@ def reached(
     beyond it gives its open."""
     market = exchange.world.market
     candles, step = market.base(symbol), market.step_ms
-    first = max(int(candles.opens_ms.searchsorted(since_ms, side="right")) - 1, 0)
-    for k in range(first, int(candles.opens_ms.searchsorted(now, side="right"))):
-        begins = int(candles.opens_ms[k])
-        furthest, opened = Decimal(str(candles.high[k] if rises else candles.low[k])), Decimal(str(candles.open[k]))
-        if begins + step > now:
-            furthest = exchange.mark(symbol, now)
+    listed, extremes = candles.opens_ms.item(0), candles.high if rises else candles.low  # evenly spaced
+    for k in range(max((since_ms - listed) // step, 0), min((now - listed) // step + 1, len(extremes))):
+        begins = listed + k * step
+        furthest = exchange.mark(symbol, now) if begins + step > now else Decimal(str(extremes.item(k)))
         if furthest < price if rises else furthest > price:
             continue
+        opened = Decimal(str(candles.open.item(k)))
         gap = begins > since_ms and (opened > price if rises else opened < price)
         when = begins + 1 if gap else min(begins + step // 2, now)
         return opened if gap else price, max(when, since_ms)

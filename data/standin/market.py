@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import zlib
 from collections.abc import Iterable, Mapping
@@ -46,11 +47,15 @@ class Instrument:
     #: (from ms, minutes between settlements); the last one that has begun holds
     funding_minutes: tuple[tuple[int, int], ...] = ((0, 480),)
 
-    @property
+    @functools.cached_property
     def price_digits(self) -> int:
         return len(self.tick_size.partition(".")[2])
 
-    @property
+    @functools.cached_property
+    def tick(self) -> float:
+        return float(self.tick_size)
+
+    @functools.cached_property
     def qty_digits(self) -> int:
         return len(self.qty_step.partition(".")[2])
 
@@ -178,12 +183,12 @@ class Market:
                 begin, bar_open(interval, newest) - (limit + self._hole_bars(symbol, interval)) * INTERVALS[interval]
             )
         edges = bar_edges(interval, begin, newest)
-        at = np.searchsorted(candles.opens_ms, edges)
-        whole = slice(int(at[0]), min(int(at[-1]), int(np.searchsorted(candles.opens_ms, now_ms, side="right"))))
-        base = _cut(candles, whole)
-        base = self._as_known(base, now_ms)
-        for a, b in self.holes.get(symbol, ()):
-            base = _cut(base, (base.opens_ms < a) | (base.opens_ms >= b))
+        base = self.between(symbol, int(edges[0]), int(edges[-1]), now_ms)
+        if (
+            INTERVALS[interval] == self.step_ms
+            and edges.item(0) % self.step_ms == candles.opens_ms.item(0) % self.step_ms
+        ):
+            return _cut(base, slice(max(len(base.opens_ms) - limit, 0), None))
         if not len(base.opens_ms):
             return _none()
         which = np.searchsorted(edges, base.opens_ms, side="right") - 1
@@ -195,6 +200,18 @@ class Market:
             np.add.reduceat(base.turnover, starts),
         )  # fmt: skip
         return _cut(out, slice(max(len(out.opens_ms) - limit, 0), None))
+
+    def between(self, symbol: str, begin_ms: int, end_ms: int, now_ms: int) -> Candles:
+        """Base candles that open in [begin, end), as known at `now`, oldest first."""
+        candles = self.base(symbol)
+        if not len(candles.opens_ms):
+            return candles
+        first = candles.opens_ms.item(0)  # evenly spaced
+        start, stop = (max(-(-(edge - first) // self.step_ms), 0) for edge in (begin_ms, min(end_ms, now_ms + 1)))
+        base = self._as_known(_cut(candles, slice(start, stop)), now_ms)
+        for a, b in self.holes.get(symbol, ()):
+            base = _cut(base, (base.opens_ms < a) | (base.opens_ms >= b))
+        return base
 
     def _hole_bars(self, symbol: str, interval: str) -> int:
         return sum((b - a) // INTERVALS[interval] + 1 for a, b in self.holes.get(symbol, ()))
@@ -222,9 +239,7 @@ class Market:
         share = min((now_ms - first - at * self.step_ms) / self.step_ms, 1.0)
         opened = candles.open.item(at)
         raw = opened + share * (candles.close.item(at) - opened)
-        return float(
-            round(round(raw / float(instrument.tick_size)) * float(instrument.tick_size), instrument.price_digits)
-        )
+        return float(round(round(raw / instrument.tick) * instrument.tick, instrument.price_digits))
 
     def premium(self, symbol: str, times_ms: Times) -> Array:
         """The premium of the perpetual over its index at given times, a fraction; slow waves, the same for every asker."""

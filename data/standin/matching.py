@@ -6,7 +6,7 @@ An order is acknowledged first; `match_ms` of real time later it meets the book.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -39,19 +39,16 @@ class Exchange(Desk):
         """Let an order meet the book once. resting: it has been in the book already, so it makes."""
         if not ticket.open or ticket.status == WAITING:
             return
-        side = 1 if ticket.side == "Buy" else 0
-        levels = self.world.books.levels(ticket.symbol, 1)[side]
-        if levels and ticket.sign * (ticket.price - Decimal(levels[0][0])) >= 0:
-            levels = self.world.books.levels(ticket.symbol, 50)[side]
-        crossing = [(Decimal(p), Decimal(q)) for p, q in levels if ticket.sign * (ticket.price - Decimal(p)) >= 0]
-        if ticket.time_in_force == "PostOnly" and not resting and crossing:
+        crossing = self._crossing(ticket)
+        if ticket.time_in_force == "PostOnly" and not resting and next(crossing, None) is not None:
             ticket.reject = "EC_PostOnlyWillTakeLiquidity"
             return self.end(ticket, "Cancelled", "CancelByPostOnly")
         room = self.liquidity
-        there = sum((size for _, size in crossing), ZERO)
-        if ticket.time_in_force == "FOK" and (there if room is None else min(there, room)) < ticket.left:
-            ticket.reject = "EC_NoEnoughQtyToFill"
-            return self.end(ticket, "Cancelled", "UNKNOWN")
+        if ticket.time_in_force == "FOK":
+            there = sum((size for _, size in self._crossing(ticket)), ZERO)
+            if (there if room is None else min(there, room)) < ticket.left:
+                ticket.reject = "EC_NoEnoughQtyToFill"
+                return self.end(ticket, "Cancelled", "UNKNOWN")
         step = Decimal(self.world.market.instruments[ticket.symbol].qty_step)
         for price, size in crossing:
             left = ticket.left / price // step * step if ticket.by_value else ticket.left
@@ -74,6 +71,14 @@ class Exchange(Desk):
             return self.end(ticket, "Cancelled", "UNKNOWN")
         if ticket.open:
             self.publish("order", [ticket])
+
+    def _crossing(self, ticket: Ticket) -> Iterator[tuple[Decimal, Decimal]]:
+        """(price, size) of the levels that an order's price reaches, best first, as far as they are asked for."""
+        for level in self.world.books.side(ticket.symbol, 50, asks=ticket.side == "Buy"):
+            price = Decimal(level[0])
+            if ticket.sign * (ticket.price - price) < 0:
+                return
+            yield price, Decimal(level[1])
 
     def _fill(self, ticket: Ticket, qty: Decimal, price: Decimal, maker: bool) -> None:
         spot = ticket.category == "spot"
@@ -165,9 +170,10 @@ class Exchange(Desk):
             self._trigger(ticket, now)
         for ticket in [t for t in self.alive.values() if t.time_in_force not in ("IOC", "FOK")]:
             self.match(ticket, resting=True)
-        marks = self.marks()
-        if self.account.maintenance(marks) > self.account.equity(marks):
-            self._liquidate()
+        if any(h.size for h in self.account.holdings.values()):
+            marks = self.marks()
+            if self.account.maintenance(marks) > self.account.equity(marks):
+                self._liquidate()
 
     def _trigger(self, ticket: Ticket, now: int) -> None:
         """A conditional order becomes an order; cancelled where the account cannot carry it now."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import itertools
 import time
@@ -95,7 +94,7 @@ class Private:
         return time.time_ns() // 1_000_000 + self.auth_skew_ms
 
     def _sign(self, text: str) -> str:
-        return hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret.encode(), text.encode(), "sha256").hex()
 
     def _authorise(self, args: Sequence[Any]) -> bool:
         if len(args) != 3 or not str(args[1]).isdigit():

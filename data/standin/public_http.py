@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.standin.market import DAY_MS, INTERVALS, MINUTE_MS, Instrument
+from data.standin.market import DAY_MS, INTERVALS, MINUTE_MS, Instrument, bar_open
 from data.standin.world import Call, Refused, Reply, World
 
 Endpoint = Callable[[World, Call], Reply]
@@ -261,7 +261,7 @@ def ticker_row(world: World, category: str, symbol: str) -> dict[str, Any]:
     bids, asks = world.books.levels(symbol, 1)
     stamp = np.array([now], dtype=np.int64)
     premium = float(market.premium(symbol, stamp)[0])
-    day = market.klines(symbol, "60", now - DAY_MS, now, now, 25)
+    day = market.between(symbol, bar_open("60", now - DAY_MS), now + 1, now)
     coming, rates = market.settlements(symbol, now, now + DAY_MS)
     row = {
         "symbol": symbol, "lastPrice": f"{price:.{digits}f}", "prevPrice24h": f"{before:.{digits}f}",

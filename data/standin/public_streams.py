@@ -75,7 +75,7 @@ class PublicStreams:
         for (connection, topic), feed in self.feeds.items():
             if message := feed.delta():
                 streams.send(connection, topic, message)
-        for topic in streams.topics(self.category) - self.scripts.keys():
+        for topic in sorted(streams.topics(self.category) - self.scripts.keys()):  # the same order in every process
             name, _, rest = topic.partition(".")
             if name == "kline":
                 self._kline(topic, *rest.split("."))

@@ -26,7 +26,7 @@ def page(rows: list[dict[str, Any]], call: Call, most: int, default: int = 20) -
 
 
 def text_of(value: Decimal) -> str:
-    return format(value.normalize() if value else ZERO, "f")
+    return format(value.normalize(), "f") if value else "0"
 
 
 def order_row(t: Ticket) -> dict[str, Any]:

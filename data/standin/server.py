@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from data.standin.faults import BEFORE, PRIVATE, Fault
@@ -155,7 +156,7 @@ class StandIn:
         reply = self._reply(call)
         if reply.status != 200:
             return Answer(reply.status, b"", {}, "text/plain")
-        body = json.dumps(reply.envelope(world.clock.now_ms())).encode()
+        body = msgspec.json.encode(reply.envelope(world.clock.now_ms()))
         if fault is not None and fault.kind not in CUTS:
             body = world.faults.damage(fault, body)
         cut = fault if fault is not None and fault.kind in CUTS else None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from data.standin.clock import Clock
@@ -83,13 +84,13 @@ class Streams:
         self._in_loop(cut)
 
     def publish(self, topic: str, message: Any, channel: str = "*") -> None:
-        """Send a message to all subscribers of a topic; may be called from any thread."""
-        text = json.dumps(message)
-        self._in_loop(lambda: self._publish(topic, text, channel))
+        """Send a message, which stays as it is, to all subscribers of a topic; may be called from any thread."""
+        if any(topic in connection.topics for connection in list(self.connections)):
+            self._in_loop(lambda: self._publish(topic, message, channel))
 
     def send(self, connection: Connection, topic: str, message: Any) -> None:
         """Send to one socket; through the faults, like `publish`. Call in the server's loop."""
-        self._deliver(connection, topic, json.dumps(message))
+        self._deliver(connection, topic, _text(message))
 
     def topics(self, channel: str) -> set[str]:
         return {topic for c in list(self.connections) if c.channel == channel for topic in c.topics}
@@ -98,9 +99,11 @@ class Streams:
         if self.loop is not None and self.loop.is_running():
             self.loop.call_soon_threadsafe(act)
 
-    def _publish(self, topic: str, text: str, channel: str) -> None:
+    def _publish(self, topic: str, message: Any, channel: str) -> None:
+        text = ""
         for connection in list(self.connections):
             if topic in connection.topics and fnmatch.fnmatch(connection.channel, channel):
+                text = text or _text(message)
                 self._deliver(connection, topic, text)
 
     def _deliver(self, connection: Connection, topic: str, text: str) -> None:
@@ -218,6 +221,10 @@ class Streams:
             connection.topics.add(topic)
             if connection.channel in self.joined:
                 self.joined[connection.channel](connection, topic)
+
+
+def _text(message: Any) -> str:
+    return msgspec.json.encode(message).decode()
 
 
 def _no_topic(_topic: str) -> bool:

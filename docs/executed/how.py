@@ -135,6 +135,7 @@ HOW: dict[str, How] = {
             "add_data_source",
             "add_network",
             "add_sequences",
+            "add_graph",
             "volatility",
             "several_assets",
             "own_forecasts",

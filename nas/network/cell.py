@@ -24,6 +24,7 @@ from nas.network.across import (
     market_factor,
 )
 from nas.network.attention import banded_attention
+from nas.network.fused_cell import FusedCell, FusedPlan
 from nas.network.linear_blocks import LinearBlocks, lagged
 from nas.network.links import Candidates
 from nas.space.ops import ACROSS, GATE_FLOOR, MOST_LAG_BARS, OWN, Op, get_op, maximum_of_normals
@@ -104,6 +105,8 @@ class Cell(nn.Module):
 
     partial K > 1: only the first channels / K of a source go through the ops, the others pass by with one weight per edge
     (`bypass` [edges], None for ones), then the channels are shuffled (PC-DARTS, Xu et al. 2020, section 3.1).
+
+    fused: by compiled kernels where they know all ops (`nas.network.fused_cell`); else, and where False, by torch's functions.
     """
 
     calibration: Tensor
@@ -121,8 +124,7 @@ class Cell(nn.Module):
         self.channels = channels
         self.partial = partial
         self.active = channels // partial
-        entries = [(e, get_op(name)) for e in self.edges for name in e.ops]
-        self.entries = entries
+        self.entries = entries = [(e, get_op(name)) for e in self.edges for name in e.ops]
         c = self.active
         self.weights = nn.ParameterDict()
         self.sources = sorted({e.source for e in self.edges})
@@ -166,6 +168,7 @@ class Cell(nn.Module):
         self.register_buffer("calibration", torch.ones(len(entries)))
         # who may lead whom, per source: candidates in a supernet, fixed links in a discrete network (nas.network.links)
         self.leads: dict[int, Leads | Candidates] = {}
+        self.fused = FusedPlan.of(entries, inputs, nodes, channels, partial)
 
     def across(self, kind: str, source: int, x: Tensor, market: Market) -> Tensor:
         """An op that reads other assets, on the activated source x."""
@@ -286,10 +289,13 @@ class Cell(nn.Module):
         bypass: Tensor | None = None,
         market: Market | None = None,
         last: int | None = None,
+        fused: bool = True,
     ) -> Tensor:
         given, first = (x,) if isinstance(x, Tensor) else tuple(x), self.inputs
         bars = given[-1].shape[0]
         needed = self.needed(last or bars, bars)
+        if fused and self.fused is not None and self.skip_dropout is None and self.fused.suits(given[-1]):
+            return self.by_kernels(self.fused, given, needed, last or bars, mix)
         calibration = self.calibration.to(given[-1].dtype)
         scale = calibration if mix is None else calibration * mix
         values: dict[int, Tensor] = dict(enumerate(given))  # per source, before the activation
@@ -334,6 +340,21 @@ class Cell(nn.Module):
                     passing = self.thinned(values[source])[-needed[first + node] :]
                     residual[node] = added(residual[node], scale[entries].sum() * passing)
         return torch.cat([values[k][-(last or bars) :] for k in sorted(values) if k >= first], -1)
+
+    def by_kernels(
+        self, plan: FusedPlan, given: tuple[Tensor, ...], needed: list[int], last: int, mix: Tensor | None
+    ) -> Tensor:
+        """`forward` as one compiled step of autograd. needed: by source, bars at its end that are read."""
+
+        def plain(mix: Tensor | None, *tensors: Tensor) -> Tensor:
+            count = len(given)
+            now = dict(zip((f"weights.{name}" for name in plan.names), tensors[count:], strict=True))
+            out: Tensor = torch.func.functional_call(self, now, (tensors[:count], mix, None, None, last, False))
+            return out
+
+        weights = [self.weights[name] for name in plan.names]
+        out: Tensor = FusedCell.apply(plan, needed, last, plain, self.calibration, mix, *given, *weights)  # type: ignore[no-untyped-call]
+        return out
 
     def own_weights(self) -> dict[int, list[tuple[str, int | None]]]:
         """Entry -> (parameter, its row, None for all of it): the weights that belong to one op on one edge."""

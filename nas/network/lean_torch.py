@@ -6,7 +6,8 @@ And one step of descent without what `backward`, `zero_grad` and `clip_grad_norm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,3 +69,14 @@ def step_down(
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimiser.step()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The same bytes whatever runs beside; networks this small are fastest on one thread anyway."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -5,14 +5,16 @@ network, Nie et al. 2023, section 3.1), the candidate levels as columns, and the
 
 - the *level* that is taken off the window before the map and put back on its forecast (reversible instance normalisation, Kim et al.
   2022, without its scale: a linear map passes a scale through unchanged). Candidates are the columns; mixed levels are levels.
-- the *map* from window to horizon, an op of `LOOKBACK_OPS`. All are folded: the hidden values of the low-rank ones are one matrix
-  product, their mix another (DESIGN, idea 2).
+- the *map* from window to horizon, an op of `LOOKBACK_OPS`. The linear ones are folded: the hidden values of the low-rank ones are one
+  matrix product, their mix another (DESIGN, idea 2). Blocks (`lookback_blocks`) see the window in units of its own spread.
+
+With a `base`, a linear map of the window found beforehand (`nas.targets.lookback_base`), the map learns what that leaves (DESIGN, idea 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from data.panel import InputError
+from nas.network.lookback_blocks import BLOCKS
 from nas.network.stretches import Tensors
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -30,23 +33,29 @@ View = Literal["window", "trend", "remainder", "recent"]
 #: bars of the moving average that splits trend from remainder (DLinear, Zeng et al. 2023: 25)
 TREND_BARS = 25
 RECENT_BARS = 96
+#: added to the spread of a window, in deviations of the training part, so that a window that stands still is not blown up
+SPREAD_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
 class LookbackOp:
     """A map from the levelled window to the horizon: a sum of low-rank maps of views, and of one shared by the phases of the period.
 
-    ranks: rank of the map per view. folded: the same small map for every phase of the period (SparseTSF, Lin et al. 2024).
+    ranks: rank of the map per view. folded: the same small map for every phase of the period (SparseTSF, Lin et al. 2024). block: a name
+    of `lookback_blocks.BLOCKS`, or none.
     """
 
     name: str
     title: str
     ranks: tuple[tuple[View, int], ...] = ()
     folded: bool = False
+    block: str = ""
 
     def parameters(self, lookback: int, period: int, horizon: int) -> int:
         """Learned numbers of the op for these lengths, all in steps."""
         count = sum(rank * (_length(view, lookback) + horizon) for view, rank in self.ranks)
+        if self.block:
+            count += sum(p.numel() for p in BLOCKS[self.block](lookback, period, horizon).parameters())
         return count + (lookback // period * -(-horizon // period) if self.folded else 0)
 
 
@@ -61,6 +70,8 @@ LOOKBACK_OPS: dict[str, LookbackOp] = {
         LookbackOp("recent12", f"linear map of rank 12 of the last {RECENT_BARS} bars", (("recent", 12),)),
         LookbackOp("folded", "one linear map for every phase of the period", folded=True),
         LookbackOp("folded_rank8", "the folded map and one of rank 8", (("window", 8),), folded=True),
+        LookbackOp("recurrent", "a recurrent unit over the days", block="recurrent"),
+        LookbackOp("doubly", "doubly residual blocks of trend and season", block="doubly"),
     )
 }
 
@@ -71,12 +82,16 @@ def _length(view: View, lookback: int) -> int:
 
 @dataclass(frozen=True)
 class LookbackSpace(SearchSpace):
-    """One edge, whose ops are maps of the whole lookback; `features` holds the candidate levels as pipelines of one input."""
+    """One edge, whose ops are maps of the whole lookback; `features` holds the candidate levels as pipelines of one input.
+
+    base: [lookback, horizon], whose columns sum to 1 (a shifted series has the shifted forecast), on which the ops build; None: the level.
+    """
 
     ops: tuple[str, ...] = tuple(LOOKBACK_OPS)
     nodes: int = 1
     lookback: int = 336
     period: int = 24
+    base: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.ops:
@@ -124,13 +139,27 @@ class LookbackNetwork(nn.Module):
             op_of += [k for k, rank in mine for _ in range(rank)]
         self.register_buffer("op_of", torch.tensor(op_of, dtype=torch.long), persistent=False)
         self.register_buffer("smoothing", moving_average(space.lookback), persistent=False)
+        self.register_buffer("base", space.base, persistent=False)
+        self.blocks = nn.ModuleDict(
+            {
+                str(k): BLOCKS[op.block](space.lookback, self.period, self.horizon)
+                for k, op in enumerate(self.ops)
+                if op.block
+            }
+        )
         self.folding = [k for k, op in enumerate(self.ops) if op.folded]
         if self.folding:
             rows, columns = space.lookback // space.period, -(-self.horizon // space.period)
             self.fold = nn.Parameter(torch.randn(len(self.folding), rows, columns) * (0.1 * rows**-0.5))
 
     def forward(
-        self, x: Tensor, mix: Tensor | None = None, input_mix: Tensor | None = None, bypass: Tensor | None = None
+        self,
+        x: Tensor,
+        mix: Tensor | None = None,
+        input_mix: Tensor | None = None,
+        bypass: Tensor | None = None,
+        *,
+        last: int | None = None,
     ) -> Tensor:
         lookback = self.receptive_field
         if input_mix is not None:
@@ -138,9 +167,13 @@ class LookbackNetwork(nn.Module):
             level = (x * weights[:, None]).sum(1)
         else:
             level = x[:, self.level or 0]
-        series = nn.functional.pad(x[:, 0], (lookback - 1, 0))
+        bars = level.shape[-1] if last is None else last
+        level = level[:, -bars:]
+        series = nn.functional.pad(x[:, 0], (lookback - 1, 0))[:, -(lookback - 1 + bars) :]
         window = series.unfold(-1, lookback, 1) - level[..., None]  # [batch, time, lookback]
         total = level[..., None].expand(-1, -1, self.horizon)
+        if self.base is not None:
+            total = total + window @ self.get_buffer("base")
         if self.views:
             inner = window @ torch.cat([self.seen(view) for view in self.views], 1)
             if mix is not None:
@@ -151,6 +184,11 @@ class LookbackNetwork(nn.Module):
             phases = window.reshape(*window.shape[:-1], -1, self.period)  # [batch, time, row, phase]
             folded = torch.einsum("btrp,rc->btcp", phases, fold.sum(0)).flatten(2)
             total = total + folded[..., : self.horizon]
+        if self.blocks:
+            spread = window.square().mean(-1, keepdim=True).sqrt() + SPREAD_FLOOR
+            for k, block in self.blocks.items():
+                weight = 1.0 if mix is None else mix[int(k)]
+                total = total + block(window / spread) * spread * weight
         return total.transpose(1, 2)
 
     def seen(self, view: str) -> Tensor:

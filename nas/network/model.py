@@ -23,6 +23,7 @@ from nas.features.bank import FeatureBank, build_bank
 from nas.network.across import VOLATILE_ABOVE, Leads, Market
 from nas.network.cell import Cell, Edge
 from nas.network.links import MARKET_VOLATILITY, Candidates, fixed_leads
+from nas.network.lookback import LookbackNetwork
 from nas.network.model_check import check_digests, check_features, check_size, check_weights, digests, read_object
 from nas.network.stretches import Scaler, with_presence
 from nas.space.genotype import Genotype
@@ -184,7 +185,7 @@ Network = CellNetwork | PerAsset
 
 def last_of(network: nn.Module, bars: int, x: Tensor, *weights: Tensor | None) -> Tensor:
     """Forecasts of the last `bars` bars of x, which is as long as their receptive field asks for, or longer."""
-    if isinstance(network, CellNetwork):
+    if isinstance(network, CellNetwork | LookbackNetwork):
         return network(x, *weights, last=bars)  # type: ignore[no-any-return]
     return network(x, *weights)[:, :, -bars:]  # type: ignore[no-any-return]
 

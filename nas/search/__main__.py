@@ -45,12 +45,12 @@ def main(**given: Any) -> None:
     console = console_of(asked.as_json, asked.quiet)
     rows: list[dict[str, Any]] = []
     try:
-        chosen = get_variant(asked.variant)
+        get_variant(asked.variant)
         torch.set_num_threads(1)
         held = None
         if asked.out is not None:
             make_folder(asked.out, "--out")
-            held = asked.out / "search.part" if chosen.selection != "random" else None
+            held = asked.out / "search.part"
         panel = load_market(asked, asked.seed, echo=lambda text: console.print(text, markup=False))
         if panel.simulated:
             console.print("[bold black on yellow] SIMULATED MARKET [/] no real prices")

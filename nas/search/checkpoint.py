@@ -1,4 +1,4 @@
-"""A search that was killed goes on: everything of it that moves, written after every epoch."""
+"""A search that was killed goes on: everything of it that moves, written after every epoch or training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from data.atomic import write_bytes
 from data.errors import InputError
 from nas.network.stretches import Tensors
-from nas.search.run import SearchRun
 from nas.search.settings import SearchSettings
 from nas.space.search_space import SearchSpace
 
@@ -50,18 +49,10 @@ class Checkpoint:
         ]
         self.key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
-    def write(self, stage: int, epoch: int, kept: object, history: list[dict[str, Any]], run: SearchRun) -> None:
-        """After this epoch."""
-        content = {
-            "key": self.key,
-            "stage": stage,
-            "epoch": epoch,
-            "kept": kept,
-            "history": json.dumps(history),
-            "run": run.state(),
-        }
+    def write(self, **content: Any) -> None:
+        """What the search goes on with: plain values and tensors."""
         held = io.BytesIO()
-        torch.save(content, held)
+        torch.save({"key": self.key, **content}, held)
         write_bytes(self.path, held.getvalue())
 
     def read(self) -> dict[str, Any] | None:
@@ -76,7 +67,7 @@ class Checkpoint:
             raise InputError(
                 f"{self.path} holds another search (other data, space, settings, seed, variant or torch); delete it, or name another file"
             )
-        return {**content, "history": json.loads(content["history"])}
+        return content
 
     def done(self) -> None:
         """The search has ended: nothing is left to go on with."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from data.assembly import build_panel, check_candles, infer_interval_ns
 from data.errors import InputError
 from data.panel import CANDLE_FIELDS, FloatArray, Panel
 from nas.features.bank import Choice, FeatureBank, build_bank
+from nas.network import lean_torch
 from nas.network.model import forecasts_of, network_of
 from nas.network.stretches import Scaler, Tensors
 from nas.network.training import TrainingSettings, train
@@ -160,7 +160,7 @@ class SearchForecaster(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(1 << 31))
         # of few rows an epoch is to be several steps, too
         length = min(512, max(loop.FEWEST_BARS, (fitted.stop - fitted.start) // 8))
-        with _one_thread():
+        with lean_torch.one_thread():
             self.genotype_, self.result_ = self._found(space, tensors, fitted, stop, length, seed)
             self.columns_ = [bank.names.index(each) for each in self.genotype_.features]
             self.network_ = network_of(self.genotype_, seed)
@@ -191,7 +191,7 @@ class SearchForecaster(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         scaler = Scaler(self.scaler_.mean[self.columns_], self.scaler_.deviation[self.columns_])
         x, known = scaler.apply(np.ascontiguousarray(bank.values[:, self.columns_]))
         bars = slice(x.shape[2] - len(table), x.shape[2])
-        with _one_thread():
+        with lean_torch.one_thread():
             told = forecasts_of(self.network_, x, known, bars, False)[:, 0]
         found: FloatArray = self.label_mean_ + self.label_deviation_ * np.nan_to_num(told)
         return found
@@ -263,14 +263,3 @@ def is_candles(X: Any) -> bool:
 def by_time(X: Any) -> bool:
     """Whether a table says when its rows were."""
     return isinstance(X, pd.DataFrame) and isinstance(X.index, pd.DatetimeIndex)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The same bytes whatever scikit-learn runs beside it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

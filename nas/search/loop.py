@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from data.panel import InputError
 from nas.network.links import Candidates, lag_preferences, leaders_of, together
+from nas.network.lookback import LookbackSpace
 from nas.network.stretches import Tensors, alternating
 from nas.search.checkpoint import Checkpoint
 from nas.search.decisions import Decisions, decisions_of, merged, resolved
@@ -19,7 +21,8 @@ from nas.search.finalists import final, likeliest, nominated
 from nas.search.penalties import times
 from nas.search.result import SearchResult
 from nas.search.run import SearchRun, cells_of
-from nas.search.selection import best_of_random, select_by_removal, select_shared
+from nas.search.scratch import from_scratch
+from nas.search.selection import select_by_removal, select_shared
 from nas.search.settings import SearchSettings
 from nas.search.supernet import Architecture
 from nas.search.variants import Variant, get_variant
@@ -57,23 +60,22 @@ def search(
     if settings.finalists < chosen.finalists:
         settings = replace(settings, finalists=chosen.finalists)
     splits = splits_of(space, train_bars, validation_bars, settings)
-    if checkpoint is not None and (chosen.selection == "random" or settings.repeats > 1):
+    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
+    if chosen.scratch:
+        return from_scratch(space, tensors, splits, settings, seed, chosen, on_epoch, held)
+    if held is not None and settings.repeats > 1:
         raise InputError(
-            "what goes on from a checkpoint is one search; random cells and several repeats keep none: leave checkpoint out"
+            "what goes on from a checkpoint is one search, and several repeats keep none: leave checkpoint out"
         )
-    if chosen.selection == "random":
-        return best_of_random(space, tensors, splits, settings, seed, chosen, on_epoch)
     if settings.repeats > 1:
-        once = replace(settings, repeats=1, undecided="first")
         results = [
             search(
-                space, tensors, train_bars, validation_bars, once, seed + REPEAT * k, on_epoch if k == 0 else lambda _: None,
+                space, tensors, train_bars, validation_bars, once, draws, on_epoch if k == 0 else lambda _: None,
                 variant=variant, on_record=on_record if k == 0 else lambda _: None, initial=initial,
             )
-            for k in range(settings.repeats)
+            for k, (once, draws) in enumerate(repeats_of(settings, seed, variant))
         ]  # fmt: skip
         return best_of_repeats(results, settings, chosen)
-    held = None if checkpoint is None else Checkpoint(checkpoint, space, tensors, splits, settings, seed, variant)
     found = result_of(*_staged(chosen, space, tensors, splits, settings, seed, initial, held, on_epoch, on_record))
     if held is not None:
         held.done()
@@ -122,7 +124,7 @@ def _staged(
     leaders = leaders_of(space, tensors, splits[0])
     stages, kept = variant.stages, racing(space, variant, leaders)
     before = None if held is None else held.read()
-    history: list[dict[str, Any]] = [] if before is None else before["history"]
+    history: list[dict[str, Any]] = [] if before is None else json.loads(before["history"])
     for row in history:
         on_record(row)
     stage_ends = [round(settings.epochs * (k + 1) / len(stages)) for k in range(len(stages))]
@@ -143,7 +145,7 @@ def _staged(
                 break
             history.append(run.epoch(epoch, epoch - first, stage_ends[k] - first))
             if held is not None:
-                held.write(k, epoch, kept, history, run)
+                held.write(stage=k, epoch=epoch, kept=kept, history=json.dumps(history), run=run.state())
             on_epoch(epoch)
             on_record(history[-1])
         if stage_ends[k] < settings.epochs:
@@ -161,15 +163,23 @@ def racing(space: SearchSpace, variant: Variant, leaders: Candidates | None) -> 
     return [[name not in out for name in space.ops] for _ in space.edges] if out else None
 
 
-def best_of_repeats(results: list[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
+def repeats_of(settings: SearchSettings, seed: int, variant: str) -> list[tuple[SearchSettings, int]]:
+    """(settings, seed) of every search that a search of several repeats is made of, which can run side by side; else its own."""
+    if settings.repeats == 1 or get_variant(variant).scratch:
+        return [(settings, seed)]
+    once = replace(settings, repeats=1, undecided="first")
+    return [(once, seed + REPEAT * k) for k in range(settings.repeats)]
+
+
+def best_of_repeats(results: Sequence[SearchResult], settings: SearchSettings, variant: Variant) -> SearchResult:
     """The result of the repeat whose supernet forecasts validation best, with what all of them claim together."""
-    results.sort(key=lambda result: float(result.history[-1]["validation_loss"]))
+    results = sorted(results, key=lambda result: float(result.history[-1]["validation_loss"]))
     best = results[0]
     if best.decisions is None:
         return best
     decisions = merged([result.decisions for result in results if result.decisions is not None])
     genotype = best.genotype
-    if settings.undecided == "simpler" and settings.finalists == 1:
+    if settings.undecided == "simpler" and max(settings.finalists, variant.finalists) == 1:
         genotype = resolved(genotype, decisions, variant.rule.skip_limit)
     return replace(best, genotype=genotype, decisions=decisions)
 
@@ -220,6 +230,10 @@ def _last_round(run: SearchRun, genotype: Genotype) -> tuple[Genotype, str, tupl
     """(winner, note, scores) of the likeliest architectures, each trained by itself."""
     found = likeliest(run.architecture, genotype, run.settings.finalists)
     trials = nominated(genotype) if run.leaders is not None and run.leaders.any else []
+    there = set(run.space.edges)
+    trials = [
+        each for each in trials if all((c.source, node) in there for node, row in enumerate(each.nodes) for c in row)
+    ]
     candidates = [_told(run, each) for each in (*found, *trials)]
     genotype = candidates[0]
     splits = run.train_bars, run.validation_bars
@@ -280,6 +294,8 @@ def check(
         raise InputError(
             "loss classes tells classes apart, an output each, and there is one output; choose another loss"
         )
+    if variant.scratch and isinstance(space, LookbackSpace):
+        raise InputError(f"variant {variant.name} trains cells, and a space of lookback maps has none; leave it out")
     if settings.op_costs:
         times(space, settings.op_costs)
     for name, values in (("inputs", tensors.x), ("labels", tensors.y)):

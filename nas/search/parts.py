@@ -13,6 +13,7 @@ from nas.search.diagnostics import EigenvalueStop
 from nas.search.matching import GradientStop
 from nas.search.penalties import beta_decay, latency, parameters, zero_one
 from nas.search.relaxation import Temperature, dirichlet, reinmax, sampled, sigmoid, uniform_path
+from nas.search.rivals import RIVALS
 
 #: kind -> what the kind says; of the last three a variant may have several
 KINDS = {
@@ -126,6 +127,15 @@ PARTS: dict[str, Part] = {
             "control: about sqrt(2E) random architectures trained from scratch with the 2E epochs of gradient steps that a search of E "
             "epochs takes, best by validation", "Li and Talwalkar 2019; Yu et al. 2020", {"order": 0, "selection": "random"},
         ),
+        *(
+            Part(name, "selection", f"the same budget, {what}", source, {"order": 0, "selection": name})
+            for name, what, source in (
+                ("evolution", "bred: the best of a sample has a child with one change, the oldest dies", "Real et al. 2019, 1802.01548"),
+                ("local", "climbed: on to the first better neighbour, anew where none is", "White et al. 2021, 2005.02960"),
+                ("tpe", "proposed by a tree-structured Parzen estimator (needs optuna)", "Bergstra et al. 2011"),
+                ("halving", "many for a ninth of a training, the best for a third, their best to the end", "Jamieson and Talwalkar 2016"),
+            )
+        ),
         Part(
             "last-round", "finish", "three finalists each trained by itself ([the last round](#the-last-round))", "own",
             {"finalists": 3},
@@ -198,8 +208,9 @@ def refusal(a: Part, b: Part) -> str | None:
     """Why two different parts make no search together; None where they do."""
     if a.kind == b.kind and a.kind not in SEVERAL:
         return f"both say {KINDS[a.kind]}; name one"
-    if "random" in (a.name, b.name):
-        return "random trains cells from scratch: there is no supernet that anything else could change"
+    for part in (a, b):
+        if part.changes.get("selection") in RIVALS:
+            return f"{part.name} trains cells from scratch: there is no supernet that anything else could change"
     for one, other in ((a, b), (b, a)):
         for key in ((one.name, other.name), (one.name, other.kind)):
             if key in REFUSED:

@@ -6,7 +6,7 @@ import html
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,14 @@ from nas.search.decisions import Decisions
 from nas.space.drawing import draw_curves, draw_genotype
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
+
+
+class Trial(NamedTuple):
+    """A cell that was trained by itself, for how long, and the least validation loss it reached."""
+
+    genotype: Genotype
+    epochs: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class SearchResult:
         Why the search ended where it did.
     finalists : tuple of (Genotype, float)
         All architectures of the last round with their scores, the one that the relaxed weights prefer first.
+    trials : tuple of Trial
+        Of a search that trains cells from scratch, all of them in order: its anytime curve is their running minimum.
     model : TrainedModel, optional
         The trained network; `train` makes it.
 
@@ -67,6 +77,7 @@ class SearchResult:
     finalists: tuple[tuple[Genotype, float], ...] = ()
     model: TrainedModel | None = field(default=None, compare=False, repr=False)
     decisions: Decisions | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def text(self) -> str:
@@ -85,6 +96,7 @@ class SearchResult:
             "note": self.note,
             "decisions": None if self.decisions is None else self.decisions.to_dict(),
             "finalists": [{"architecture": str(each), "score": score} for each, score in self.finalists],
+            "trials": [{"architecture": str(each), "epochs": n, "loss": loss} for each, n, loss in self.trials],
             "genotype": self.genotype.to_dict(),
             "edges": [list(edge) for edge in self.space.edges],
             "ops": list(self.space.ops),

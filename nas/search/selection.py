@@ -1,23 +1,15 @@
-"""How a genotype is chosen where the weights of a supernet do not say it: by removal, by shared weights, by training from scratch."""
+"""How a genotype is chosen where the weights of a supernet do not say it: by removal, by shared weights."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
-from nas.network.links import leaders_of, together
-from nas.network.model import network_of
-from nas.network.stretches import Tensors
-from nas.network.training import train
 from nas.search.decisions import Claim, Decisions, forecast_of, in_errors, simpler
-from nas.search.result import SearchResult
 from nas.search.run import SearchRun
-from nas.search.settings import SearchSettings
-from nas.search.variants import Variant
 from nas.space.genotype import Connection, Genotype
 from nas.space.search_space import SearchSpace
 
@@ -115,8 +107,9 @@ def random_genotype(space: SearchSpace, generator: Generator) -> Genotype:
     ops = [name for name in space.ops if name != "zero"]
     nodes = []
     for node in range(space.nodes):
-        sources = torch.randperm(space.cell_inputs + node, generator=generator)[: space.edges_per_node].tolist()
-        nodes.append(tuple(Connection(ops[pick(len(ops))], source) for source in sorted(sources)))
+        sources = space.sources(node)
+        drawn = torch.randperm(len(sources), generator=generator)[: space.edges_per_node].tolist()
+        nodes.append(tuple(Connection(ops[pick(len(ops))], sources[k]) for k in sorted(drawn)))
     features = []
     for name, pipelines in space.features:
         k = pick(len(pipelines) + 1)
@@ -135,50 +128,3 @@ def select_shared(run: SearchRun) -> Genotype:
         genotype = random_genotype(run.space, run.draw)
         candidates.setdefault(genotype.key(), genotype)
     return min(candidates.values(), key=lambda g: run.validation(run.architecture.chosen_mix(g))[0])
-
-
-def best_of_random(
-    space: SearchSpace,
-    tensors: Tensors,
-    splits: tuple[tuple[slice, ...], tuple[slice, ...]],
-    settings: SearchSettings,
-    seed: int,
-    variant: Variant,
-    on_epoch: Callable[[int], None],
-) -> SearchResult:
-    """The control: random architectures trained from scratch with the passes a first-order search makes, the best by validation.
-
-    A search of E epochs passes over the data twice per epoch, once for the weights and once for alpha: 2E epochs of single networks are
-    spent, as evenly as possible on breadth and length (sqrt(2E) candidates). Each is cheaper than a supernet pass, which favours
-    the search's budget, not this one's: the count of gradient steps is what is held equal.
-    """
-    generator = Generator().manual_seed(seed)
-    passes = 2 * settings.epochs
-    count = max(2, round(math.sqrt(passes)))
-    training = settings.training(max(1, passes // count))
-    best: tuple[float, Genotype] | None = None
-    leaders = leaders_of(space, tensors, splits[0])
-    for k in range(count):
-        genotype = together(random_genotype(space, generator), space, leaders)
-        network, part = network_of(genotype, seed + k), tensors.only(space.columns(genotype.features))
-        outcome = train(network, part, *splits, training, seed + k)
-        loss = outcome.validation_losses[outcome.best_epoch]
-        if best is None or loss < best[0]:
-            best = loss, genotype
-        on_epoch(min(settings.epochs, (k + 1) * settings.epochs // count) - 1)
-    assert best is not None
-    genotype = best[1]
-    chosen = {(c.source, node): c.op for node, row in enumerate(genotype.nodes) for c in row}
-    pipelines = dict(genotype.features)
-    return SearchResult(
-        genotype,
-        (),
-        tuple(tuple(float(chosen.get(edge) == op) for op in space.ops) for edge in space.edges),
-        tuple(
-            tuple(float(pipelines.get(name, "none") == p) for p in (*candidates, "none"))
-            for name, candidates in space.features
-        ),
-        space,
-        variant.name,
-        f"the best of {count} random architectures, each trained for {training.epochs} epochs",
-    )

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from data.errors import InputError, known_word
+from nas.network import lean_torch
 from nas.network.model import network_of
 from nas.network.stretches import Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, train
@@ -25,14 +26,14 @@ from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.genotype import Genotype
 from nas.space.ops import DEFAULT_OPS
-from nas.space.search_space import SearchSpace
+from nas.space.search_space import Graph, SearchSpace
 
 FloatArray = npt.NDArray[np.float64]
 Task = Literal["regression", "classification"]
 STRETCHES = 4  # per step; each of so many samples that they make up `batch` together
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SequenceResult:
     """What a search on sequences found, trained from scratch.
 
@@ -78,6 +79,12 @@ class SequenceResult:
         """The network in words."""
         return self.search.text
 
+    def __repr__(self) -> str:
+        return f"SequenceResult({self.text})"
+
+    def _repr_html_(self) -> str:
+        return self.search._repr_html_()
+
     def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
         """[sample, input, step] -> the likeliest class [sample], or the forecast [sample, output] in the targets' own units."""
         out = self._outputs(x)
@@ -92,6 +99,7 @@ class SequenceResult:
         return np.asarray(torch.softmax(torch.from_numpy(self._outputs(x)), 1).numpy())
 
     @torch.no_grad()
+    @lean_torch.one_thread()
     def _outputs(self, x: npt.ArrayLike) -> FloatArray:
         values = _sequences(x)
         made_for = len(self.scaler.mean), self.steps
@@ -107,6 +115,7 @@ class SequenceResult:
         return np.asarray(out.double().numpy())
 
 
+@lean_torch.one_thread()
 def search_sequences(
     x: Any,
     y: npt.ArrayLike | None = None,
@@ -121,7 +130,9 @@ def search_sequences(
     cells: int = 1,
     channels: int = 16,
     search_cells: int | None = None,
+    cell_inputs: int = 1,
     edges_per_node: int = 2,
+    graph: Graph = "dense",
     batch: int = 32,
     settings: SearchSettings | None = None,
     training: TrainingSettings | None = None,
@@ -144,7 +155,7 @@ def search_sequences(
     drawn : bool
         The share is drawn by `seed`. False: the last samples, for windows that were cut from one series in order; leave out those whose
         window reaches over the cut, or give `validation` and hand only clean samples in.
-    variant, seed, ops, nodes, cells, channels, search_cells, edges_per_node
+    variant, seed, ops, nodes, cells, channels, search_cells, cell_inputs, edges_per_node, graph
         As of `nas.search.search` and `SearchSpace`; ops of your own by `nas.register_op`.
     batch : int
         Samples of a step.
@@ -179,11 +190,14 @@ def search_sequences(
     (80, 2)
     """
     known_word("task", task, ("regression", "classification"))
+    if batch < 1:
+        raise InputError(f"a step needs at least one sample; give a batch of 1 or more, not {batch}")
     values, targets = _both(x, y)
     fit, held = _split(len(values), validation, drawn, seed)
     labels, mean, deviation, classes = _labels(targets, task, fit)
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, search_cells=search_cells, edges_per_node=edges_per_node,
+        cell_inputs=cell_inputs, graph=graph,
         horizons=tuple(range(1, labels.shape[1] + 1)),
     ).with_features({f"x{k}": ("raw",) for k in range(values.shape[1])})  # fmt: skip
     block = max(values.shape[2], space.receptive_field)
@@ -192,7 +206,7 @@ def search_sequences(
     parts = slice(0, len(fit) * block), slice(len(fit) * block, len(values) * block)
     loss = {"loss": "classes" if task == "classification" else "squared"}
     lengths = {"length": block * max(1, batch // STRETCHES), "batch": STRETCHES}
-    how = replace(settings or SearchSettings(epochs=30, undecided="first"), **(loss | lengths | changes))
+    how = (settings or SearchSettings(epochs=30, undecided="first")).changed(**(loss | lengths | changes))
     found = loop.search(space, tensors, *parts, how, seed, variant=variant, on_record=on_record, checkpoint=checkpoint)
     network = network_of(found.genotype, seed)
     shown = tensors.only(space.columns(found.genotype.features))
@@ -207,16 +221,26 @@ def _both(x: Any, y: npt.ArrayLike | None) -> tuple[npt.NDArray[np.float32], npt
         if not hasattr(x, "__len__") or isinstance(x, np.ndarray) or any(len(x[k]) != 2 for k in range(min(3, len(x)))):
             raise InputError("give targets y, or a dataset whose items are pairs of sequence and target")
         pairs = [x[k] for k in range(len(x))]
-        x, y = np.stack([np.asarray(each[0]) for each in pairs]), np.stack([np.asarray(each[1]) for each in pairs])
-    values, targets = _sequences(x), np.asarray(y)
+        x, y = ([_plain(each[side]) for each in pairs] for side in (0, 1))
+    values, targets = _sequences(x), np.asarray(_plain(y))
     if len(values) != len(targets):
         raise InputError(f"there are {len(values)} sequences and {len(targets)} targets; give one for each")
     return values, targets
 
 
-def _sequences(x: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def _plain(values: Any) -> Any:
+    """A tensor, wherever it lies and whatever gradient it has, as an array; everything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+
+
+def _sequences(x: Any) -> npt.NDArray[np.float32]:
     """[sample, input, step]; InputError for other shapes and values that are not finite."""
-    values = np.asarray(x, dtype=np.float32)
+    try:
+        values = np.asarray(_plain(x), dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InputError(
+            "sequences are numbers [sample, input, step], all equally long; pad shorter ones at their beginning"
+        ) from None
     if values.ndim == 2:
         values = values[:, None]
     if values.ndim != 3 or 0 in values.shape:
@@ -237,6 +261,8 @@ def _split(
             raise InputError(f"the validation share must lie between 0 and 1, not {validation}")
         order = np.random.default_rng(seed).permutation(count) if drawn else np.arange(count)
         held = np.sort(order[count - max(1, round(count * validation)) :])
+    elif isinstance(validation, int):
+        raise InputError(f"validation is a share such as 0.25, or a list of which samples, not {validation}")
     else:
         held = np.unique(np.asarray(validation, dtype=np.int64))
         if not held.size or held[0] < 0 or held[-1] >= count or len(held) != len(validation):
@@ -257,7 +283,18 @@ def _labels(
         classes, place = np.unique(targets, return_inverse=True)
         if len(classes) < 2:
             raise InputError("all samples are of one class; there is nothing to tell apart")
+        if targets.dtype.kind == "f" and (targets != np.round(targets)).any():
+            raise InputError(
+                f"targets such as {targets[0]} are numbers, not classes; leave task out, which is regression then"
+            )
+        unseen = [str(name) for k, name in enumerate(classes) if k not in place[fit]]
+        if unseen:
+            raise InputError(
+                f"class {', '.join(unseen)} has no sample outside validation, to learn it from; give others to validation"
+            )
         return np.eye(len(classes))[place], np.zeros(len(classes)), np.ones(len(classes)), classes
+    if targets.dtype.kind not in "biuf":
+        raise InputError(f"targets such as {str(targets.flat[0])!r} are no numbers; give task='classification'")
     numbers = np.asarray(targets, dtype=np.float64)
     numbers = numbers[:, None] if numbers.ndim == 1 else numbers
     if numbers.ndim != 2 or not np.isfinite(numbers).all():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from data.errors import InputError, known_word
 from nas.network.losses import LOSSES
@@ -136,6 +136,12 @@ class SearchSettings:
             raise InputError(f"the search fraction is a share of the training stretches in (0, 1], not {self.fraction}")
         if self.loss not in LOSSES:
             raise InputError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
+
+    def changed(self, **changes: Any) -> SearchSettings:
+        """With these fields; InputError for names that are none."""
+        for name in changes:
+            known_word("search setting", name, tuple(self.__dataclass_fields__))
+        return replace(self, **changes)
 
     def training(self, epochs: int) -> TrainingSettings:
         """How the search trains a candidate by itself: at its own rates and lengths, all of the epochs."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.panel import InputError, Panel
+from data.panel import Panel
 from nas.network.stretches import Samples, Scaler, Tensors, for_training
 from nas.search import loop
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
 from nas.space.ops import DEFAULT_OPS
-from nas.space.search_space import SearchSpace
+from nas.space.search_space import Graph, SearchSpace
 
 
 def search(
@@ -31,6 +30,7 @@ def search(
     search_channels: int | None = None,
     cell_inputs: int = 1,
     edges_per_node: int = 2,
+    graph: Graph = "dense",
     features: str | Mapping[str, tuple[str, ...]] = "default",
     settings: SearchSettings | None = None,
     on_record: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -51,7 +51,7 @@ def search(
         Same seed, same panel, same code: same bytes.
     validation_share : float
         Of the panel, for alphas.
-    ops, nodes, cells, channels, search_cells, search_channels
+    ops, nodes, cells, channels, search_cells, search_channels, cell_inputs, edges_per_node, graph
         As in `SearchSpace`.
     features : str or mapping
         As in `build_bank`.
@@ -82,22 +82,18 @@ def search(
     >>> len(found.history), found.text.split(" = ")[0]
     (2, 'node1')
     """
-    unknown = [name for name in changes if name not in SearchSettings.__dataclass_fields__]
-    if unknown:
-        raise InputError(
-            f"no search setting {unknown[0]!r}; there are {', '.join(SearchSettings.__dataclass_fields__)}"
-        )
+    how = (settings or SearchSettings(epochs=50)).changed(**changes)
     horizons = (horizon,) if isinstance(horizon, int) else tuple(horizon)
     samples = Samples.of(panel, horizons, features)
     bank = samples.bank
     space = SearchSpace(
         ops=tuple(ops), nodes=nodes, cells=cells, channels=channels, horizons=horizons,
         search_cells=search_cells, search_channels=search_channels, cell_inputs=cell_inputs, edges_per_node=edges_per_node,
+        graph=graph,
         assets=panel.assets if len(panel.assets) > 1 else (),
     ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))  # fmt: skip
     train, validation = for_training(panel, bank, space.receptive_field, max(horizons) + 1, validation_share)
     tensors = Tensors.of(samples, Scaler.fit(bank.values, train), together=space.together)
-    how = replace(settings or SearchSettings(epochs=50), **changes)
     return loop.search(
         space, tensors, train, validation, how, seed, variant=variant, on_record=on_record, checkpoint=checkpoint
     )

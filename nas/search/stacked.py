@@ -51,7 +51,7 @@ def why_alone(space: SearchSpace, variant: Variant) -> str | None:
         "one search stops before another": variant.eigenvalue_stop is not None or variant.skip_stop is not None,
         "after a stage every search has other ops": len(variant.stages) > 1,
         "it trains as it chooses": variant.selection == "removal",
-        "it has no supernet": variant.selection == "random",
+        "it has no supernet": variant.scratch,
         "networks that look back over a window are trained alone": isinstance(space, LookbackSpace),
         "assets are read together": space.together,
         "an op is a module of its own": any(OPS[name].module is not None for name in space.ops if name in OPS),

@@ -17,10 +17,11 @@ from nas.search.matching import GradientStop
 from nas.search.parts import PARTS, REFUSED, Part, Stage, refusal
 from nas.search.penalties import Regulariser
 from nas.search.relaxation import Relaxation, Temperature, perturbed, softmax
+from nas.search.rivals import RIVALS, check_installed
 from nas.search.supernet import Architecture
 from nas.space.discretisation import Rule
 
-Selection = Literal["weights", "removal", "shared", "random"]
+Selection = Literal["weights", "removal", "shared", "random", "evolution", "local", "tpe", "halving"]
 NoisyRelaxation = Callable[[float], Relaxation]  # progress -> relaxation
 
 
@@ -70,8 +71,8 @@ class Variant:
     rule : Rule
         How the cell is read off (`nas.space.discretisation`).
     selection : str
-        By the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or `random` cells
-        trained from scratch.
+        By the relaxed `weights`, by `removal` of ops (DARTS-PT), by the loss of random cells on `shared` weights, or a rival of
+        `nas.search.rivals.RIVALS` that trains cells from scratch.
     finalists : int
         Least number of finalists of the last round, whatever the settings say.
     parts : tuple of str
@@ -123,6 +124,11 @@ class Variant:
         if self.partial < 1 or not self.stages:
             raise InputError(f"{what} needs partial of at least 1 and at least one stage")
 
+    @property
+    def scratch(self) -> bool:
+        """Whether it has no supernet, but trains cells."""
+        return self.selection in RIVALS
+
 
 VARIANTS: dict[str, Variant] = {}
 
@@ -159,6 +165,7 @@ def get_variant(name: str) -> Variant:
     ('gumbel', 'partial', 'beta-decay')
     """
     if name in VARIANTS:
+        check_installed(VARIANTS[name].selection)
         return VARIANTS[name]
     words = [word.strip() for word in name.split("+")]
     parts: list[tuple[Part, str]] = []  # with the word that named it
@@ -263,3 +270,7 @@ _named("sdarts-adv", "SDARTS-ADV", "Chen and Hsieh 2020, arXiv 2002.05283", "adv
 _named("oles", "OLES", "Jiang et al. 2023, NeurIPS", "matching")
 _named("random-ws", "random search with weight sharing", "Li and Talwalkar 2019, arXiv 1902.07638", "uniform", "shared")
 _named("random", "random architectures at equal budget", "Li and Talwalkar 2019; Yu et al. 2020", "random")
+_named("evolution", "regularised evolution", "Real et al. 2019, arXiv 1802.01548", "evolution")
+_named("local", "local search", "White et al. 2021, arXiv 2005.02960", "local")
+_named("tpe", "a tree-structured Parzen estimator", "Bergstra et al. 2011, by optuna", "tpe")
+_named("halving", "successive halving", "Jamieson and Talwalkar 2016, arXiv 1502.07943", "halving")

@@ -1,22 +1,23 @@
-"""What may be chosen: ops per edge, nodes, cells, candidate pipelines per input. JSON in, JSON out."""
+"""What may be chosen: the graph of a cell, ops per edge, cells, candidate pipelines per input. JSON in, JSON out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from data.panel import InputError
+from data.errors import InputError, known_word
 from nas.space.genotype import Connection, Genotype
 from nas.space.ops import DEFAULT_OPS, get_op
 
+Graph = Literal["dense", "chain"] | tuple[tuple[int, int], ...]
 SHARES = ("all", "embedding", "none")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """One cell structure, `cells` of them stacked; node k may read the cell's inputs and every earlier node.
+    """One cell structure, `cells` of them stacked.
 
     Parameters
     ----------
@@ -37,6 +38,10 @@ class SearchSpace:
     cell_inputs : int
         1, the cell before; or 2, the cell before that and the cell before, as in the original (the features stand in for cells before the
         first).
+    graph : str or tuple of (source, node)
+        Which edges there are to choose from: `dense` (node k may read the cell's inputs and every earlier node), `chain` (the node before
+        it, the first one the inputs), or the edges themselves; sources below `cell_inputs` are inputs, source cell_inputs + k is node k.
+        Every node is an output of the cell.
     assets : tuple of str
         The assets searched together (empty: one at a time).
     share : str
@@ -46,7 +51,7 @@ class SearchSpace:
     Raises
     ------
     InputError
-        For unknown ops, counts below 1, and ops across assets where there is one.
+        For unknown ops, counts below 1, edges that make no graph, and ops across assets where there is one.
 
     Examples
     --------
@@ -56,6 +61,9 @@ class SearchSpace:
     ((0, 0), (0, 1), (1, 1))
     >>> space.receptive_field  # bars: two nodes of an EMA over 36
     71
+    >>> fork = SearchSpace(ops=("conv3", "ema12"), nodes=3, graph=((0, 0), (0, 1), (1, 2), (2, 2)))
+    >>> fork.sources(2), fork.receptive_field  # the third node joins the two before it
+    ([1, 2], 71)
     """
 
     ops: tuple[str, ...] = DEFAULT_OPS
@@ -71,6 +79,7 @@ class SearchSpace:
     share: str = "all"
     cell_inputs: int = 1
     sizes: tuple[tuple[int, int], ...] = ()
+    graph: Graph = "dense"
 
     def __post_init__(self) -> None:
         if not self.ops:
@@ -104,6 +113,37 @@ class SearchSpace:
                 raise InputError(f"a size is cells and channels, both at least 1, not {size}; give e.g. (2, 32)")
         if not self.horizons or min(self.horizons) < 1:
             raise InputError(f"horizons must be at least one bar ahead, not {self.horizons}")
+        self._check_graph()
+
+    def _check_graph(self) -> None:
+        """InputError for what is no graph of these nodes, read from the first one on."""
+        if isinstance(self.graph, str):
+            known_word("graph", self.graph, ("dense", "chain"))
+            return
+        first, wanted = (
+            self.cell_inputs,
+            "give pairs such as (0, 0), from the cell's input to node 0, and (1, 1), from node 0 to node 1",
+        )
+        for edge in self.graph:
+            if len(edge) != 2 or any(type(end) is not int or end < 0 for end in edge):
+                raise InputError(f"{edge} is no edge; {wanted}")
+            source, node = edge
+            if node >= self.nodes:
+                raise InputError(
+                    f"edge {edge} leads to node {node}, and the nodes are 0 to {self.nodes - 1}; give more nodes"
+                )
+            if source >= first + node:
+                read = f"node {source - first}"
+                raise InputError(
+                    f"edge {edge}: node {node} cannot read {read}, which does not come before it (sources: inputs first)"
+                )
+        if len(set(self.graph)) != len(self.graph):
+            raise InputError(
+                "an edge of the graph is named twice; between two ends there is one, with all ops to choose from"
+            )
+        alone = [node for node in range(self.nodes) if not self.sources(node)]
+        if alone:
+            raise InputError(f"no edge of the graph leads to node {alone[0]}; {wanted}")
 
     @property
     def together(self) -> bool:
@@ -120,7 +160,15 @@ class SearchSpace:
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """(source, node) of one cell, node by node, inputs first; source cell_inputs + k is node k."""
-        return tuple((source, node) for node in range(self.nodes) for source in range(self.cell_inputs + node))
+        if not isinstance(self.graph, str):
+            return tuple(sorted(self.graph, key=lambda edge: (edge[1], edge[0])))
+        first = self.cell_inputs
+        begin = [first + node - 1 if self.graph == "chain" and node else 0 for node in range(self.nodes)]
+        return tuple((source, node) for node in range(self.nodes) for source in range(begin[node], first + node))
+
+    def sources(self, node: int) -> list[int]:
+        """What a node may read, inputs first."""
+        return [source for source, target in self.edges if target == node]
 
     @property
     def deepest(self) -> int:
@@ -134,7 +182,10 @@ class SearchSpace:
         It is what stretches are purged by: of `sizes`, only those whose network looks back no further are built.
         """
         longest = max(get_op(name).receptive_field for name in self.ops)
-        return max(self.cells, self.search_cells or 0) * self.nodes * (longest - 1) + 1
+        deep = [0] * self.cell_inputs  # nodes on the longest way to a source
+        for node in range(self.nodes):
+            deep.append(1 + max(deep[source] for source in self.sources(node)))
+        return max(self.cells, self.search_cells or 0) * max(deep) * (longest - 1) + 1
 
     def genotype(self, nodes: tuple[tuple[Connection, ...], ...], features: tuple[tuple[str, str], ...]) -> Genotype:
         """A discrete architecture of this space: connections per node, and the chosen pipelines."""
@@ -162,6 +213,7 @@ class SearchSpace:
     def from_json(text: str) -> SearchSpace:
         """What `to_json` wrote; KeyError where a field is missing that every version had."""
         raw: dict[str, Any] = json.loads(text)
+        given: Any = raw.get("graph", "dense")
         return SearchSpace(
             ops=tuple(raw["ops"]),
             nodes=raw["nodes"],
@@ -176,4 +228,5 @@ class SearchSpace:
             share=raw.get("share", "all"),
             cell_inputs=raw.get("cell_inputs", 1),
             sizes=tuple(tuple(size) for size in raw.get("sizes", ())),
+            graph=tuple(map(tuple, given)) if isinstance(given, list) else given,
         )

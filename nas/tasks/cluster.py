@@ -86,8 +86,14 @@ class RayWorkers:
         self.samples = ray.put(samples)
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        pending = {self.remote.remote(task, self.samples, bool(self.pins)): index for index, task in enumerate(tasks)}
-        while pending:
+        pending: dict[Any, int] = {}
+        begun = 0
+        while True:
+            for task in tasks[begun:]:
+                pending[self.remote.remote(task, self.samples, bool(self.pins))] = begun
+                begun += 1
+            if not pending:
+                return
             done, _ = self.ray.wait(list(pending), num_returns=1)
             for reference in done:
                 index = pending.pop(reference)

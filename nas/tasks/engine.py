@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +13,18 @@ from typing import Protocol
 
 from data.atomic import write_bytes
 from nas.network.stretches import Samples
+from nas.search.result import SearchResult
 from nas.tasks.memory import peak_mib
-from nas.tasks.work import Task, TaskResult, run_task, stage_of, task_key
+from nas.tasks.processes import context
+from nas.tasks.work import Task, TaskResult, joined_task, pieces_of, run_piece, run_task, stage_of, task_key
 
 OnDone = Callable[[int, bool], None]  # (index of the task, whether it was found finished)
+Ahead = Callable[[int, TaskResult], Iterable[Task]]
+
+
+def nothing(_index: int, _result: TaskResult) -> Iterable[Task]:
+    """Nothing is known of what will be asked for next."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Workers(Protocol):
     """Something that computes tasks in any order."""
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        """Yield (index, result) as they finish."""
+        """Yield (index, result) as they finish; whoever iterates may append to `tasks` meanwhile."""
 
     def close(self, kill: bool) -> None:
         """Give everything back; `kill`: do not wait for what is under way."""
@@ -65,30 +72,47 @@ class Engine:
         self.cpu_s: dict[str, float] = {}  # per kind of task, what was computed here and not found finished
         self.worker_mib = 0.0  # peak memory of the largest process of its own that computed tasks
 
-    def run(self, tasks: Sequence[Task], on_done: OnDone = lambda _index, _cached: None) -> list[TaskResult]:
-        """Results in the order of `tasks`; equal tasks are computed once."""
-        keys = [self.store.key(task) for task in tasks]
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    def run(
+        self, tasks: Sequence[Task], on_done: OnDone = lambda _index, _cached: None, ahead: Ahead = nothing
+    ) -> list[TaskResult]:
+        """Results in the order of `tasks`; equal tasks are computed once.
+
+        ahead: (index, result) -> tasks that will be asked for next. They are computed beside these, and found finished then.
+        """
+        places: dict[str, list[int]] = {}
+        for index, task in enumerate(tasks):
+            places.setdefault(self.store.key(task), []).append(index)
         found: dict[str, TaskResult] = {}
-        waiting: list[int] = []
-        for key, index in first.items():
+        asked: set[str] = set()
+        keys: list[str] = []  # of `waiting`, which grows while the workers compute it
+        waiting: list[Task] = []
+
+        def ask(key: str, task: Task) -> None:
+            if key in asked:
+                return
+            asked.add(key)
             known = self.store.get(key)
-            if known is None:
-                waiting.append(index)
+            if known is not None:
+                settle(key, known, cached=True)
             else:
-                found[key] = known
-        waiting.sort()
-        for index, key in enumerate(keys):
-            if key in found or first[key] != index:
-                on_done(index, True)
-        for position, result in self.workers.compute([tasks[index] for index in waiting]):
-            index = waiting[position]
-            stage = stage_of(tasks[index])
+                keys.append(key)
+                waiting.append(task)
+
+        def settle(key: str, result: TaskResult, cached: bool) -> None:
+            for position, index in enumerate(places.get(key, ())):
+                found[key] = result
+                on_done(index, cached or position > 0)
+                for task in ahead(index, result):
+                    ask(self.store.key(task), task)
+
+        for key, (index, *_) in places.items():
+            ask(key, tasks[index])
+        for position, result in self.workers.compute(waiting):
+            stage = stage_of(waiting[position])
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + result.cpu_s
             self.worker_mib = max(self.worker_mib, result.worker_mib)
-            found[keys[index]] = self.store.put(keys[index], result)
-            on_done(index, False)
-        return [found[key] for key in keys]
+            settle(keys[position], self.store.put(keys[position], result), cached=False)
+        return [found[self.store.key(task)] for task in tasks]
 
     def __enter__(self) -> Engine:
         return self
@@ -119,6 +143,15 @@ class InProcess:
         pass
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What a piece of a task left, the processor seconds it took, and the peak memory of its process."""
+
+    found: SearchResult | TaskResult
+    cpu_s: float
+    worker_mib: float
+
+
 _samples: Samples | None = None  # of a worker process: received once, at its start
 _watch: Path | None = None
 
@@ -129,9 +162,11 @@ def _start_worker(samples: Samples, watch: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
-def _work(task: Task) -> TaskResult:
+def _work(task: Task, watched: bool = True) -> Piece:
     assert _samples is not None
-    return replace(timed(task, _samples, _watch), worker_mib=peak_mib())
+    began = time.process_time()
+    found = run_piece(task, _samples, _watch if watched else None)
+    return Piece(found, time.process_time() - began, peak_mib())
 
 
 class Processes:
@@ -147,25 +182,37 @@ class Processes:
         self.pool: ProcessPoolExecutor | None = None
 
     def compute(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
-        if self.pool is None and (self.jobs == 1 or len(tasks) <= 1):
+        if self.pool is None and (self.jobs == 1 or sum(len(pieces_of(task)) for task in tasks) <= 1):
             yield from InProcess(self.samples, self.watch).compute(tasks)
             return
         if self.pool is None:
-            context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_start_worker, initargs=(self.samples, self.watch)
+                self.jobs, mp_context=context(), initializer=_start_worker, initargs=(self.samples, self.watch)
             )
-        futures: dict[Future[TaskResult], int] = {self.pool.submit(_work, task): i for i, task in enumerate(tasks)}
-        while futures:
-            done, _ = wait(futures, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield futures.pop(future), future.result()
+        running: dict[Future[Piece], tuple[int, int]] = {}
+        done: list[dict[int, Piece]] = []  # of every task its pieces, by their place
+        while True:
+            for index in range(len(done), len(tasks)):
+                done.append({})
+                for place, piece in enumerate(pieces_of(tasks[index])):
+                    running[self.pool.submit(_work, piece, place == 0)] = index, place
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index, place = running.pop(future)
+                done[index][place] = future.result()
+                if len(done[index]) == len(pieces_of(tasks[index])):
+                    pieces = [done[index][k] for k in range(len(done[index]))]
+                    done[index] = {}
+                    result = joined_task(tasks[index], [piece.found for piece in pieces])
+                    cpu_s, most = sum(piece.cpu_s for piece in pieces), max(piece.worker_mib for piece in pieces)
+                    yield index, replace(result, cpu_s=cpu_s, worker_mib=most)
 
     def close(self, kill: bool) -> None:
         if self.pool is None:
             return
+        # a worker holds nothing that its results have not told: at the end it is not asked to tidy up either (.7 s of the processor)
         processes = list((getattr(self.pool, "_processes", None) or {}).values())
-        self.pool.shutdown(wait=not kill, cancel_futures=True)
-        if kill:
-            for process in processes:
-                process.kill()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from nas.baselines.own import baseline_of
 from nas.network.model import Network, TrainedModel, forecasts_of, network_of
 from nas.network.stretches import Samples, Scaler, Tensors
 from nas.network.training import Trained, TrainingSettings, first_horizon_score, train
-from nas.search.loop import Weights, parts_of, search
+from nas.search.loop import Weights, best_of_repeats, parts_of, repeats_of, search
 from nas.search.result import SearchResult
 from nas.search.settings import SearchSettings
+from nas.search.variants import get_variant
 from nas.search.watch import recorder
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
@@ -84,7 +85,7 @@ def run_task(task: Task, samples: Samples, watch: Path | None = None) -> TaskRes
     torch.set_num_threads(1)
     if isinstance(task, RiskTask | KindsTask):
         return task.compute(samples)
-    return _search(task, samples, watch) if isinstance(task, SearchTask) else _train(task, samples)
+    return joined_task(task, [_found(task, samples, watch)]) if isinstance(task, SearchTask) else _train(task, samples)
 
 
 def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
@@ -114,8 +115,34 @@ def watched(task: SearchTask, watch: Path | None) -> Callable[[dict[str, Any]], 
     )
 
 
-def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResult:
-    found = search(
+def pieces_of(task: Task) -> list[Task]:
+    """What can run side by side and is one task all the same: the repeats of a search. `joined_task` makes its result of theirs."""
+    if not isinstance(task, SearchTask):
+        return [task]
+    return [
+        replace(task, settings=once, seed=seed) for once, seed in repeats_of(task.settings, task.seed, task.variant)
+    ]
+
+
+def run_piece(task: Task, samples: Samples, watch: Path | None = None) -> SearchResult | TaskResult:
+    """`run_task`, but for a search what it found, for `joined_task`."""
+    torch.set_num_threads(1)
+    return _found(task, samples, watch) if isinstance(task, SearchTask) else run_task(task, samples)
+
+
+def joined_task(task: Task, pieces: Sequence[SearchResult | TaskResult]) -> TaskResult:
+    """The result that `run_task` gives, of what its pieces found, in their order."""
+    if not isinstance(task, SearchTask):
+        (whole,) = pieces
+        return cast(TaskResult, whole)
+    found = cast(Sequence[SearchResult], pieces)
+    return reported(
+        task, best_of_repeats(found, task.settings, get_variant(task.variant)) if len(found) > 1 else found[0]
+    )
+
+
+def _found(task: SearchTask, samples: Samples, watch: Path | None) -> SearchResult:
+    return search(
         task.space,
         tensors_of(task, samples),
         task.window.train,
@@ -126,7 +153,6 @@ def _search(task: SearchTask, samples: Samples, watch: Path | None) -> TaskResul
         initial=task.initial,
         on_record=watched(task, watch),
     )
-    return reported(task, found)
 
 
 def reported(task: SearchTask, found: SearchResult) -> TaskResult:

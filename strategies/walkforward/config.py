@@ -19,6 +19,7 @@ from data.settings import Count, Duration, Share, same_as, setting
 from data.settings_file import check_names, read_settings
 from data.symbols import parse_symbol
 from nas.search.request import MOST_SEED, SearchRequest
+from nas.space.search_space import Graph
 
 WINDOWS, SEARCH, TRADING = "Windows", "Search and training", "Positions, account and costs"
 RIVALS, RUNNING, OUTPUT = "Rivals", "How to run", "What to write"
@@ -107,6 +108,12 @@ class RunConfig(MarketSettings):
     channels: Count = same_as(SearchRequest, "channels", SEARCH)
     cell_inputs: Literal[1, 2] = same_as(SearchRequest, "cell_inputs", SEARCH, flag=False)
     edges_per_node: Count = setting(2, "Edges that each node keeps.", SEARCH, flag=False)
+    graph: Graph = setting(
+        "dense",
+        "Edges of the cell to choose from: dense, chain, or pairs of source and node (docs/variants.md).",
+        SEARCH,
+        flag=False,
+    )
     sizes: tuple[str, ...] = setting(
         (), "Cells x channels to train the found network in, e.g. 1x8,2x32; validation chooses.", SEARCH, flag=False
     )

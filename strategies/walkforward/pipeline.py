@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -131,6 +132,7 @@ class Pipeline:
             search_channels=config.search_channels,
             cell_inputs=config.cell_inputs,
             edges_per_node=config.edges_per_node,
+            graph=config.graph,
             sizes=tuple((int(cells), int(channels)) for cells, channels in (size.split("x") for size in config.sizes)),
             horizons=config.horizon,
         ).with_features(dict(zip(bank.inputs, bank.pipelines, strict=True)))
@@ -166,6 +168,7 @@ class Pipeline:
         register: where the look at the test stretch is counted.
         """
         config, panel = self.config, self.panel
+        torch.set_num_threads(1)  # as every task does: what this process computes itself is too small for more
         began = time.perf_counter()
         store = Store(folder / "tasks", panel.fingerprint(), self.code)
         with Engine(self._workers(watch), store) as engine:

@@ -22,7 +22,7 @@ from nas.search.settings import SearchSettings
 from nas.space.genotype import Genotype
 from nas.space.search_space import SearchSpace
 from nas.tasks.drift import BLOCK_BARS, Alarm, alarms, error_stream, volatility_stream
-from nas.tasks.engine import Engine
+from nas.tasks.engine import Ahead, Engine, nothing
 from nas.tasks.windows import Window
 from nas.tasks.work import SearchTask, TaskResult, TrainTask, continued, model_of
 from strategies.walkforward.config import RunConfig
@@ -134,34 +134,43 @@ class Competition:
         return searches, trainings
 
     def run(self, rivals: Sequence[TrainTask]) -> tuple[list[PolicyOutcome], list[TaskResult]]:
-        """The outcome of every policy, in order, and the results of `rivals` (computed beside the first searches)."""
+        """The outcome of every policy, in order, and the results of `rivals`.
+
+        Rehearsals, rivals and searches are computed side by side; a network is trained as soon as its search has ended.
+        """
         static = [policy for policy in self.policies if policy.static]
         plans = [
             (policy, number, self.searches(policy, self.windows[number]))
             for policy in static
             for number in sorted({policy.search_window(w.number) for w in self.windows})
         ]
-        found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
         outcomes = {p.name: PolicyOutcome(p, self._strategy(p)) for p in self.policies}
-        self._rehearse(list(outcomes.values()))
-        if self.config.warm_start:  # each window waits for the one before
-            rival_results = self._run(rivals)
-            before: dict[str, list[TaskResult]] = {}
-            for policy, number, tasks in plans:
-                if policy.name in before:
-                    tasks = [continued(task, earlier) for task, earlier in zip(tasks, before[policy.name], strict=True)]
-                before[policy.name] = self._run(tasks)
-                found[policy.name, number] = (tasks, before[policy.name])
-        else:
-            results = self._run([*rivals, *(task for _, _, tasks in plans for task in tasks)])
-            rival_results, at = results[: len(rivals)], len(rivals)
-            for policy, number, tasks in plans:
-                found[policy.name, number] = (tasks, results[at : at + len(tasks)])
-                at += len(tasks)
+        rehearsed = [(o, w, self.searches(o.policy, w)) for o in outcomes.values() for w in self.rehearsals]
+        # with a warm start each window waits for the one before
+        beside = [] if self.config.warm_start else plans
+        searches = [(task, [window]) for _, window, tasks in rehearsed for task in tasks]
+        for policy, number, tasks in beside:
+            windows = [window for window in self._fitted(policy) if policy.search_window(window.number) == number]
+            searches += [(task, windows) for task in tasks]
+
+        def next_of(index: int, result: TaskResult) -> list[TrainTask]:
+            task, windows = searches[index] if index < len(searches) else (None, [])
+            return [each for window in windows if task for each in self.trainings(window, [task], [result])]
+
+        results = iter(self._run([*(task for task, _ in searches), *rivals], next_of))
+        self._rehearsed(rehearsed, [[next(results) for _ in tasks] for *_, tasks in rehearsed])
+        found: dict[tuple[str, int], tuple[list[SearchTask], list[TaskResult]]] = {}
+        before: dict[str, list[TaskResult]] = {}
+        for policy, number, tasks in plans:
+            if self.config.warm_start and policy.name in before:
+                tasks = [continued(task, earlier) for task, earlier in zip(tasks, before[policy.name], strict=True)]
+            before[policy.name] = self._run(tasks) if self.config.warm_start else [next(results) for _ in tasks]
+            found[policy.name, number] = (tasks, before[policy.name])
+        rival_results = list(results)
 
         jobs: list[tuple[Policy, Window, int, list[TrainTask]]] = []
         for policy in static:
-            for window in self.windows if not policy.frozen_weights else self.windows[:1]:
+            for window in self._fitted(policy):
                 source = policy.search_window(window.number)
                 jobs.append((policy, window, source, self.trainings(window, *found[policy.name, source])))
         trained = self._run([task for *_, tasks in jobs for task in tasks])
@@ -184,22 +193,21 @@ class Competition:
                 self._follow_drift(outcomes[policy.name])
         return [outcomes[policy.name] for policy in self.policies], rival_results
 
-    def _rehearse(self, outcomes: Sequence[PolicyOutcome]) -> None:
-        """Every policy as if its first window were each of the rehearsals."""
-        places = [(outcome, window) for outcome in outcomes for window in self.rehearsals]
-        searches = [self.searches(outcome.policy, window) for outcome, window in places]
-        results = iter(self._run([task for tasks in searches for task in tasks]))
-        found = [[next(results) for _ in tasks] for tasks in searches]
-        trainings = [
-            self.trainings(window, tasks, each)
-            for (_, window), tasks, each in zip(places, searches, found, strict=True)
-        ]
-        results = iter(self._run([task for tasks in trainings for task in tasks]))
-        for (outcome, window), tasks, each, wanted in zip(places, searches, found, trainings, strict=True):
-            outcome.rehearsed += self._contenders(outcome, window, tasks, each, [next(results) for _ in wanted])
+    def _fitted(self, policy: Policy) -> Sequence[Window]:
+        """The windows on which a policy trains networks."""
+        return self.windows[:1] if policy.frozen_weights else self.windows
 
-    def _run(self, tasks: Sequence[SearchTask | TrainTask]) -> list[TaskResult]:
-        return self.engine.run(tasks, lambda _index, _cached: self.advance())
+    def _rehearsed(
+        self, searched: Sequence[tuple[PolicyOutcome, Window, list[SearchTask]]], found: Sequence[list[TaskResult]]
+    ) -> None:
+        """Every policy as if its first window were each of the rehearsals."""
+        wanted = [self.trainings(window, tasks, each) for (_, window, tasks), each in zip(searched, found, strict=True)]
+        results = iter(self._run([task for tasks in wanted for task in tasks]))
+        for (outcome, window, tasks), each, trainings in zip(searched, found, wanted, strict=True):
+            outcome.rehearsed += self._contenders(outcome, window, tasks, each, [next(results) for _ in trainings])
+
+    def _run(self, tasks: Sequence[SearchTask | TrainTask], ahead: Ahead = nothing) -> list[TaskResult]:
+        return self.engine.run(tasks, lambda _index, _cached: self.advance(), ahead)
 
     def _strategy(self, policy: Policy) -> str:
         return "searched" if policy is self.policies[0] else f"policy:{policy.name}"

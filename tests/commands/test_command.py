@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from strategies.walkforward.__main__ import app
-from tests.commands.small_run import command, files_of, market, run, started
+from tests.commands.small_run import command, environment, files_of, market, run, started
 
 QUIET = ("--no-pages", "--quiet", "--jobs", "1")
 
@@ -45,6 +48,19 @@ def test_run_folder_holds_the_contract(finished: Path) -> None:
         mine = traded[traded["window"] == window["window"]]["timestamp"]
         assert mine.min() == pd.Timestamp(window["test"]["start"])
         assert pd.Timestamp(window["validation"]["stop"]) < mine.min()
+
+
+def test_help_and_pages_load_no_torch(finished: Path, tmp_path: Path) -> None:
+    """It would be the larger part of their time."""
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("tasks"))
+    for asked in (
+        "from commands.walkforward import app; app(['--help'], standalone_mode=False)",
+        f"from pathlib import Path; from reports.page import build_pages; build_pages(Path({str(tmp_path / 'run')!r}))",
+    ):
+        code = f"import sys; {asked}; print('loaded', *sorted(set(sys.modules) & {{'torch', 'sympy'}}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "loaded"
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from lab import comparison, forecast, null, power
 from lab.__main__ import app, looked
 from lab.evidence import collect, page
 from lab.forecast import load, origins, patchtst_parameters, score
+from lab.forecast_table import forecast_table
 from lab.markets import garch, permuted
 from lab.rounds import arms, rounds_table, searches_table
 from lab.tables import null_table
@@ -330,7 +331,7 @@ def test_repeat_last_gives_the_published_errors(shared: Path, name: str, mse: st
     space = LookbackSpace(horizons=tuple(range(1, 97)), features=(("level", ("last",)),))
     tensors = lookback_tensors(data.series, 96, [1])
     found = score(LookbackNetwork(space, ["level"], 0), tensors, origins(data.test, 96))
-    assert (f"{found['mse_batches']:.3f}", f"{found['mae_batches']:.3f}") == (mse, mae)
+    assert (f"{found['mse_32']:.3f}", f"{found['mae_32']:.3f}") == (mse, mae)
 
 
 def test_every_window_is_judged_once_and_only_whole_batches_where_asked() -> None:
@@ -340,13 +341,79 @@ def test_every_window_is_judged_once_and_only_whole_batches_where_asked() -> Non
     found = score(LookbackNetwork(space, ["level"], 0), tensors, bars)
     error = np.array([[series[0, t + h] - series[0, t] for h in (1, 2)] for t in range(400, 800)])
     assert found["mse"] == pytest.approx((error**2).mean(), rel=1e-5)
-    assert found["mae_batches"] == pytest.approx(np.abs(error[:384]).mean(), rel=1e-5)
+    assert found["mae_32"] == pytest.approx(np.abs(error[:384]).mean(), rel=1e-5)
+    assert found["mse_128"] == pytest.approx((error[:384] ** 2).mean(), rel=1e-5)
+    assert score(LookbackNetwork(space, ["level"], 0), tensors, slice(400, 500))["mae_128"] > 0.0  # no whole batch: all
 
 
 def test_windows_keep_to_their_part() -> None:
     assert origins(slice(0, 8_640), 96, 335) == slice(335, 8_544)  # the last target is row 8,639
     assert origins(slice(11_520, 14_400), 96) == slice(11_519, 14_304)  # 2,785 windows, as the published loaders count
     assert patchtst_parameters(96) == 115_872
+
+
+def small_table(tmp_path: Path, wander: float, after: float = 0.0) -> forecast.Dataset:
+    """Two columns of a daily swing and a random walk of that size; rows of the test part moved by `after`."""
+    random = np.random.default_rng(5)
+    swing = np.sin(np.arange(1_600)[:, None] * 2 * np.pi / 24 + np.array([0.0, 2.0]))
+    rows = (1.0 - wander) * swing + wander * random.standard_normal((1_600, 2)).cumsum(0)
+    rows[1_600 - 320 :] += after
+    np.savetxt(tmp_path / "table.csv", rows, delimiter=",")
+    return load(tmp_path / "table.csv")
+
+
+def test_validation_takes_the_last_value_of_a_random_walk_and_not_of_a_swing(tmp_path: Path) -> None:
+    for wander, expected in ((1.0, True), (0.0, False)):
+        data = small_table(tmp_path, wander)
+        found = forecast.compute(forecast.units(data, (12,), 1, "gdas", 24)[0], data)
+        assert (found["chosen"] == ["last value"]) == expected
+        assert (found["test"] == found["repeat_last"]) == expected
+        assert found["parameters"] < patchtst_parameters(12) / 20
+
+
+def test_no_choice_of_the_forecaster_looks_at_the_test_part(tmp_path: Path) -> None:
+    results = []
+    for after in (0.0, 9.0):
+        data = small_table(tmp_path, 0.02, after)
+        results.append(forecast.compute(forecast.units(data, (12,), 1, "gdas", 24)[0], data))
+    first, second = results
+    assert first["test"] != second["test"]
+    for name in ("chosen", "tried", "base", "parameters", "validation", "validation_last_value"):
+        assert first[name] == second[name]
+
+
+def test_better_means_better_by_more_than_the_noise_of_blocks() -> None:
+    random = np.random.default_rng(0)
+    theirs = 1.0 + random.standard_normal(100)
+    assert forecast.better(theirs - 0.5, theirs, 10)
+    assert not forecast.better(theirs + 0.5, theirs, 10)
+    assert not forecast.better(theirs - np.repeat([3.0, -2.0], 50), theirs, 50)  # in one block of two
+    assert not forecast.better(theirs - 0.5, theirs, 60)  # one block says nothing
+    false = sum(forecast.better(random.standard_normal(100), random.standard_normal(100), 10) for _ in range(1_000))
+    assert 20 <= false <= 90  # 5% is what it is set to
+
+
+def forecast_record(data: str, horizon: int, seed: int, mse: float, chosen: str = "closed form") -> Record:
+    figures = {f"{kind}{name}": mse for kind in ("mse", "mae") for name in ("", "_32", "_128")}
+    base = {"level": 24, "weight": 2.0, "penalty": 0.1, "rank": 8, "validation": 0.1}
+    last = dict.fromkeys(figures, 0.5)
+    result = {"chosen": [chosen], "base": base, "parameters": 100, "test": figures, "repeat_last": last,
+              "arms": dict.fromkeys(("closed form", "best network", "mean"), figures)}  # fmt: skip
+    settings = {"data": data, "horizon": horizon, "seed": seed, "variant": "gdas"}
+    return Record(f"{data}-{horizon}-{seed}", settings, result, 1.0, "", "", "")
+
+
+def test_the_forecast_verdict_can_fail_and_tells_its_tests() -> None:
+    good = [forecast_record("ETTh2", h, seed, 0.25 + 0.001 * seed) for h in (96, 192, 336, 720) for seed in range(3)]
+    verdict, text = forecast_table(good)
+    assert verdict.startswith("All targets hold")
+    assert "PatchTST/64: ours is lower in 4 of 4" in text
+    assert "p = 0.12" in text  # the least that signed ranks of four can say: 1/8
+    verdict, _ = forecast_table([*good[:-3], *(forecast_record("ETTh2", 720, seed, 0.7) for seed in range(3))])
+    assert "ETTh2 720: 0.700 against DLinear 0.605" in verdict
+    assert "+84.7% of PatchTST/64" in verdict
+    verdict, _ = forecast_table([forecast_record("exchange_rate", 96, 0, 0.6)])
+    assert "exchange_rate 96: 0.600 against the last value's 0.500" in verdict
 
 
 # -- the page ------------------------------------------------------------------------------------------------------------------

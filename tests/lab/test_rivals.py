@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -12,23 +11,18 @@ import torch
 
 from data.errors import InputError
 from lab.rivals import (
-    POPULATION,
-    RIVALS,
     Arena,
     anytime,
     diagnosis,
-    evolution,
-    halving,
-    local_search,
     neighbours_of,
     regret_of,
     regrets,
-    tpe,
 )
 from lab.rivals_table import gathered, markdown, verdict
 from lab.tabular import RUNGS, SPACE, Tabular, canonical, networks, readable, word_of, words
 from lab.tabular_searches import SEARCH
 from lab.units import Record
+from nas.search.rivals import POPULATION, RIVALS, evolution, halving, local_search, spend, tpe
 from nas.search.selection import random_genotype
 
 WORTH = np.random.default_rng(4).standard_normal((6, 5))  # of every op on every edge
@@ -50,9 +44,9 @@ def table() -> Tabular:
     )
 
 
-def arena(chosen: tuple[str, ...], seed: int = 0) -> Arena:
+def arena(chosen: tuple[str, ...], trainings: int = 150) -> Arena:
     losses = np.array([loss(word) for word in chosen])
-    return Arena(chosen, np.repeat(losses[:, None], 3, 1), neighbours_of(chosen), np.random.default_rng(seed))
+    return Arena(chosen, np.repeat(losses[:, None], 3, 1), neighbours_of(chosen), np.random.default_rng(0), trainings)
 
 
 def test_neighbours_stay_in_the_space_and_are_mutual() -> None:
@@ -90,23 +84,27 @@ def test_a_rival_is_the_same_twice(method: str, table: Tabular) -> None:
 def test_local_search_stops_where_no_neighbour_is_better() -> None:
     chosen = tuple(word for word in words() if word[3:] == "000" and word == canonical(word))
     here = arena(chosen)
-    trials = list(local_search(here))
+    local_search(here)  # ends by itself, before its budget does
+    trials = here.trials
     assert sorted(row for _, _, row in trials) == list(range(len(chosen)))  # each once
     assert [paid for paid, _, _ in trials] == list(range(1, len(chosen) + 1))
-    first = next(itertools.islice((row for _, _, row in trials), 1))
-    climbed = here.neighbours[first]
+    climbed = here.near[trials[0][2]]
     assert {row for _, _, row in trials[1 : 1 + len(climbed)]} == set(climbed)
 
 
 def test_evolution_breeds_from_its_population() -> None:
-    here = arena(readable())
-    rows = [row for _, _, row in itertools.islice(evolution(here), 120)]
+    here = arena(readable(), 120)
+    spend(evolution, here)
+    rows = [row for _, _, row in here.trials]
+    assert len(rows) == 120
     for k in range(POPULATION, len(rows)):
-        assert any(rows[k] in here.neighbours[parent] for parent in rows[k - POPULATION : k])
+        assert any(rows[k] in here.near[parent] for parent in rows[k - POPULATION : k])
 
 
 def test_halving_pays_by_the_epoch() -> None:
-    trials = list(itertools.islice(halving(arena(readable())), 27 + 9 + 3))
+    here = arena(readable())
+    spend(halving, here)
+    trials = here.trials[: 27 + 9 + 3]
     paid = [trial[0] for trial in trials]
     np.testing.assert_allclose([paid[26], paid[35], paid[38]], [3.0, 5.0, 7.0])
     assert [np.isfinite(trial[1]) for trial in trials] == [False] * 36 + [True] * 3
@@ -116,8 +114,9 @@ def test_halving_pays_by_the_epoch() -> None:
 
 @pytest.mark.parametrize("chosen", [readable(), words()])
 def test_tpe_names_words_of_the_space(chosen: tuple[str, ...]) -> None:
-    few = Arena(chosen, np.full((len(chosen), 3), 0.5), (), np.random.default_rng(0))
-    assert [paid for paid, _, _ in itertools.islice(tpe(few), 15)] == list(range(1, 16))
+    few = Arena(chosen, np.full((len(chosen), 3), 0.5), (), np.random.default_rng(0), 15)
+    spend(tpe, few)
+    assert [paid for paid, _, _ in few.trials] == list(range(1, 16))
 
 
 def test_regret_is_nought_for_the_best_and_one_for_the_median_network(table: Tabular) -> None:

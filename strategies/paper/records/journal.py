@@ -81,6 +81,7 @@ class Journal:
             raise unusable(path, f"damaged: {wrong[0]}" + (f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""))
         self._sums: dict[str, Ledger] = {}
         self._summed = 0
+        self._identity = ""
         if not read_only and not self.get("nonce") and not self.rows("SELECT 1 FROM intents LIMIT 1"):
             self.set(nonce=secrets.token_hex(4) if nonce is None else nonce)
 
@@ -102,8 +103,12 @@ class Journal:
     @property
     def identity(self) -> str:
         """Of this journal and no other, also not of one that has its name later: what the ids of orders are derived from."""
-        nonce = self.get("nonce")
-        return f"{self.get('id')}/{nonce}" if nonce else self.get("id")
+        if not self._identity:
+            nonce, name = self.get("nonce"), self.get("id")
+            whole = f"{name}/{nonce}" if nonce else name
+            self._identity = whole if name else ""  # both stay once they are there
+            return whole
+        return self._identity
 
     def close(self) -> None:
         self._db.close()
@@ -233,16 +238,19 @@ class Journal:
         Those of before the journal began (`before`: they are part of its starting position) are left out. A fill of an order that was
         called lost shows that it exists: its fate is open again, to be looked up.
         """
+        executions = list(executions)
+        if not executions:
+            return []
+        known = {*json.loads(self.get("before", "[]")), *self._known(executions)}
         new = []
-        before = json.loads(self.get("before", "[]"))
         for e in executions:
-            if e.exec_id in before:
+            if e.exec_id in known:
                 continue
             values = (e.exec_id, e.order_id, e.link_id, e.symbol, e.side, str(e.qty), str(e.price), str(e.fee), e.kind,
                       int(e.maker), e.time_ms, e.seq, source)  # fmt: skip
             marks = ", ".join("?" for _ in values)
             intent = self.intent(e.link_id) if e.kind != "Funding" else None
-            if intent is not None and intent["status"] == "lost" and not self._knows(e):
+            if intent is not None and intent["status"] == "lost":
                 # before the fill is written: a kill in between leaves an order to look up, not a false record
                 self.update_intent(e.link_id, status="open", order_id=e.order_id, settled_ms=None)
                 self.event("order", f"{e.link_id}: was called lost, and {e.qty} were filled: looked up again")
@@ -250,8 +258,10 @@ class Journal:
                 new.append(e)
         return new
 
-    def _knows(self, e: Execution) -> bool:
-        return bool(self.rows("SELECT 1 FROM executions WHERE exec_id = ?", e.exec_id))
+    def _known(self, executions: list[Execution]) -> list[str]:
+        asked = json.dumps([e.exec_id for e in executions])
+        rows = self.rows("SELECT exec_id FROM executions WHERE exec_id IN (SELECT value FROM json_each(?))", asked)
+        return [str(row["exec_id"]) for row in rows]
 
     def executions(self) -> list[Execution]:
         return [_execution(row) for row in self._db.execute("SELECT * FROM executions ORDER BY time_ms, seq, exec_id")]

@@ -280,6 +280,25 @@ def test_kernels_equal_ta_lib_and_bottleneck() -> None:
         assert_close(got[0], expected)
 
 
+@pytest.mark.parametrize("window", [3, 8, 13, 48])
+@pytest.mark.parametrize("gone", [np.nan, 1e300])
+def test_eight_blocks_at_once_are_each_by_itself_to_the_bit(window: int, gone: float) -> None:
+    x = 1e3 + np.random.default_rng(0).standard_normal((1, 40 * window + 5))
+    y = 0.5 * x + np.random.default_rng(1).standard_normal(x.shape)
+    pairs = (lambda x, n, k=k: k(x, y, n) for k in (kernels.rolling_correlation, kernels.rolling_beta))
+    for kernel in (kernels.rolling_sum, kernels.rolling_mean, *pairs):
+        whole = kernel(x, window)
+        for bar in range(
+            9 * window, 27 * window, 7
+        ):  # which blocks go together hangs on where the first value is missing
+            other = x.copy()
+            other[0, bar] = gone
+            found = kernel(other, window)
+            assert found[0, :bar].tobytes() == whole[0, :bar].tobytes()
+            after = bar + 2 * window  # the blocks that a window reads are known again
+            assert found[0, after:].tobytes() == whole[0, after:].tobytes()
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_bits_do_not_depend_on_threads(threads: int) -> None:
     x = sample("gaps", 400, 0).repeat(3, axis=0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from nas.network.lookback import (
     moving_average,
     trailing_mean,
 )
+from nas.network.lookback_blocks import Doubly
 from nas.search.loop import search
 from nas.search.settings import SearchSettings
 from nas.search.supernet import supernet_of
@@ -37,7 +40,7 @@ def mix_of(space: LookbackSpace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_forecast_at_t_ignores_bars_after_t() -> None:
-    network, series = supernet_of(SPACE, 0), waves()
+    network, series = supernet_of(SPACE, 0).eval(), waves()
     changed = series.copy()
     changed[:, 200:] += 3.0
     out = [
@@ -49,7 +52,7 @@ def test_forecast_at_t_ignores_bars_after_t() -> None:
 
 
 def test_forecast_at_t_reads_no_more_than_the_lookback() -> None:
-    network, series = supernet_of(SPACE, 0), waves()
+    network, series = supernet_of(SPACE, 0).eval(), waves()
     changed = series.copy()
     changed[:, :100] += 3.0
     levels = [bars for bars in LEVELS.values() if bars <= SPACE.lookback]
@@ -65,6 +68,7 @@ def test_forecast_at_t_reads_no_more_than_the_lookback() -> None:
 def test_a_shifted_series_has_the_shifted_forecast(op: str) -> None:
     """Reversible normalisation: the level is taken off and put back, whatever the map is."""
     network = LookbackNetwork(SPACE, [op], level=0)
+    network.eval()
     a, b = (network(lookback_tensors(waves() + s, HORIZON, [1]).x).detach()[..., 48:] for s in (0.0, 7.0))
     assert torch.allclose(b - a, torch.full_like(a, 7.0), atol=1e-4)
 
@@ -72,10 +76,10 @@ def test_a_shifted_series_has_the_shifted_forecast(op: str) -> None:
 @pytest.mark.parametrize("op", LOOKBACK_OPS)
 def test_the_supernet_holds_every_discrete_network(op: str) -> None:
     """With one op at weight 1 and the others at 0 the folded supernet says what that op alone says."""
-    whole = supernet_of(SPACE, 0)
+    whole = supernet_of(SPACE, 0).eval()
     assert isinstance(whole, LookbackNetwork)
     place, x = SPACE.ops.index(op), lookback_tensors(waves(), HORIZON, list(LEVELS.values())).x
-    alone = LookbackNetwork(SPACE, [op], level=2)
+    alone = LookbackNetwork(SPACE, [op], level=2).eval()
     for view in alone.views:
         ranks = torch.cat(
             [torch.full((rank,), k) for k, name in enumerate(SPACE.ops) for v, rank in LOOKBACK_OPS[name].ranks if v == view]
@@ -84,11 +88,35 @@ def test_the_supernet_holds_every_discrete_network(op: str) -> None:
         alone.out[view].data = whole.out[view][ranks == place].data
     if alone.folding:
         alone.fold.data = whole.fold[[whole.folding.index(place)]].data
+    if alone.blocks:
+        alone.blocks["0"].load_state_dict(whole.blocks[str(place)].state_dict())
     mix, level = torch.zeros(len(SPACE.ops)), torch.zeros(len(LEVELS))
     mix[place], level[2] = 1.0, 1.0
     assert torch.allclose(whole(x, mix, level), alone(x), atol=1e-5)
     counted = LOOKBACK_OPS[op].parameters(48, 12, HORIZON)
     assert sum(p.numel() for p in alone.parameters()) == counted
+
+
+@pytest.mark.parametrize("op", LOOKBACK_OPS)
+def test_ops_build_on_the_base_and_the_last_bars_are_those_of_all(op: str) -> None:
+    base = torch.rand(48, HORIZON)
+    base /= base.sum(0)  # a shifted series has the shifted forecast
+    x = lookback_tensors(waves(), HORIZON, [1, 24]).x
+    plain, based = (LookbackNetwork(replace(SPACE, base=b), [op], level=1).eval() for b in (None, base))
+    based.load_state_dict(plain.state_dict())
+    window = torch.nn.functional.pad(x[:, 0], (47, 0)).unfold(-1, 48, 1)
+    added = (window @ base).transpose(1, 2) - x[:, 1:]  # instead of the level itself
+    assert torch.allclose(based(x), plain(x) + added, atol=1e-4)
+    assert torch.allclose(based(x, last=30), based(x)[..., -30:], atol=1e-5)
+
+
+def test_the_doubly_residual_block_gives_its_second_part_what_the_first_left() -> None:
+    block = Doubly(48, 12, 20).eval()
+    window = torch.randn(3, 48)
+    levels = block.trend(window.reshape(3, 4, 12).mean(-1))
+    left = window.reshape(3, 4, 12) - levels[:, :4, None]
+    expected = [levels[:, 4 + h // 12] + block.season(left.mean(1))[:, h % 12] for h in range(20)]
+    assert torch.allclose(block(window), torch.stack(expected, 1), atol=1e-6)
 
 
 def test_the_folded_map_treats_all_phases_alike() -> None:

@@ -14,7 +14,7 @@ from data.panel import InputError
 from nas.network.model import network_of
 from nas.network.stretches import Tensors, alternating
 from nas.network.training import Trained, train
-from nas.search import finalists, selection
+from nas.search import finalists, scratch
 from nas.search.finalists import final, likeliest
 from nas.search.loop import search
 from nas.search.settings import SearchSettings
@@ -164,8 +164,8 @@ def trials_in_blocks(variant: str, changed: slice | None) -> list[float]:
             return outcome
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(selection, "train", kept)
-            selection.best_of_random(space, tensors, blocks(), settings, 0, get_variant("random"), lambda _: None)
+            patch.setattr(scratch, "train", kept)
+            scratch.from_scratch(space, tensors, blocks(), settings, 0, get_variant("random"), lambda _: None)
         return seen
     candidates = [Genotype(((Connection(op, 0),),), 4, 1, (1,), picked(features)) for op in ("identity", "ema4")]
     return final(candidates, space_of(features), tensors, blocks(), settings, 0)[1]

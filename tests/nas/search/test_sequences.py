@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -131,12 +132,60 @@ X, Y = moves(20)
         (X, Y, {"validation": list(range(20))}, "all 20 samples are for validation"),
         (X, np.full(20, np.inf), {"task": "regression"}, "targets are finite numbers"),
         (X, Y, {"task": "ranking"}, "task"),
-        (X, Y, {"variant": "random", "checkpoint": Path("c")}, "random cells and several repeats keep none"),
+        ([X[0], X[1][:, :4], *X[2:]], Y, {}, r"numbers \[sample, input, step\], all equally long; pad shorter ones"),
+        (X, Y, {"task": "regression"}, "targets such as '(up|down|flat)' are no numbers; give task='classification'"),
+        (X, X[:, 0, 0], {}, "are numbers, not classes; leave task out"),
+        (X, np.arange(20) // 10, {"validation": list(range(10, 20))}, "class 1 has no sample outside validation"),
+        (X, Y, {"validation": 5}, "a share such as 0.25, or a list of which samples, not 5"),
+        (X, Y, {"batch": 0}, "a step needs at least one sample"),
+        (X, Y, {"epoch": 3}, "search setting 'epoch' is not known; there are epochs"),
+        (X, Y, {"repeats": 2, "checkpoint": Path("c")}, "several repeats keep none"),
     ],
 )
 def test_what_cannot_be_searched_is_told(x: Any, y: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         search_sequences(x, y, **{"task": "classification", **SMALL, **changes})
+
+
+def test_tensors_frames_and_datasets_are_what_arrays_are() -> None:
+    """To the bit, whatever holds the numbers."""
+    x, y = X[:, :1], np.arange(20) % 2
+
+    class Pairs:
+        def __len__(self) -> int:
+            return len(x)
+
+        def __getitem__(self, k: int) -> tuple[Any, int]:
+            return torch.from_numpy(x[k]), int(y[k])
+
+    wanted = search_sequences(x, y, task="classification", **{**SMALL, "epochs": 1}).probabilities(x)
+    for values, targets in (
+        (torch.from_numpy(x).requires_grad_(), torch.from_numpy(y)),
+        (pd.DataFrame(x[:, 0]), pd.Series(y)),
+        (list(x), y.tolist()),
+        (Pairs(), None),
+    ):
+        found = search_sequences(values, targets, task="classification", **{**SMALL, "epochs": 1})
+        assert np.array_equal(found.probabilities(x), wanted)
+    assert repr(found) == f"SequenceResult({found.text})"
+
+
+def test_a_search_gives_threads_back() -> None:
+    """One thread for the same bytes in every process; as many as before for whoever called."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen: list[int] = []
+        search_sequences(
+            X,
+            Y,
+            task="classification",
+            on_record=lambda _: seen.append(torch.get_num_threads()),
+            **{**SMALL, "epochs": 1},
+        )
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_sequences_of_another_shape_are_refused_by_the_network() -> None:

@@ -94,7 +94,7 @@ def test_a_forecast_of_a_trained_result_ignores_later_bars(panel: Panel) -> None
     ("arguments", "message"),
     [
         ({"variant": "dart"}, "no search variant 'dart'; there are darts"),
-        ({"epoch": 3}, "no search setting 'epoch'; there are epochs"),
+        ({"epoch": 3}, "search setting 'epoch' is not known; there are epochs"),
         ({"validation_share": 1.5}, "between 0 and 1"),
         ({"cells": 9}, "bars are too few for a search"),
         ({"fraction": 0.0}, "share of the training stretches"),

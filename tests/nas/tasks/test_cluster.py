@@ -36,8 +36,8 @@ def tasks(samples: Samples) -> list[Task]:
         dict(zip(samples.bank.inputs, samples.bank.pipelines, strict=True))
     )
     windows = WindowPlan(500, 200, 200, 200).windows(len(samples.panel), first=samples.bank.warmup_bars, purge_bars=20)
-    settings = SearchSettings(epochs=2)
-    return [SearchTask(windows[0], "darts", seed, space, settings) for seed in range(8)]
+    settings = [SearchSettings(epochs=2)] * 7 + [SearchSettings(epochs=2, repeats=2, undecided="simpler")]
+    return [SearchTask(windows[0], "darts", seed, space, how) for seed, how in enumerate(settings)]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,22 @@ def test_processes_give_the_bytes_of_this_process(
 ) -> None:
     with Engine(Processes(samples, 2), Store(tmp_path, "data", "code")) as engine:
         assert as_bytes(engine.run(tasks)) == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_follows_a_task_is_computed_beside_the_rest_and_found_finished(
+    samples: Samples, tasks: list[Task], expected: list[bytes], tmp_path: Path, jobs: int
+) -> None:
+    """The last task's repeats are searched in a process each and are one result all the same."""
+    store = Store(tmp_path, "data", "code")
+    with Engine(Processes(samples, jobs), store) as engine:
+        found = engine.run([*tasks[:2], tasks[7]], ahead=lambda index, _result: [tasks[2 + index], tasks[0]])
+        told = []
+        followed = engine.run(tasks[2:5], lambda index, cached: told.append((index, cached)))
+    assert as_bytes(found) == [*expected[:2], expected[7]]
+    assert as_bytes(followed) == expected[2:5]
+    assert sorted(told) == [(0, True), (1, True), (2, True)]
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_finished_tasks_are_read_not_computed_and_damaged_ones_are_computed_again(

@@ -84,11 +84,11 @@ def test_memory_of_workers_is_told_and_no_part_of_a_result(monkeypatch: pytest.M
     from nas.tasks.work import TaskResult
 
     plain = TaskResult({}, {"name": "x"})
-    monkeypatch.setattr(engine, "run_task", lambda *_: plain)
+    monkeypatch.setattr(engine, "run_piece", lambda *_: plain)
     monkeypatch.setattr(engine, "_samples", object())
     told = engine._work(None)  # type: ignore[arg-type]
     assert told.worker_mib == pytest.approx(memory.peak_mib(), rel=0.01)
-    assert told.to_bytes() == plain.to_bytes()
+    assert told.found is plain
     assert "largest worker" not in lines(0.0)
     assert "1234 MiB in the largest worker" in lines(1234.0)
 

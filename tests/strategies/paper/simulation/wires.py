@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import requests
 import websocket
 
@@ -56,8 +56,8 @@ class Reply:
 
     def json(self) -> Any:
         try:
-            return json.loads(self.answer.body)
-        except ValueError:
+            return msgspec.json.decode(self.answer.body)
+        except msgspec.DecodeError:
             raise requests.exceptions.JSONDecodeError("no JSON", "", 0) from None
 
 
@@ -114,7 +114,7 @@ class Wire:
         def arrive() -> None:
             call = Call(
                 str(request.method), path, dict(part.split("=", 1) for part in query.split("&")) if query else {},
-                json.loads(body) if body else {}, query if request.method == "GET" else body, dict(request.headers or {}),
+                msgspec.json.decode(body) if body else {}, query if request.method == "GET" else body, dict(request.headers or {}),
                 network.standin.world.clock.now_ms(),
             )  # fmt: skip
             answer = network.standin.answer(call)
