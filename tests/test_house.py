@@ -76,6 +76,7 @@ LONG = {
     "lab/risk.py compute": "the arms of a registered plan, in its order",
     "nas/network/cell_kernels.py forward": "one compiled loop over the sources of a cell, with what its way back needs",
     "nas/network/cell_kernels.py backward": "one compiled loop over the sources of a cell, the last first",
+    "nas/kernels/comoments.py _eight_pairs": "ten sums in registers from the first line to the last",
     "nas/kernels/moments.py _sums": "one compiled loop: blocks one by one and eight at once share tails and anchor, bit for bit",
     "nas/kernels/moments.py _moments": "one compiled loop: the clean path and the other share a block's tails, bit for bit",
 }

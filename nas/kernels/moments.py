@@ -206,7 +206,7 @@ def _counted_sums(
 
 
 @compiled
-def _turned(x: FloatArray, place: int, window: int, out: FloatArray, to: int, back: bool, lanes: Any) -> None:
+def turned(x: FloatArray, place: int, window: int, out: FloatArray, to: int, back: bool, lanes: Any) -> None:
     """Eight blocks in a row to [bar of the block, block], and back: squares of eight, the last of which may overlap."""
     for k in range(0, window, 8):
         at = min(k, window - 8)
@@ -226,7 +226,7 @@ def _eight_sums(
     for k in range(0, 8 * window, 8):  # eight short rows at once are too many for the processor to foresee
         fetch(row, start + 8 * window + k)
         fetch(target, start + 8 * window + k)
-    _turned(row, start, window, values, 0, False, lanes)
+    turned(row, start, window, values, 0, False, lanes)
     first, last = load(values, 0, lanes), load(values, 8 * (window - 1), lanes)
     h = t = fill(0.0, lanes)
     for k in range(window):
@@ -244,7 +244,7 @@ def _eight_sums(
         rest, before = fill(full - (k + 1.0), lanes), moved_up(load(tails, 8 * (k + 1), lanes), tail[k + 1])
         store(heads, 8 * k, base + (load(heads, 8 * k, lanes) + (before + rest * gap)) * scale)
         tail[k] = tails[8 * k + 7]
-    _turned(heads, 0, window, target, start, True, lanes)
+    turned(heads, 0, window, target, start, True, lanes)
     return True, highest(last)
 
 

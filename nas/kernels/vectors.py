@@ -133,7 +133,11 @@ def _greater(builder: Builder, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-maximum = _binary(_greater)
+def _smaller(builder: Builder, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
+maximum, minimum = _binary(_greater), _binary(_smaller)  # the second where one is not a number
 
 
 class _Between(AbstractTemplate):  # type: ignore[misc, unused-ignore]
@@ -178,6 +182,29 @@ def total(typing: Any, value: Any) -> Any:
         return builder.extract_element(vector, ir.Constant(INT, 0))
 
     return value.number(value), code
+
+
+@intrinsic
+def where_positive(typing: Any, test: Any, value: Any, other: Any) -> Any:
+    """value where test > 0, other elsewhere."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        positive = builder.fcmp_ordered(">", args[0], ir.Constant(args[0].type, [0.0] * test.lanes))
+        return builder.select(positive, args[1], args[2])
+
+    return value(test, value, other), code
+
+
+@intrinsic
+def root(typing: Any, value: Any) -> Any:
+    """Square roots, exactly rounded."""
+
+    def code(context: Any, builder: Builder, found: Any, args: Any) -> Any:
+        kind, bits = args[0].type, value.number.bitwidth
+        name = f"llvm.sqrt.v{value.lanes}f{bits}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
+
+    return value(value), code
 
 
 @intrinsic

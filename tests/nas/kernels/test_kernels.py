@@ -282,9 +282,11 @@ def test_kernels_equal_ta_lib_and_bottleneck() -> None:
 
 @pytest.mark.parametrize("window", [3, 8, 13, 48])
 @pytest.mark.parametrize("gone", [np.nan, 1e300])
-def test_sums_of_eight_blocks_at_once_are_those_of_each_to_the_bit(window: int, gone: float) -> None:
+def test_eight_blocks_at_once_are_each_by_itself_to_the_bit(window: int, gone: float) -> None:
     x = 1e3 + np.random.default_rng(0).standard_normal((1, 40 * window + 5))
-    for kernel in (kernels.rolling_sum, kernels.rolling_mean):
+    y = 0.5 * x + np.random.default_rng(1).standard_normal(x.shape)
+    pairs = (lambda x, n, k=k: k(x, y, n) for k in (kernels.rolling_correlation, kernels.rolling_beta))
+    for kernel in (kernels.rolling_sum, kernels.rolling_mean, *pairs):
         whole = kernel(x, window)
         for bar in range(
             9 * window, 27 * window, 7
