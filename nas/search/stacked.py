@@ -38,7 +38,7 @@ class Member:
     initial: tuple[Weights, Weights] | None = None
 
 
-def why_alone(space: SearchSpace, settings: SearchSettings, variant: Variant) -> str | None:
+def why_alone(space: SearchSpace, variant: Variant) -> str | None:
     """Why searches of this kind cannot be stacked; None where they can.
 
     What can: first order or no order, one graph for all steps and all searches: darts, pc, fair, beta, sdarts, gdas, drnas, random-ws.
@@ -59,12 +59,12 @@ def why_alone(space: SearchSpace, settings: SearchSettings, variant: Variant) ->
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def signature(space: SearchSpace, member: Member, settings: SearchSettings) -> tuple[object, ...]:
-    """What searches must share to be stacked, settings and variant besides: assets, bars, and how many bars their stretches hold."""
-    sizes = [
-        sorted(b.stop - b.start for b in parts) for parts in splits_of(space, member.train, member.validation, settings)
-    ]
-    return (*member.tensors.x.shape, *map(tuple, sizes))
+def signature(
+    space: SearchSpace, train: slice | Sequence[slice], validation: slice | Sequence[slice], settings: SearchSettings
+) -> tuple[tuple[int, ...], ...]:
+    """What searches must share to be stacked, panel, settings and variant besides: how many bars their stretches hold."""
+    parts = splits_of(space, train, validation, settings)
+    return tuple(tuple(sorted(part.stop - part.start for part in each)) for each in parts)
 
 
 def search_stacked(
@@ -84,7 +84,7 @@ def search_stacked(
     space, settings, variant
         As of `search`, the same for all.
     members : sequence of Member
-        Of equal `signature`: windows of the same length of the same panel, any seeds.
+        Of equal `signature`: windows of the same length, of the same panel or of panels as long, any seeds.
     on_record : callable
         (member, row of its history).
     mixed : bool
@@ -112,11 +112,11 @@ def search_stacked(
     [2, 2, 2]
     """
     chosen = get_variant(variant)
-    reason = why_alone(space, settings, chosen)
+    reason = why_alone(space, chosen)
     if reason is not None:
         raise InputError(f"searches of variant {variant} on this space cannot be stacked: {reason}; search one by one")
     settings = replace(settings, finalists=max(settings.finalists, chosen.finalists))
-    sizes = [signature(space, member, settings) for member in members]
+    sizes = [(m.tensors.x.shape, signature(space, m.train, m.validation, settings)) for m in members]
     if any(size != sizes[0] for size in sizes):
         raise InputError("searches of one stack read as many bars and assets each; stack those of equal windows")
     once = replace(settings, repeats=1, undecided="first") if settings.repeats > 1 else settings

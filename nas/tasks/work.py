@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -96,6 +96,25 @@ def continued(task: SearchTask, earlier: TaskResult) -> SearchTask:
     return replace(task, initial=(ops, tuple((*row, *[0.0] * (width - len(row))) for row in rows)))
 
 
+def tensors_of(task: SearchTask, samples: Samples) -> Tensors:
+    """What a search reads."""
+    samples = readable(samples, task.window)
+    scaler = Scaler.fit(samples.bank.values, task.window.train)
+    parts = parts_of(task.window.train)
+    spared = slice(parts[0].start, parts[-1].stop)
+    return Tensors.of(samples, scaler, together=task.space.together, spared=spared)
+
+
+def watched(task: SearchTask, watch: Path | None) -> Callable[[dict[str, Any]], None]:
+    """Where the rows of its history go while it runs (`nas.search.watch`)."""
+    window = task.window
+    return recorder(
+        watch if isinstance(window, Window) else None,
+        f"window{window.number}-{task.variant}-seed{task.seed}",
+        {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
+    )
+
+
 def pieces_of(task: Task) -> list[Task]:
     """What can run side by side and is one task all the same: the repeats of a search. `joined_task` makes its result of theirs."""
     if not isinstance(task, SearchTask):
@@ -117,34 +136,27 @@ def joined_task(task: Task, pieces: Sequence[SearchResult | TaskResult]) -> Task
         (whole,) = pieces
         return cast(TaskResult, whole)
     found = cast(Sequence[SearchResult], pieces)
-    return _told(task, best_of_repeats(found, task.settings, get_variant(task.variant)) if len(found) > 1 else found[0])
+    return reported(
+        task, best_of_repeats(found, task.settings, get_variant(task.variant)) if len(found) > 1 else found[0]
+    )
 
 
 def _found(task: SearchTask, samples: Samples, watch: Path | None) -> SearchResult:
-    window = task.window
-    samples = readable(samples, window)
-    scaler = Scaler.fit(samples.bank.values, window.train)
-    parts = parts_of(window.train)
-    spared = slice(parts[0].start, parts[-1].stop)
-    tensors = Tensors.of(samples, scaler, together=task.space.together, spared=spared)
     return search(
         task.space,
-        tensors,
-        window.train,
-        window.validation,
+        tensors_of(task, samples),
+        task.window.train,
+        task.window.validation,
         task.settings,
         task.seed,
         variant=task.variant,
         initial=task.initial,
-        on_record=recorder(
-            watch if isinstance(window, Window) else None,
-            f"window{window.number}-{task.variant}-seed{task.seed}",
-            {"edges": [list(edge) for edge in task.space.edges], "ops": list(task.space.ops)},
-        ),
+        on_record=watched(task, watch),
     )
 
 
-def _told(task: SearchTask, found: SearchResult) -> TaskResult:
+def reported(task: SearchTask, found: SearchResult) -> TaskResult:
+    """What a search found, as a result that can be stored."""
     report = {
         "variant": task.variant,
         "seed": task.seed,

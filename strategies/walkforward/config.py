@@ -165,6 +165,11 @@ class RunConfig(MarketSettings):
     )
     reproducible: bool = setting(False, "The same bytes on any x86-64 processor (docs/walkforward.md).", RUNNING)
     device: str = setting("cpu", "Where networks are trained: cpu, cuda or auto.", RUNNING)
+    stack: Count | None = setting(
+        None,
+        "Searches that advance together as one batch (default: 64 on a GPU, or what its memory holds; 1 on a CPU).",
+        RUNNING,
+    )
     search_epochs: Count = setting(50, "Passes of a search over its training stretch.", SEARCH)
     search_fraction: float = same_as(SearchRequest, "search_fraction", SEARCH)
     finalists: Count = setting(
@@ -278,6 +283,8 @@ class RunConfig(MarketSettings):
             raise ValueError(
                 f"reproducible pins the arithmetic of processors, not of device {self.device}: leave one out"
             )
+        if self.reproducible and (self.stack or 1) > 1:
+            raise ValueError("reproducible searches run one by one: leave stack out")
         return self
 
     @property

@@ -27,6 +27,7 @@ from nas.space.ops import ACROSS_OPS, DEFAULT_OPS
 from nas.space.search_space import SearchSpace
 from nas.targets import Scale
 from nas.tasks.engine import Engine, InProcess, Processes, Store, Workers
+from nas.tasks.stacks import MOST, Stacks
 from nas.tasks.windows import Window, WindowPlan, rehearsals, separation, timeline
 from nas.tasks.work import SearchTask, TrainTask, run_task
 from strategies.backtest.rules import RULES
@@ -251,6 +252,8 @@ class Pipeline:
     def _workers(self, watch: Path | None) -> Workers:
         options = self.options
         if options.engine == "ray":
+            if (self.config.stack or 1) > 1:
+                raise InputError("tasks travel to Ray one by one: leave --stack out, or use --engine local")
             from nas.tasks.cluster import RayWorkers  # optional: Ray
 
             return RayWorkers(
@@ -258,9 +261,10 @@ class Pipeline:
             )
         if options.engine != "local":
             raise InputError(f"no engine {options.engine!r}; there are local, ray")
-        if self._jobs() == 1:
-            return InProcess(self.samples, watch)
-        return Processes(self.samples, self._jobs(), watch)
+        jobs = self._jobs()
+        workers: Workers = InProcess(self.samples, watch) if jobs == 1 else Processes(self.samples, jobs, watch)
+        size = self.config.stack or (MOST if self.config.device == "cuda" else 1)
+        return workers if size == 1 else Stacks(self.samples, workers, size, watch)
 
     def _forecast_risk(self, engine: Engine) -> RiskRun:
         """Kinds by their pooled evidence, then base and networks of every risk target on every window, and their rivals."""

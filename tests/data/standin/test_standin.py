@@ -11,8 +11,9 @@ import pytest
 import requests
 from websocket import WebSocketConnectionClosedException, create_connection
 
-from data.standin import Fault, StandIn
-from data.standin.streams import StreamFault
+from data.standin import Fault, Market, StandIn, World
+from data.standin.public_streams import PublicStreams
+from data.standin.streams import Connection, StreamFault
 from tests.data.moment import HOUR, NOW
 
 
@@ -193,3 +194,32 @@ def test_pybit_talks_to_it(exchange: StandIn) -> None:
     session = HTTP()
     session.endpoint = exchange.url
     assert len(session.get_kline(category="linear", symbol="ETHUSDT", interval="D", limit=30)["result"]["list"]) == 30
+
+
+def test_what_a_tick_tells_has_the_same_order_in_every_process() -> None:
+    """Topics are kept as a set, whose order depends on PYTHONHASHSEED: a simulated session of two symbols had other bytes elsewhere."""
+    world = World()
+    streams, told = PublicStreams(world, "linear"), list[str]()
+    names = {f"kline.{interval}.{symbol}" for interval in ("1", "5", "60") for symbol in world.market.instruments}
+    world.streams.connections.append(Connection("linear", None, None, topics=names))  # type: ignore[arg-type]
+    world.streams.publish = lambda topic, *_: told.append(topic)  # type: ignore[method-assign]
+    streams.tick()
+    assert list(dict.fromkeys(told)) == sorted(names)
+
+
+def test_bars_of_the_base_step_are_those_that_finer_candles_add_up_to() -> None:
+    fine = Market(first_ms=NOW - 5 * HOUR, last_ms=NOW + HOUR)
+    bars = fine.klines("BTCUSDT", "5", NOW - 4 * HOUR, NOW, NOW + HOUR, 1000)
+    values = np.stack([bars.open, bars.high, bars.low, bars.close, bars.volume], 1)
+    coarse = Market.replay({"BTCUSDT": (bars.opens_ms, values)}, 5 * 60_000)
+    now, since = int(bars.opens_ms[20]), int(bars.opens_ms[3]) - 1
+    for end, limit in ((now - 1, 1000), (now - 1, 4), (NOW, 1000)):
+        found = coarse.klines("BTCUSDT", "5", since, end, now - 1, limit)
+        wanted = slice(max(2, 20 - limit), 20)
+        assert found.opens_ms.tolist() == bars.opens_ms[wanted].tolist()
+        np.testing.assert_array_equal(found.high[:-1], bars.high[wanted][:-1])  # the last one still forms
+        np.testing.assert_array_equal(found.volume[:-1], bars.volume[wanted][:-1])
+    assert coarse.klines("BTCUSDT", "5", since, NOW, now + 150_000, 1).volume[0] == bars.volume[20] / 2
+    assert coarse.klines("BTCUSDT", "5", since, NOW, now, 1).opens_ms[0] == now
+    coarse.holes["BTCUSDT"] = ((int(bars.opens_ms[5]), int(bars.opens_ms[7])),)
+    assert len(coarse.klines("BTCUSDT", "5", since, now - 1, now - 1, 1000).opens_ms) == 16
