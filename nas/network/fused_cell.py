@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nas.network import cell_kernels
+from nas.network.paths import by_kernels
 from nas.space.ops import Op
 
 kernels: Any = cell_kernels  # most of what they are given lies in tuples
@@ -99,7 +100,7 @@ class FusedPlan:
     @staticmethod
     def suits(x: Tensor) -> bool:
         """Whether the kernels can read this input."""
-        return x.dtype == torch.float32 and x.device.type == "cpu"
+        return x.dtype == torch.float32 and by_kernels(x)
 
 
 def _table(rows: Sequence[tuple[int, ...]], width: int) -> Any:
