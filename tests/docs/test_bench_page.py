@@ -54,7 +54,9 @@ def test_without_an_accelerator_nothing_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    gpu.main(count=1, streams=1, epochs=1)
+    monkeypatch.setattr(gpu, "on_a_core", lambda pairs: None)
+    monkeypatch.setattr(gpu, "on_an_accelerator", lambda count, epochs: pytest.fail("there is none"))
+    gpu.main(count=1, epochs=1, pairs=1)
     assert capsys.readouterr().out == "no accelerator here: not measured\n"
 
 
