@@ -65,6 +65,7 @@ NO_REHEARSAL = (
     "(--evidence 1 asks for no record)"
 )
 WORKER_START_S = 4.0  # a worker process loads torch and the compiled kernels
+FEW_EPOCHS = 6  # of a task that is timed: the supernet is diagnosed every fifth epoch and after the last
 
 
 class Pipeline:
@@ -319,18 +320,20 @@ class Pipeline:
         return Stretch.of(panel.assets, panel.simulated, panel.fingerprint(), *map(str, times))
 
     def estimate_s(self) -> float:
-        """About the seconds that searching and training will take here, from one epoch of each kind of task on the first window."""
+        """About the seconds that searching and training will take here, from a few epochs of each kind of task on the first window."""
         risk = self._risk_s()
         if not directional(self.config):
             return risk
         idle = Engine(InProcess(self.samples), Store(Path(), "", ""))
         competition, rivals = self._competition(idle, lambda: None)
-        training = replace(competition.training, epochs=1)
 
-        def seconds(task: SearchTask | TrainTask) -> float:
-            began = time.perf_counter()
-            run_task(task, self.samples)
-            return time.perf_counter() - began
+        def seconds(task: SearchTask | TrainTask, settings: Any, epochs: int) -> float:
+            def of(short: int) -> float:
+                began = time.perf_counter()
+                run_task(replace(task, settings=replace(settings, epochs=short)), self.samples)
+                return time.perf_counter() - began
+
+            return extrapolated(of, epochs)
 
         total = 0.0
         if self.config.searches:
@@ -338,13 +341,14 @@ class Pipeline:
             short = replace(search, settings=replace(search.settings, epochs=1))
             found = run_task(short, self.samples)  # compiles and loads what every later task finds ready
             searches, trainings = competition.expected_tasks()
-            total += searches * seconds(short) * search.settings.epochs
+            moving = replace(search.settings, alpha_warmup_epochs=0)  # alpha rests in the first epochs of many
+            total += searches * seconds(short, moving, search.settings.epochs)
             for task in competition.trainings(self.windows[0], [short], [found]):
-                total += trainings * seconds(replace(task, settings=training)) * competition.training.epochs
+                total += trainings * seconds(task, competition.training, competition.training.epochs)
         for name in self.config.baselines:
             first = next(task for task in rivals if task.name == name)
             count = sum(task.name == name for task in rivals)
-            total += count * seconds(replace(first, settings=training)) * competition.training.epochs
+            total += count * seconds(first, competition.training, competition.training.epochs)
         return risk + total / min(self._jobs(), os.cpu_count() or 1) + (WORKER_START_S if self._jobs() > 1 else 0.0)
 
     def _risk_s(self) -> float:
@@ -358,6 +362,13 @@ class Pipeline:
             run_task(task, self.samples)
             total += (time.perf_counter() - began) * count
         return total / min(self._jobs(), os.cpu_count() or 1)
+
+
+def extrapolated(seconds: Callable[[int], float], epochs: int) -> float:
+    """Of a task of so many epochs, by two short ones: what it takes at any length, and more for every epoch."""
+    few = min(FEW_EPOCHS, epochs)
+    once, longer = seconds(1), seconds(few)
+    return once + max(longer - once, 0.0) / max(few - 1, 1) * (epochs - 1)
 
 
 def decided_line(outcome: PolicyOutcome) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from nas.tasks import memory
 from nas.tasks.engine import InProcess
-from strategies.walkforward.pipeline import shared_out
+from strategies.walkforward.pipeline import extrapolated, shared_out
 from strategies.walkforward.profile import profile
 from tests.commands.small_run import market, run
 
@@ -100,3 +100,10 @@ def lines(worker_mib: float) -> str:
     with console.capture() as said:
         console.print(profile({"search": 1.0}, worker_mib))
     return said.get()
+
+
+def test_what_a_task_takes_at_any_length_is_counted_once() -> None:
+    """Calibration and diagnosis were multiplied by the epochs: a search of 12 s was told as 11 minutes."""
+    assert extrapolated(lambda epochs: 10.0 + 2.0 * epochs, 40) == pytest.approx(90.0)
+    assert extrapolated(lambda epochs: 10.0 + 2.0 * epochs, 1) == pytest.approx(12.0)
+    assert extrapolated(lambda epochs: 10.0 / epochs, 40) == pytest.approx(10.0)  # noise makes no epoch negative
