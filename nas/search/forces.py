@@ -33,14 +33,22 @@ class Forces:
     def __init__(self, decay: float, movable: Mapping[str, int]) -> None:
         self.decay = decay
         self.movable = dict(movable)
-        self._squares: dict[str, tuple[float, float]] = {}  # weighted sum of mean squares, sum of weights
-        self._totals = dict.fromkeys(NAMES, 0.0)
+        self._squares: dict[str, tuple[Any, float]] = {}  # weighted sum of mean squares, sum of weights
+        self._totals: dict[str, Any] = dict.fromkeys(NAMES, 0.0)
         self._steps = 0
 
-    def size(self, name: str) -> float:
+    def size(self, name: str) -> Any:
         """Running root mean square of the gradient of a group's logits; 0 before the first step."""
         total, weight = self._squares.get(name, (0.0, 0.0))
         return (total / weight) ** 0.5 if weight else 0.0
+
+    def _mean(self, name: str, values: Tensor) -> Any:
+        """Over the logits of a group that can move."""
+        return float(values.sum()) / max(1, self.movable.get(name, values.numel()))
+
+    def _factor(self, size: Any, like: Tensor) -> Any:
+        """A size as what multiplies `like`."""
+        return size
 
     @torch.no_grad()
     def total(
@@ -54,20 +62,19 @@ class Forces:
         found = {}
         for name, push in gradient.items():
             total, weight = self._squares.get(name, (0.0, 0.0))
-            square = float(push.square().sum()) / max(1, self.movable.get(name, push.numel()))
-            self._squares[name] = (FORGETTING * total + square, FORGETTING * weight + 1.0)
+            self._squares[name] = (FORGETTING * total + self._mean(name, push.square()), FORGETTING * weight + 1.0)
             zero, size = torch.zeros_like(push), self.size(name)
             parts = {
                 "gradient": push,
-                "decay": size * self.decay * logits[name] if name in DECAYED else zero,
-                "regulariser": size * regulariser[name] if regulariser is not None else zero,
+                "decay": self._factor(size * self.decay, push) * logits[name] if name in DECAYED else zero,
+                "regulariser": self._factor(size, push) * regulariser[name] if regulariser is not None else zero,
                 "price": price[name] if price is not None else zero,
             }
             found[name] = torch.stack(list(parts.values())).sum(0)
             if name == "ops":
                 self._steps += 1
                 for part, value in parts.items():
-                    self._totals[part] += float(value.abs().sum()) / max(1, self.movable.get(name, push.numel()))
+                    self._totals[part] = self._totals[part] + self._mean(name, value.abs())
         return found
 
     def state(self) -> dict[str, Any]:
@@ -78,7 +85,7 @@ class Forces:
         """Go on from `state`."""
         self._squares, self._totals, self._steps = dict(state["squares"]), dict(state["totals"]), state["steps"]
 
-    def told(self) -> dict[str, float] | None:
+    def told(self) -> dict[str, Any] | None:
         """Mean size of every force per op logit and step since the last call; None where alpha did not move."""
         if not self._steps:
             return None

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from data.errors import InputError
 from nas.network.paths import torch_only
 from nas.network.stretches import Places, Tensors, spread_places
 from nas.network.training import evaluate_over
-from nas.search.forces import DECAYED, FORGETTING, NAMES
+from nas.search.forces import Forces
 from nas.search.relaxation import Relaxation
 from nas.search.run import SearchRun, alpha_descent_of, descent_of
 from nas.search.supernet import Architecture, Mix
@@ -255,7 +254,7 @@ class Stack:
             run.row(
                 number, losses[k], norms[k] if norms else [], genotypes[k], told[k], chosen[k], eigenvalues[k], each
             )
-            for k, (run, each) in enumerate(zip(self.runs, self.forces.told(len(self.runs)), strict=True))
+            for k, (run, each) in enumerate(zip(self.runs, self.forces.each(len(self.runs)), strict=True))
         ]
 
     @torch.no_grad()
@@ -315,50 +314,22 @@ class Stack:
         return found
 
 
-class _Forces:
-    """`nas.search.forces.Forces` of every search at once: sizes are [search]."""
+class _Forces(Forces):
+    """Of every search at once: logits and gradients have a leading axis of searches, sizes are [search]."""
 
-    def __init__(self, decay: float, movable: dict[str, int]) -> None:
-        self.decay, self.movable = decay, movable
-        self._squares: dict[str, tuple[Any, float]] = {}
-        self._totals: dict[str, Any] = dict.fromkeys(NAMES, 0.0)
-        self._steps = 0
+    def _mean(self, name: str, values: Tensor) -> Any:
+        rows = values.flatten(1)
+        return rows.sum(1).double().numpy() / max(1, self.movable.get(name, rows.shape[1]))
 
-    @torch.no_grad()
-    def total(
-        self,
-        logits: Mapping[str, Tensor],
-        gradient: Mapping[str, Tensor],
-        price: Mapping[str, Tensor] | None,
-        regulariser: Mapping[str, Tensor] | None,
-    ) -> dict[str, Tensor]:
-        found = {}
-        for name, push in gradient.items():
-            movable = max(1, self.movable.get(name, push[0].numel()))
-            total, weight = self._squares.get(name, (0.0, 0.0))
-            square = push.flatten(1).square().sum(1).double().numpy() / movable
-            self._squares[name] = total, weight = FORGETTING * total + square, FORGETTING * weight + 1.0
-            size, zero = _over(torch.from_numpy(np.sqrt(total / weight)), push), torch.zeros_like(push)
-            parts = {
-                "gradient": push,
-                "decay": (size * self.decay).to(push) * logits[name] if name in DECAYED else zero,
-                "regulariser": size.to(push) * regulariser[name] if regulariser is not None else zero,
-                "price": price[name] if price is not None else zero,
-            }
-            found[name] = torch.stack(list(parts.values())).sum(0)
-            if name == "ops":
-                self._steps += 1
-                for part, value in parts.items():
-                    self._totals[part] = self._totals[part] + value.flatten(1).abs().sum(1).double().numpy() / movable
-        return found
+    def _factor(self, size: Any, like: Tensor) -> Tensor:
+        return _over(torch.from_numpy(size).to(like), like)
 
-    def told(self, searches: int) -> list[dict[str, float] | None]:
-        """Of every search what `Forces.told` gives."""
-        if not self._steps:
+    def each(self, searches: int) -> list[dict[str, float] | None]:
+        """Of every search what `told` gives."""
+        found = self.told()
+        if found is None:
             return [None] * searches
-        found = [{name: float(total[k]) / self._steps for name, total in self._totals.items()} for k in range(searches)]
-        self._totals, self._steps = dict.fromkeys(NAMES, 0.0), 0
-        return [*found]
+        return [{name: float(mean[k]) for name, mean in found.items()} for k in range(searches)]
 
 
 class _Replayed:
