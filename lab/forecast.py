@@ -276,11 +276,14 @@ def space_of(horizon: int, period: int, ops: Sequence[str], base: LinearBase | N
     )
 
 
+def plain(space: LookbackSpace) -> Genotype:
+    """Nothing but the base of the space and the last value, the level that is put back."""
+    return Genotype(((Connection("level", 0),),), 1, 1, space.horizons, (("level", "last"),))
+
+
 def last_value(horizon: int) -> LookbackNetwork:
     space = space_of(horizon, 24, ("level",), None)
-    return lookback_network(
-        space, Genotype(((Connection("level", 0),),), 1, 1, space.horizons, (("level", "last"),)), 0
-    )
+    return lookback_network(space, plain(space), 0)
 
 
 def found_by(
@@ -292,7 +295,6 @@ def found_by(
     fitting = [op for op in settings["ops"] if LOOKBACK_OPS[op].parameters(*lengths) < room]
     space = space_of(horizon, settings["period"], fitting, base)
     fit, stop = origins(data.train, horizon, LOOKBACK - 1), origins(data.validation, horizon)
-    plain = Genotype(((Connection("level", 0),),), 1, 1, space.horizons, (("level", "last"),))
     members: dict[tuple[str, str], Member] = {}
 
     def join(genotype: Genotype) -> Member:
@@ -306,7 +308,7 @@ def found_by(
             )
         return members[op, level]
 
-    join(plain)
+    join(plain(space))
     tried = []
     for variant in filter(None, settings["variant"].split(",")):
         genotype = search(space, seen, fit, stop, SearchSettings(**settings["search"]), seed, variant=variant).genotype
